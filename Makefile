@@ -1,0 +1,73 @@
+# Needs python3 (3.11 or newer) and make beforehand; every target installs the rest and does nothing twice.
+PYTHON ?= python3
+BIN := .venv/bin
+AGENTS := .venv-agents/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint docs bench campaign livekit-server chromium requirements clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*##/:/' | column -ts:
+
+demo: .venv/.demo ## Run the keyless demo and print its address (ARGS="--say Hello --record out.mp4")
+	@$(BIN)/agenthuman demo $(ARGS)
+
+test: .venv/.dev .venv-agents/.installed chromium ## Run all tests (ARGS="tests/client -x" for some)
+	@scripts/with_network $(BIN)/python -m pytest $(ARGS)
+
+lint: .venv/.dev ## Style, types and layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+docs: .venv/.dev ## Build the documentation into site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+bench: .venv/.dev ## Measure what the tests do not assert: delays and costs on this machine
+	@scripts/with_network $(BIN)/python -m benchmarks
+
+campaign: .venv/.dev ## Run the seeded fault campaigns at full count (minutes to hours)
+	@AGENTHUMAN_CAMPAIGN=full scripts/with_network $(BIN)/python -m pytest -m campaign --timeout 3600
+
+livekit-server: ## Build a real livekit-server into .tools/bin (needs Go); the tests then run on it too
+	@scripts/livekit_server
+
+chromium:
+	@scripts/chromium
+
+install: .venv/.dev ## Install the package and everything for its development into .venv
+
+requirements: .venv/.dev ## Compile requirements/*.txt anew from pyproject.toml
+	$(BIN)/pip install -q 'uv>=0.9'
+	$(BIN)/uv pip compile -q --upgrade --universal --python-version 3.11 --all-extras --group dev -o requirements/dev.txt pyproject.toml
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --extra demo -c requirements/dev.txt -o requirements/demo.txt pyproject.toml
+	$(BIN)/uv pip compile -q --upgrade --universal --python-version 3.11 -o requirements/agents.txt requirements/agents.in
+
+clean: ## Remove what the other targets made
+	rm -rf .venv .venv-agents .tools site .mypy_cache .ruff_cache .pytest_cache
+
+.venv/.python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "agenthuman_plugins needs Python 3.11 or newer: make PYTHON=python3.11 …")'
+	$(PYTHON) -m venv .venv
+	@touch $@
+
+.venv/.demo: .venv/.python requirements/demo.txt pyproject.toml
+	@echo "Installing the demo into .venv (about 1 GB, once) …"
+	@$(BIN)/pip install -q -r requirements/demo.txt
+	@$(BIN)/pip install -q --no-deps -e .
+	@touch $@
+
+.venv/.dev: .venv/.python requirements/dev.txt pyproject.toml
+	@echo "Installing the development tools into .venv (about 1.2 GB, once) …"
+	@$(BIN)/pip install -q -r requirements/dev.txt
+	@$(BIN)/pip install -q --no-deps -e .
+	@touch .venv/.demo $@
+
+# livekit-agents pins one exact livekit, so the cross-check against it has an environment of its own.
+.venv-agents/.installed: requirements/agents.txt
+	@echo "Installing livekit-agents into .venv-agents (about 0.4 GB, once) …"
+	@$(PYTHON) -m venv .venv-agents
+	@$(AGENTS)/pip install -q -r requirements/agents.txt
+	@touch $@

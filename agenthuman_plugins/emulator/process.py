@@ -1,0 +1,172 @@
+"""Child processes that never outlive their parent.
+
+The parent sends one JSON line of settings on standard input, so that no secret is in a command line or an
+environment, and then keeps the pipe open. The child answers with JSON lines on standard output, the first one
+`{"event": "ready", …}`. When the pipe closes, for whatever reason (stop, crash, `kill -9`), the child ends.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any, TextIO
+
+_STOP_TIMEOUT_S = 3.0  # to leave a room and close sockets; then the child is killed
+_LAST_RESORT_S = 2.0  # the child ends itself hard this long after its pipe closed
+
+Event = dict[str, Any]
+Emit = Callable[[Event], None]
+
+
+class ChildError(Exception):
+    """Raised when a child ends before it is ready, with what it said."""
+
+
+class Child:
+    """A module of this package that runs as a child process. Made by `Child.start`."""
+
+    def __init__(self, module: str, process: asyncio.subprocess.Process, on_event: Emit) -> None:
+        self.ready: Event = {}
+        self._module = module
+        self._process = process
+        self._on_event = on_event
+        self._reader: asyncio.Task[None] | None = None
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether the process still runs."""
+        return self._process.returncode is None
+
+    @classmethod
+    async def start(
+        cls, module: str, settings: dict[str, Any], *, on_event: Emit = lambda _: None, timeout_s: float = 20.0
+    ) -> "Child":
+        """Start `python -m module` and wait for its ready line.
+
+        Args:
+            module: Name of the module; its `__main__` part calls `run_child`.
+            settings: What the child needs, secrets included.
+            on_event: Called with every later event, and with `{"event": "exit", "code": …}` as the last one.
+            timeout_s: Limit for the start in seconds.
+
+        Raises:
+            ChildError: The child ended, or was not ready in time.
+        """
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            module,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C goes to the parent, which ends its children in order
+        )
+        child = cls(module, process, on_event)
+        try:
+            async with asyncio.timeout(timeout_s):
+                child.send(settings)
+                child.ready = await child._read_event() or {}
+        except BaseException as error:
+            await asyncio.shield(child.stop())
+            if isinstance(error, TimeoutError):
+                message = f"{module} was not ready within {timeout_s:g} s."
+                raise ChildError(message) from None
+            raise
+        if child.ready.get("event") != "ready":
+            await child.stop()
+            raise ChildError(child.ready.get("message") or f"{module} ended before it was ready.")
+        child._reader = asyncio.create_task(child._read_events(), name=f"events of {module}")
+        return child
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Send the child one JSON line; after its end, do nothing."""
+        assert self._process.stdin is not None  # noqa: S101 - opened as a pipe above
+        with contextlib.suppress(ConnectionError, RuntimeError):
+            self._process.stdin.write(json.dumps(message).encode() + b"\n")
+
+    async def stop(self) -> None:
+        """Close the pipe, wait for the end, kill if it does not come; harmless when repeated."""
+        assert self._process.stdin is not None  # noqa: S101 - opened as a pipe above
+        self._process.stdin.close()
+        try:
+            async with asyncio.timeout(_STOP_TIMEOUT_S):
+                await self._process.wait()
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+            await self._process.wait()
+        if self._reader is not None:
+            await self._reader
+
+    async def _read_event(self) -> Event | None:
+        assert self._process.stdout is not None  # noqa: S101 - opened as a pipe above
+        line = await self._process.stdout.readline()
+        return json.loads(line) if line else None
+
+    async def _read_events(self) -> None:
+        while (event := await self._read_event()) is not None:
+            self._on_event(event)
+        self._on_event({"event": "exit", "code": await self._process.wait()})
+
+
+def run_child(main: Callable[[dict[str, Any], Emit, "asyncio.Queue[Event]"], Awaitable[None]]) -> None:
+    """Run `main(settings, emit, messages)` as the child side, until it returns or the parent's pipe closes.
+
+    `emit` sends an event to the parent; `messages` holds what the parent sends later. The closing pipe cancels
+    `main`. What `main` raises becomes `{"event": "error", "message": …}`.
+    """
+    # Ctrl-C in the terminal is the parent's business, and libraries that print must not break the protocol.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    events = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    settings = json.loads(sys.stdin.readline() or "{}")
+
+    def emit(event: Event) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            events.write(json.dumps(event) + "\n")
+
+    code = asyncio.run(_supervise(main, settings, emit))
+    events.flush()
+    sys.stderr.flush()
+    # Native threads of media libraries sometimes abort at interpreter exit; everything of ours is closed by now.
+    os._exit(code)
+
+
+async def _supervise(
+    main: Callable[[dict[str, Any], Emit, "asyncio.Queue[Event]"], Awaitable[None]],
+    settings: dict[str, Any],
+    emit: Emit,
+) -> int:
+    loop = asyncio.get_running_loop()
+    messages: asyncio.Queue[Event] = asyncio.Queue()
+    task = asyncio.ensure_future(main(settings, emit, messages))
+    threading.Thread(target=_watch_parent, args=(sys.stdin, loop, task, messages), daemon=True).start()
+    try:
+        await task
+    except asyncio.CancelledError:
+        return 0
+    except Exception as error:  # noqa: BLE001 - reported to the parent, which decides
+        emit({"event": "error", "message": str(error) or type(error).__name__})
+        return 1
+    return 0
+
+
+def _watch_parent(
+    pipe: TextIO, loop: asyncio.AbstractEventLoop, task: "asyncio.Future[None]", messages: "asyncio.Queue[Event]"
+) -> None:
+    for line in pipe:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the process is ending anyway
+            loop.call_soon_threadsafe(messages.put_nowait, json.loads(line))
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(task.cancel)
+    # A main that blocks its loop cannot be cancelled; the process must end all the same.
+    threading.Event().wait(_LAST_RESORT_S)
+    os._exit(1)

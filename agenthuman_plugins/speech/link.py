@@ -1,0 +1,162 @@
+"""The speech link: audio to the avatar, its picture and voice back.
+
+One interface with several implementations; what stands on it (the Pipecat service, the LangChain tools)
+does not know whether the avatar sits in a LiveKit room, behind the gateway or in this process.
+"""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Protocol
+
+SPEECH_SAMPLE_RATE = 16_000  # Hz; mono, signed 16-bit little-endian: what the avatar takes
+AVATAR_IDENTITY = "agenthuman-avatar-agent"  # the participant that the service joins a room as
+
+
+@dataclass(frozen=True, slots=True)
+class AvatarAudio:
+    """A piece of the avatar's voice.
+
+    Attributes:
+        pcm: Signed 16-bit little-endian samples, interleaved.
+        sample_rate: Samples per second and channel.
+        num_channels: Channels in `pcm`.
+    """
+
+    pcm: bytes
+    sample_rate: int
+    num_channels: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class AvatarVideo:
+    """One picture of the avatar.
+
+    Attributes:
+        rgb: `height * width * 3` bytes, row by row.
+        width: Pixels; may change from one picture to the next.
+        height: Pixels; may change from one picture to the next.
+        timestamp_us: Media time in microseconds from an arbitrary start.
+    """
+
+    rgb: bytes
+    width: int
+    height: int
+    timestamp_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class AvatarConnected:
+    """The avatar is in the room and shows its picture: it can be spoken through."""
+
+
+@dataclass(frozen=True, slots=True)
+class AvatarDisconnected:
+    """The avatar left or lost its picture; the link itself stands."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reconnecting:
+    """The connection is being restored; nothing is played meanwhile."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reconnected:
+    """The connection is back."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinkLost:
+    """The connection is gone for good; only a new link helps. The last event of a link."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlaybackStarted:
+    """The avatar plays the first sample of an utterance.
+
+    Not every avatar reports it: see `PlaybackFinished`, which always comes.
+    """
+
+    utterance: int
+
+
+@dataclass(frozen=True, slots=True)
+class PlaybackFinished:
+    """An utterance is over, exactly once for each utterance that was sent.
+
+    Attributes:
+        utterance: Number that `SpeechLink.send` returned.
+        position_s: Seconds of the utterance that were played.
+        interrupted: Whether `SpeechLink.interrupt` cut it short.
+        estimated: Whether the position comes from our own clock because the avatar did not report in time.
+    """
+
+    utterance: int
+    position_s: float
+    interrupted: bool
+    estimated: bool = False
+
+
+LinkEvent = (
+    AvatarConnected
+    | AvatarDisconnected
+    | Reconnecting
+    | Reconnected
+    | LinkLost
+    | PlaybackStarted
+    | PlaybackFinished
+)
+
+
+class SpeechLink(Protocol):
+    """A connection to one avatar. One task speaks through it; each stream has one reader."""
+
+    async def connect(self, *, timeout_s: float) -> None:
+        """Connect and wait until the avatar can be spoken through.
+
+        Raises:
+            SpeechLinkError: The room could not be joined, or the avatar did not appear within `timeout_s`.
+        """
+
+    async def send(self, pcm: bytes) -> int:
+        """Send speech and return the number of the utterance that it belongs to (1, 2, …).
+
+        The first call after `end_utterance`, `interrupt` or `connect` opens a new utterance.
+
+        Args:
+            pcm: 16 kHz, mono, signed 16-bit little-endian; any length, sent as it is.
+
+        Raises:
+            SpeechLinkError: The connection is gone.
+        """
+
+    async def end_utterance(self) -> None:
+        """Mark the end of the open utterance; without one, do nothing."""
+
+    async def interrupt(self) -> None:
+        """Stop the avatar at once and drop what it has not played; without speech in flight, do nothing.
+
+        Returns when every utterance in flight is finished (each with its `PlaybackFinished`), which takes
+        at most two seconds even if the avatar stays silent.
+        """
+
+    async def wait_playback(self, *, timeout_s: float) -> bool:
+        """Wait until nothing is in flight; `False` if that took longer than `timeout_s`."""
+
+    def events(self) -> AsyncIterator[LinkEvent]:
+        """What happens on the link, in order, until it is closed. For one reader."""
+
+    def audio(self) -> AsyncIterator[AvatarAudio]:
+        """The avatar's voice, silence included, until the link is closed. For one reader.
+
+        Continues over a track that is published again.
+        """
+
+    def video(self) -> AsyncIterator[AvatarVideo]:
+        """The avatar's picture until the link is closed; a slow reader misses pictures, never lags behind."""
+
+    async def aclose(self) -> None:
+        """Leave and free everything; harmless when repeated or never connected. It does not end the session."""

@@ -1,0 +1,40 @@
+"""What every test shares: tools on PATH, and CI's rule that nothing is skipped in silence."""
+
+import fnmatch
+import os
+from pathlib import Path
+
+import pytest
+
+_ROOT = Path(__file__).parent.parent
+
+# `make livekit-server` puts a real room server here; whoever has one on PATH already keeps theirs.
+os.environ["PATH"] += os.pathsep + str(_ROOT / ".tools" / "bin")
+
+
+class _NoSilentSkips:
+    """In CI a test that could run must run; `.ci/allowed_skips` names the exceptions."""
+
+    def __init__(self) -> None:
+        lines = (_ROOT / ".ci" / "allowed_skips").read_text().splitlines()
+        self._allowed = [line for line in lines if line and not line.startswith("#")]
+        self._skipped: list[str] = []
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.skipped and not hasattr(report, "wasxfail"):
+            self._skipped.append(report.nodeid)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.skipped:
+            self._skipped.append(report.nodeid)
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        bad = [n for n in self._skipped if not any(fnmatch.fnmatch(n, p) for p in self._allowed)]
+        if bad and session.exitstatus == pytest.ExitCode.OK:
+            print("\nSkipped, but not on .ci/allowed_skips:", *bad, sep="\n  ")  # noqa: T201
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if os.environ.get("CI"):
+        config.pluginmanager.register(_NoSilentSkips())

@@ -1,0 +1,23 @@
+"""The documentation builds without a warning."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+_ROOT = Path(__file__).parent.parent
+
+
+def test_documentation_builds_strictly(tmp_path: Path) -> None:
+    """A broken link, anchor, snippet or reference fails the build."""
+    # Without -q: quiet mode drops the warnings that strict mode counts.
+    built = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")],
+        cwd=_ROOT,
+        env=os.environ | {"NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert built.returncode == 0, built.stderr

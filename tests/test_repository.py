@@ -1,0 +1,37 @@
+"""What may not be committed."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+_ROOT = Path(__file__).parent.parent
+
+# Written in pieces so that this file does not match itself.
+_REGISTRY = re.compile(
+    "--(extra-)?index" + r"-url|files\.pythonhosted|pypi" + r"\.org|registry\.npmjs|proxy\.golang"
+)
+_SECRET = re.compile(r"ah_live_[A-Za-z0-9]{8}|eyJhbGciOi[A-Za-z0-9_-]+\.eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]{10}")
+
+
+def _tracked() -> list[Path]:
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=_ROOT, capture_output=True, text=True, timeout=20, check=False
+    )
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    return [_ROOT / name for name in listed.stdout.split("\0") if name]
+
+
+@pytest.mark.parametrize(
+    "pattern", [pytest.param(_REGISTRY, id="registry"), pytest.param(_SECRET, id="secret")]
+)
+def test_no_tracked_file_matches(pattern: re.Pattern[str]) -> None:
+    """No committed file names a package registry's host or holds a key or token."""
+    found = [
+        f"{path.relative_to(_ROOT)}: {match.group()}"
+        for path in _tracked()
+        if path.is_file() and (match := pattern.search(path.read_text(errors="replace")))
+    ]
+    assert not found
