@@ -1,0 +1,5 @@
+"""Agent Human avatars for Pipecat voice bots."""
+
+from agenthuman_plugins.pipecat.video import AgentHumanVideoService
+
+__all__ = ["AgentHumanVideoService"]

@@ -1,0 +1,91 @@
+"""Keeps an avatar: a session and the link to it, made again when they are lost."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from agenthuman_plugins.client import AgentHumanError, AsyncAgentHuman, Session, SpeechLinkError
+from agenthuman_plugins.speech.link import SpeechLink
+
+_JOIN_TIMEOUT_S = 20.0  # from the created session to a speaking avatar; a GPU server may have to boot
+_BACKOFF_S = (1.0, 30.0)  # first and longest pause before a new session
+
+
+class AvatarKeeper:
+    """Opens a session, connects to its avatar, and does so again after a failure that can pass.
+
+    Args:
+        client: Opens and ends the sessions.
+        session_options: Arguments of `sessions.open`.
+        make_link: Makes the link of a session.
+        on_session: Called with each session that was opened, and with `None` when it has ended.
+        use: Uses a connected link; returns never, raises when the link is lost.
+        on_lost: Called with the reason each time there is no avatar any more, before the next try.
+    """
+
+    def __init__(
+        self,
+        *,
+        client: AsyncAgentHuman,
+        session_options: dict[str, Any],
+        make_link: Callable[[Session], SpeechLink],
+        on_session: Callable[[Session | None], Awaitable[None]],
+        use: Callable[[SpeechLink], Awaitable[None]],
+        on_lost: Callable[[Exception], Awaitable[None]],
+    ) -> None:
+        self._client = client
+        self._session_options = session_options
+        self._make_link = make_link
+        self._on_session = on_session
+        self._use = use
+        self._on_lost = on_lost
+
+    async def run(self) -> None:
+        """Keep an avatar until cancelled, or until a failure that no retry cures.
+
+        The session is ended on every way out.
+        """
+        pause = _BACKOFF_S[0]
+        while True:
+            began = asyncio.get_running_loop().time()
+            try:
+                await self._run_once()
+            except Exception as error:  # noqa: BLE001 - whatever it is, the bot must keep its voice and hear of it
+                reason = _innermost(error)
+            else:
+                return
+            await self._on_lost(reason)
+            if not _can_pass(reason):
+                return
+            if asyncio.get_running_loop().time() - began > _BACKOFF_S[1]:
+                pause = _BACKOFF_S[0]  # it worked for a while: a new trouble, not the same one
+            await asyncio.sleep(pause * random.uniform(0.75, 1.0))  # noqa: S311 - jitter, not cryptography
+            pause = min(2 * pause, _BACKOFF_S[1])
+
+    async def _run_once(self) -> None:
+        opened = False
+        try:
+            async with self._client.sessions.open(**self._session_options) as session:
+                opened = True
+                await self._on_session(session)
+                link = self._make_link(session)
+                try:
+                    await link.connect(timeout_s=_JOIN_TIMEOUT_S)
+                    await self._use(link)
+                finally:
+                    await link.aclose()
+        finally:
+            if opened:
+                await self._on_session(None)
+
+
+def _can_pass(error: Exception) -> bool:
+    return isinstance(error, SpeechLinkError) or (isinstance(error, AgentHumanError) and error.retryable)
+
+
+def _innermost(error: Exception) -> Exception:
+    """The first single error of a task group's nest of groups."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -1,0 +1,200 @@
+"""A bot around the service: a real pipeline, a fake account, and an avatar in this process."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any, TypeVar
+
+import numpy as np
+from pipecat.frames.frames import (
+    Frame,
+    OutputTransportReadyFrame,
+    TTSAudioRawFrame,
+    TTSStartedFrame,
+    TTSStoppedFrame,
+)
+from pipecat.pipeline.pipeline import Pipeline
+from pipecat.pipeline.worker import PipelineParams, PipelineWorker
+from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
+from pipecat.workers.runner import WorkerRunner
+
+from agenthuman_plugins.client import Session
+from agenthuman_plugins.pipecat import AgentHumanVideoService
+from agenthuman_plugins.speech import InProcessSpeechLink
+
+FrameT = TypeVar("FrameT", bound=Frame)
+
+RATE = 16_000
+WAIT_S = 10.0  # hang limit of every wait
+
+
+class FakeClient:
+    """An account whose sessions are counted.
+
+    Attributes:
+        opened: Ids of all sessions.
+        ended: Ids of those that were ended.
+        failure: What opening a session raises.
+        open_now: Set to let sessions open.
+    """
+
+    def __init__(self, failure: Exception | None = None) -> None:
+        self.opened: list[str] = []
+        self.ended: list[str] = []
+        self.options: list[dict[str, Any]] = []
+        self.failure = failure
+        self.open_now = asyncio.Event()
+        self.open_now.set()
+        self.sessions = SimpleNamespace(open=self._open)
+
+    @property
+    def leaked(self) -> set[str]:
+        return set(self.opened) - set(self.ended)
+
+    @contextlib.asynccontextmanager
+    async def _open(self, **options: Any) -> AsyncIterator[Session]:
+        self.options.append(options)
+        await self.open_now.wait()
+        if self.failure:
+            raise self.failure
+        session = Session(session_id=f"sess_{len(self.opened) + 1}", status="started")
+        self.opened.append(session.session_id)
+        try:
+            yield session
+        finally:
+            self.ended.append(session.session_id)
+
+
+class Tap(FrameProcessor):
+    """Keeps the frames that pass in one direction, and lets a test wait for them."""
+
+    def __init__(self, direction: FrameDirection) -> None:
+        super().__init__()
+        self.frames: list[Frame] = []
+        self._direction = direction
+        self._arrived = asyncio.Condition()
+
+    async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
+        await super().process_frame(frame, direction)
+        if direction is self._direction:
+            async with self._arrived:
+                self.frames.append(frame)
+                self._arrived.notify_all()
+        await self.push_frame(frame, direction)
+
+    def of(self, kind: type[FrameT]) -> list[FrameT]:
+        return [frame for frame in self.frames if isinstance(frame, kind)]
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        async with asyncio.timeout(WAIT_S), self._arrived:
+            await self._arrived.wait_for(condition)
+
+
+@dataclass
+class Bot:
+    """A running pipeline: tap, service, tap."""
+
+    service: AgentHumanVideoService
+    worker: PipelineWorker
+    up: Tap
+    down: Tap
+    client: FakeClient
+    links: list[InProcessSpeechLink]
+    events: dict[str, list[tuple[Any, ...]]] = field(default_factory=dict)
+    happened: asyncio.Condition = field(default_factory=asyncio.Condition)
+
+    async def send(self, *frames: Frame) -> None:
+        await self.worker.queue_frames(frames)
+
+    async def say(self, *pieces: bytes | Frame, context_id: str = "c1", rate: int = RATE) -> None:
+        """Send a whole reply; frames among the pieces go between the speech."""
+        await self.send(TTSStartedFrame(context_id=context_id))
+        for piece in pieces:
+            await self.send(*speech(piece, context_id, rate) if isinstance(piece, bytes) else [piece])
+        await self.send(TTSStoppedFrame(context_id=context_id))
+
+    async def until_event(self, name: str, count: int = 1) -> None:
+        async with asyncio.timeout(WAIT_S), self.happened:
+            await self.happened.wait_for(lambda: len(self.events.get(name, [])) >= count)
+
+    def voice(self, context_id: str | None = None) -> np.ndarray:
+        """The speech that left downstream."""
+        pcm = b"".join(f.audio for f in self.down.of(TTSAudioRawFrame) if context_id in (None, f.context_id))
+        return np.frombuffer(pcm, np.int16)
+
+
+def tone(seconds: float, rate: int = RATE, hz: float = 220.0, loud: int = 8000) -> bytes:
+    """A tone that begins and ends at its full level, so that its edges can be found."""
+    t = np.arange(round(seconds * rate)) / rate
+    return (loud * np.sign(np.sin(2 * np.pi * hz * t + 0.1))).astype(np.int16).tobytes()
+
+
+def speech(pcm: bytes, context_id: str | None = None, rate: int = RATE) -> list[TTSAudioRawFrame]:
+    """Speech as a TTS sends it: 20 ms frames."""
+    size = rate // 50 * 2
+    return [
+        TTSAudioRawFrame(pcm[i : i + size], rate, 1, context_id=context_id) for i in range(0, len(pcm), size)
+    ]
+
+
+@contextlib.asynccontextmanager
+async def running(
+    client: FakeClient | None = None,
+    *,
+    link_options: dict[str, Any] | None = None,
+    transport_ready: bool = True,
+    **service_options: Any,
+) -> AsyncIterator[Bot]:
+    """Run a bot; whatever way it ends, no session may be left open."""
+    client = client or FakeClient()
+    links: list[InProcessSpeechLink] = []
+
+    def make_link(_: Session, rate: int) -> InProcessSpeechLink:
+        links.append(InProcessSpeechLink(audio_sample_rate=rate, **(link_options or {})))
+        return links[-1]
+
+    service = AgentHumanVideoService(client=client, link_factory=make_link, **service_options)
+    up, down = Tap(FrameDirection.UPSTREAM), Tap(FrameDirection.DOWNSTREAM)
+    worker = PipelineWorker(
+        Pipeline([up, service, down]),
+        params=PipelineParams(audio_out_sample_rate=RATE),
+        cancel_on_idle_timeout=False,
+        enable_rtvi=False,
+    )
+    bot = Bot(service, worker, up, down, client, links)
+    _record_events(bot)
+    started = asyncio.Event()
+
+    @worker.event_handler("on_pipeline_started")
+    async def on_started(*_: object) -> None:
+        started.set()
+
+    runner = WorkerRunner(handle_sigint=False)
+    await runner.add_workers(worker)
+    running_bot = asyncio.create_task(runner.run())
+    try:
+        async with asyncio.timeout(WAIT_S):
+            await started.wait()
+        if transport_ready:
+            await down.push_frame(OutputTransportReadyFrame(), FrameDirection.UPSTREAM)
+        yield bot
+    finally:
+        await worker.cancel()
+        async with asyncio.timeout(WAIT_S):
+            await running_bot
+    assert not client.leaked
+
+
+def _record_events(bot: Bot) -> None:
+    for name in list(bot.service._event_handlers):
+        if not name.startswith("on_") or name.startswith(("on_before", "on_after")):
+            continue
+
+        async def handler(_: object, *arguments: Any, name: str = name) -> None:
+            async with bot.happened:
+                bot.events.setdefault(name, []).append(arguments)
+                bot.happened.notify_all()
+
+        bot.service.add_event_handler(name, handler)

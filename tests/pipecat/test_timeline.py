@@ -1,0 +1,58 @@
+"""The order of what the bot says."""
+
+from agenthuman_plugins.pipecat._timeline import Timeline, Utterance
+
+
+def test_frame_without_speech_before_it_passes() -> None:
+    """Nothing waits for speech that does not exist."""
+    assert not Timeline[str]().add("text")
+
+
+def test_frames_leave_when_the_speech_before_them_was_played() -> None:
+    """A frame is due at the position of the speech that precedes it."""
+    timeline: Timeline[str] = Timeline()
+    reply = Utterance()
+    timeline.add_speech("a1", reply, 1.0)
+    timeline.add("after one second")
+    timeline.add_speech("a2", reply, 1.0)
+    assert timeline.advance(reply, 0.99) == []
+    assert timeline.advance(reply, 1.0) == ["after one second"]
+
+
+def test_what_follows_the_last_speech_waits_for_the_end() -> None:
+    """More speech may follow, so a frame at the end so far leaves only when the utterance is finished."""
+    timeline: Timeline[str] = Timeline()
+    reply = Utterance()
+    timeline.add_speech("a", reply, 1.0)
+    timeline.add("stop")
+    assert timeline.advance(reply, 1.0) == []
+    assert not timeline.empty
+    assert timeline.finish(reply) == ["stop"]
+    assert timeline.empty
+
+
+def test_next_reply_waits_behind_the_one_that_plays() -> None:
+    """Two replies in flight leave one after the other, each with its own frames."""
+    timeline: Timeline[str] = Timeline()
+    first, second = Utterance(), Utterance()
+    timeline.add_speech("a", first, 1.0)
+    timeline.add("stop 1")
+    timeline.add("start 2")
+    timeline.add_speech("b", second, 1.0)
+    timeline.add("stop 2")
+    assert timeline.advance(second, 1.0) == []
+    assert timeline.finish(first) == ["stop 1", "start 2"]
+    assert not timeline.empty
+    assert timeline.finish(second) == ["stop 2"]
+
+
+def test_drain_gives_back_what_was_not_played() -> None:
+    """After a failure the unplayed speech and its frames come back in order, the played ones do not."""
+    timeline: Timeline[str] = Timeline()
+    reply = Utterance()
+    for number in range(4):
+        timeline.add_speech(f"a{number}", reply, 0.5)
+        timeline.add(f"t{number}")
+    assert timeline.advance(reply, 1.0) == ["t0", "t1"]
+    assert timeline.drain() == ["a2", "t2", "a3", "t3"]
+    assert timeline.empty
