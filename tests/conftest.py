@@ -2,6 +2,7 @@
 
 import fnmatch
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -38,3 +39,15 @@ class _NoSilentSkips:
 def pytest_configure(config: pytest.Config) -> None:
     if os.environ.get("CI"):
         config.pluginmanager.register(_NoSilentSkips())
+
+
+@pytest.fixture(params=["embedded", "livekit-server"])
+def room_server_kind(request: pytest.FixtureRequest) -> str:
+    """Each kind of room server that this machine can run."""
+    from agenthuman_plugins.emulator.rooms import media_interface  # noqa: PLC0415 - only tests with rooms need it
+
+    if media_interface() is None:
+        pytest.skip("no network interface besides loopback, which LiveKit clients do not use")
+    if request.param == "livekit-server" and shutil.which("livekit-server") is None:
+        pytest.skip("no livekit-server on PATH or in .tools/bin (make livekit-server)")
+    return str(request.param)

@@ -11,6 +11,10 @@ from agenthuman_plugins.pipecat._timeline import Utterance
 from agenthuman_plugins.pipecat._voice import VoiceGate
 from agenthuman_plugins.speech.link import SpeechLink
 
+# Silence between an interrupted utterance and the next one, so that their sound can be told apart; a new reply
+# takes longer to be thought and spoken anyway.
+_GAP_S = 0.08
+
 
 class _Mark(Enum):
     END = auto()
@@ -61,6 +65,7 @@ class Speaker:
                 await link.end_utterance()
             elif item is _Mark.INTERRUPT:
                 await link.interrupt()
+                await asyncio.sleep(_GAP_S)
             elif isinstance(item, tuple):
                 utterance, pcm = item
                 if not utterance.number:

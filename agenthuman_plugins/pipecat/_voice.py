@@ -16,24 +16,18 @@ from agenthuman_plugins.pipecat._timeline import Utterance
 
 # Peak of 16-bit samples above which a block counts as voice; an idle avatar's coded silence stays below it.
 VOICE_PEAK = 40
+# Silence that separates an interrupted utterance from the next one. The speaker leaves a longer gap, because the
+# jitter buffer shortens silence first.
+QUIET_S = 0.03
 # How much later than its report the sound arrives, until that is measured: the usual sum of the avatar's audio
 # queue (50 ms) and the jitter buffer.
 _USUAL_DELAY_S = 0.1
 _MAX_DELAY_S = 0.4  # a larger difference is a late report, not a delay of the sound
+_JITTER_S = 0.05  # by how much the sound can be ahead of its measured delay
 _TAIL_S = 0.019  # lets the last block out whole; under the usual 20 ms so that rounding does not cost another
-# After an interruption: how long sound of the old utterance can be under way if the avatar does not report the
-# start of the next one, and how long such a report is waited for.
-_STALE_S = 0.149
-_REPORT_S = 1.0
-_JITTER_S = 0.03  # by how much the delay of the sound varies
-
-
-def first_voiced(pcm: bytes) -> int | None:
-    """Index of the first sample (16-bit, mono) above `VOICE_PEAK`, or `None`."""
-    # int32: the absolute value of the lowest 16-bit sample does not fit into 16 bits.
-    loud = np.abs(np.frombuffer(pcm, np.int16).astype(np.int32)) > VOICE_PEAK
-    index = int(loud.argmax()) if loud.size else 0
-    return index if loud.size and loud[index] else None
+_LATE_S = 0.3  # by how much a loud end can be later than the measured delay says
+_UNHEARD_S = 0.5  # how long a voice that should have come is waited for after the report of its end
+_PENDING_S = 0.5  # how long sound waits for the report that tells whose it is
 
 
 @dataclass(slots=True)
@@ -45,22 +39,30 @@ class _Playing:
 
 
 @dataclass(frozen=True, slots=True)
+class _Block:
+    pcm: bytes
+    begin: float  # gate time
+    end: float
+    voice: tuple[float, float] | None  # gate times of the first and the last voiced sample
+
+
+@dataclass(frozen=True, slots=True)
 class Heard:
-    """What one block of the avatar's audio means.
+    """What a block of the avatar's audio means for an utterance.
 
     Attributes:
-        utterance: The utterance that the block belongs to.
+        utterance: The utterance.
+        pcm: The block, if it belongs to the utterance; else empty.
         position_s: How far the utterance was played at the end of the block.
         first: Whether the block holds the utterance's first voiced sample.
         finished: Whether the utterance is over, with this block or before it.
-        audible: Whether the block is the utterance's, to be let through.
     """
 
     utterance: Utterance
+    pcm: bytes
     position_s: float
-    first: bool
-    finished: bool
-    audible: bool
+    first: bool = False
+    finished: bool = False
 
 
 class VoiceGate:
@@ -68,29 +70,29 @@ class VoiceGate:
 
     def __init__(self) -> None:
         self._now = 0.0  # seconds of audio seen
+        self._quiet_since = 0.0
         self._in_flight: deque[_Playing] = deque()
         self._delay_s: float | None = None  # of the sound behind the reports, as last measured
         self._reports_start = False  # whether this avatar reports starts at all
-        self._stale_until: float | None = None  # sound before this time is an interrupted utterance's
+        # After an interruption, sound is the old utterance's until a stretch of it is known to be the new one's.
+        self._stale = False
+        self._stretch: list[_Block] | None = (
+            None  # sound since the last silence; `None` if it is known to be old
+        )
 
     def expect(self, utterance: Utterance) -> None:
         """Note that an utterance is being sent."""
         self._in_flight.append(_Playing(utterance))
 
-    def started(self, number: int) -> Utterance | None:
-        """Note the avatar's report that an utterance starts; return it if it is in flight."""
+    def started(self, number: int) -> None:
+        """Note the avatar's report that an utterance starts."""
         playing = self._find(number)
-        if playing is None:
-            return None
-        playing.started_at = self._now
-        self._reports_start = True
-        if self._stale_until is not None:
-            # The old sound comes before the new in one stream, and the new comes a known time after its report.
-            self._stale_until = self._now + max(0.0, (self._delay_s or 0.0) - _JITTER_S)
-        return playing.utterance
+        if playing is not None:
+            playing.started_at = self._now
+            self._reports_start = True
 
     def ended(self, number: int) -> Utterance | None:
-        """Note the report that an utterance is over; its last sound may still be under way."""
+        """Note the report that an utterance is over, and return it; its last sound may still be under way."""
         playing = self._find(number)
         if playing is None:
             return None
@@ -105,49 +107,80 @@ class VoiceGate:
                 return True
         return False
 
-    def interrupt(self) -> None:
-        """Forget all utterances and let nothing of them through."""
-        if self._reports_start:
-            self._stale_until = self._now + _REPORT_S
-        elif any(playing.voiced_at is not None for playing in self._in_flight):
-            self._stale_until = self._now + _STALE_S
+    def interrupt(self) -> bool:
+        """Forget all utterances and let nothing of them through; `False` if there was none."""
+        if not self._in_flight:
+            return False
         self._in_flight.clear()
+        self._stale, self._stretch = True, None
+        return True
 
     def hear(self, pcm: bytes, sample_rate: int) -> list[Heard]:
         """Take a block of the avatar's audio (16-bit, mono).
 
         Returns:
-            What the block means, for each utterance that it concerns, in order; it is audible in one at most.
+            What is let through, and what it means for the utterances, in order.
         """
-        begin = self._now
-        self._now += len(pcm) / 2 / sample_rate
-        voiced = first_voiced(pcm)
-        was_stale = self._stale_until is not None
-        if self._stale_until is not None:
-            if voiced is not None and begin < self._stale_until:
+        block = self._measure(pcm, sample_rate)
+        blocks = self._fresh(block) if self._stale else [block]
+        return [heard for block in blocks for heard in self._judge(block)]
+
+    def _measure(self, pcm: bytes, sample_rate: int) -> _Block:
+        begin, self._now = self._now, self._now + len(pcm) / 2 / sample_rate
+        span = voiced_span(pcm)
+        voice = None if span is None else (begin + span[0] / sample_rate, begin + span[1] / sample_rate)
+        return _Block(pcm, begin, self._now, voice)
+
+    def _fresh(self, block: _Block) -> list[_Block]:
+        """After an interruption: the blocks that are known to be new.
+
+        Sound between two silences has one owner. The new utterance's start is reported, and its sound comes about
+        as long after that as usual; a stretch that began before is what was still under way of the old one.
+        """
+        silence = (block.end if block.voice is None else block.voice[0]) - self._quiet_since
+        self._note_quiet(block)
+        if silence >= QUIET_S:
+            self._stretch = []
+        if self._stretch is None or (block.voice is None and not self._stretch):
+            return []
+        self._stretch.append(block)
+        began = self._stretch[0].begin
+        started_at = self._in_flight[0].started_at if self._in_flight else None
+        if started_at is not None:
+            delay = self._delay_s or 0.0
+            if began < started_at + delay - max(_JITTER_S, delay / 2):
+                self._stretch = None
                 return []
-            if voiced is not None or not self._reports_start:
-                self._stale_until = None
+        elif not self._in_flight or (self._reports_start and block.end - began < _PENDING_S):
+            return []
+        self._stale = False
+        return self._stretch
+
+    def _note_quiet(self, block: _Block) -> None:
+        if block.voice is not None:
+            self._quiet_since = block.voice[1]
+
+    def _judge(self, block: _Block) -> list[Heard]:
+        self._note_quiet(block)
         heard = []
-        while self._in_flight and begin >= self._over_at():
+        while self._in_flight and block.begin >= self._over_at(block):
             over = self._in_flight.popleft().utterance
-            heard.append(Heard(over, over.duration_s, first=False, finished=True, audible=False))
+            heard.append(Heard(over, b"", over.duration_s, finished=True))
         if not self._in_flight:
             return heard
         playing = self._in_flight[0]
         utterance = playing.utterance
-        first = playing.voiced_at is None and voiced is not None
-        if first:
-            playing.voiced_at = begin + (voiced or 0) / sample_rate
-            if not was_stale:
-                self._measure_delay(playing)
+        first = playing.voiced_at is None and block.voice is not None
+        if block.voice is not None and first:
+            playing.voiced_at = block.voice[0]
+            self._measure_delay(playing)
         if playing.voiced_at is None:
             return heard
-        position = (utterance.lead_s or 0.0) + self._now - playing.voiced_at
-        finished = self._now >= self._over_at()
+        position = (utterance.lead_s or 0.0) + block.end - playing.voiced_at
+        finished = block.end >= self._over_at(block)
         if finished:
             self._in_flight.popleft()
-        heard.append(Heard(utterance, min(position, utterance.duration_s), first, finished, audible=True))
+        heard.append(Heard(utterance, block.pcm, min(position, utterance.duration_s), first, finished))
         return heard
 
     def _measure_delay(self, playing: _Playing) -> None:
@@ -156,15 +189,29 @@ class VoiceGate:
         delay = playing.voiced_at - playing.started_at - (playing.utterance.lead_s or 0.0)
         self._delay_s = min(max(delay, 0.0), _MAX_DELAY_S)
 
-    def _over_at(self) -> float:
+    def _over_at(self, block: _Block) -> float:
         """Gate time at which the last sound of the oldest utterance has arrived."""
-        delay = _USUAL_DELAY_S if self._delay_s is None else self._delay_s
         ended_at = self._in_flight[0].ended_at
         if ended_at is None:
             return math.inf
+        delay = _USUAL_DELAY_S if self._delay_s is None else self._delay_s
         following = self._in_flight[1].started_at if len(self._in_flight) > 1 else None
-        # The next one's sound must count as its own.
-        return ended_at + delay + _TAIL_S if following is None else following + delay
+        if following is not None:
+            return following + delay  # the next one's sound must count as its own
+        playing = self._in_flight[0]
+        utterance = playing.utterance
+        if playing.voiced_at is None:
+            return ended_at + (delay if utterance.lead_s is None else max(delay, _UNHEARD_S))
+        loud_end = block.voice is not None and block.end - block.voice[1] < _TAIL_S
+        length = utterance.duration_s - (utterance.lead_s or 0.0)
+        return max(ended_at + delay, playing.voiced_at + length) + (_LATE_S if loud_end else _TAIL_S)
 
     def _find(self, number: int) -> _Playing | None:
         return next((p for p in self._in_flight if p.utterance.number == number), None)
+
+
+def voiced_span(pcm: bytes) -> tuple[int, int] | None:
+    """Indices of the first sample (16-bit, mono) above `VOICE_PEAK` and of the one after the last, or `None`."""
+    # int32: the absolute value of the lowest 16-bit sample does not fit into 16 bits.
+    loud = np.flatnonzero(np.abs(np.frombuffer(pcm, np.int16).astype(np.int32)) > VOICE_PEAK)
+    return (int(loud[0]), int(loud[-1]) + 1) if loud.size else None

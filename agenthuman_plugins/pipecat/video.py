@@ -45,7 +45,7 @@ from agenthuman_plugins.pipecat._output import nearest_aspect_ratio, output_para
 from agenthuman_plugins.pipecat._resampler import SpeechResampler
 from agenthuman_plugins.pipecat._speaker import Speaker
 from agenthuman_plugins.pipecat._timeline import Timeline, Utterance
-from agenthuman_plugins.pipecat._voice import Heard, VoiceGate, first_voiced
+from agenthuman_plugins.pipecat._voice import Heard, VoiceGate, voiced_span
 from agenthuman_plugins.speech.link import (
     AvatarAudio,
     AvatarDisconnected,
@@ -61,7 +61,9 @@ LinkFactory = Callable[[Session, int], SpeechLink]
 
 # The block that Pipecat's transports write: audio of this length passes them without another buffer.
 _AUDIO_BLOCK_MS = 40
-_UNHEARD_END_S = 0.5  # the last sound of a finished utterance is at most this late; then it is not coming
+_UNHEARD_END_S = (
+    1.0  # after that the last sound of a finished utterance is not coming: the audio itself has stopped
+)
 _DRAIN_MARGIN_S = 5.0  # on EndFrame, beyond the length of the speech that is still to be played
 _END_TIMEOUT_S = 15.0  # for leaving the room and ending the session; the client's own limits are shorter
 
@@ -275,8 +277,8 @@ class AgentHumanVideoService(AIService):
                 if not self._timeline.add(frame):
                     await self.push_frame(frame)
                 return
-            if utterance.lead_s is None and (index := first_voiced(frame.audio)) is not None:
-                utterance.lead_s = utterance.duration_s + index / frame.num_channels / frame.sample_rate
+            if utterance.lead_s is None and (span := voiced_span(frame.audio)) is not None:
+                utterance.lead_s = utterance.duration_s + span[0] / frame.num_channels / frame.sample_rate
             if utterance.duration_s == 0:
                 await self.start_ttfb_metrics()
             self._timeline.add_speech(frame, utterance, seconds)
@@ -311,8 +313,10 @@ class AgentHumanVideoService(AIService):
 
     async def _interrupt(self, frame: InterruptionFrame, direction: FrameDirection) -> None:
         # Before the lock: from here on nothing of the old reply gets through.
-        self._gate.interrupt()
-        self._speaker.interrupt()
+        if self._gate.interrupt():
+            self._speaker.interrupt()
+        else:
+            self._speaker.clear()
         self._resampler.reset()
         self._utterance = None
         async with self._order:
@@ -404,12 +408,11 @@ class AgentHumanVideoService(AIService):
         if heard.first:
             await self.stop_ttfb_metrics()
             await self._call_event_handler("on_playback_started", utterance.context_id)
-        if heard.audible:
-            await self.push_frame(
-                TTSAudioRawFrame(
-                    audio.pcm, audio.sample_rate, audio.num_channels, context_id=utterance.context_id
-                )
+        if heard.pcm:
+            voice = TTSAudioRawFrame(
+                heard.pcm, audio.sample_rate, audio.num_channels, context_id=utterance.context_id
             )
+            await self.push_frame(voice)
         for frame in self._timeline.advance(utterance, heard.position_s):
             await self.push_frame(frame)
         if heard.finished:

@@ -27,7 +27,7 @@ from agenthuman_plugins.speech import InProcessSpeechLink
 FrameT = TypeVar("FrameT", bound=Frame)
 
 RATE = 16_000
-WAIT_S = 10.0  # hang limit of every wait
+WAIT_S = 20.0  # hang limit of every wait
 
 
 class FakeClient:
@@ -100,7 +100,7 @@ class Bot:
     worker: PipelineWorker
     up: Tap
     down: Tap
-    client: FakeClient
+    client: Any
     links: list[InProcessSpeechLink]
     events: dict[str, list[tuple[Any, ...]]] = field(default_factory=dict)
     happened: asyncio.Condition = field(default_factory=asyncio.Condition)
@@ -147,7 +147,7 @@ async def running(
     transport_ready: bool = True,
     **service_options: Any,
 ) -> AsyncIterator[Bot]:
-    """Run a bot; whatever way it ends, no session may be left open."""
+    """Run a bot with a fake account; whatever way it ends, no session may be left open."""
     client = client or FakeClient()
     links: list[InProcessSpeechLink] = []
 
@@ -156,6 +156,20 @@ async def running(
         return links[-1]
 
     service = AgentHumanVideoService(client=client, link_factory=make_link, **service_options)
+    async with running_service(service, client, links, transport_ready=transport_ready) as bot:
+        yield bot
+    assert not client.leaked
+
+
+@contextlib.asynccontextmanager
+async def running_service(
+    service: AgentHumanVideoService,
+    client: Any = None,
+    links: list[InProcessSpeechLink] | None = None,
+    *,
+    transport_ready: bool = True,
+) -> AsyncIterator[Bot]:
+    """Run a bot around a service that was made elsewhere."""
     up, down = Tap(FrameDirection.UPSTREAM), Tap(FrameDirection.DOWNSTREAM)
     worker = PipelineWorker(
         Pipeline([up, service, down]),
@@ -163,7 +177,7 @@ async def running(
         cancel_on_idle_timeout=False,
         enable_rtvi=False,
     )
-    bot = Bot(service, worker, up, down, client, links)
+    bot = Bot(service, worker, up, down, client, links if links is not None else [])
     _record_events(bot)
     started = asyncio.Event()
 
@@ -184,7 +198,6 @@ async def running(
         await worker.cancel()
         async with asyncio.timeout(WAIT_S):
             await running_bot
-    assert not client.leaked
 
 
 def _record_events(bot: Bot) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from agenthuman_plugins.pipecat._timeline import Utterance
-from agenthuman_plugins.pipecat._voice import Heard, VoiceGate, first_voiced
+from agenthuman_plugins.pipecat._voice import Heard, VoiceGate, voiced_span
 
 RATE = 16_000
 SILENCE = np.zeros(RATE // 50, np.int16).tobytes()  # 20 ms
@@ -19,13 +19,14 @@ def _hear(gate: VoiceGate, *blocks: bytes) -> list[Heard | None]:
     return [heard[-1] if (heard := gate.hear(block, RATE)) else None for block in blocks]
 
 
-def test_first_voiced_finds_the_sample() -> None:
-    """The onset is exact to the sample, and a negative peak counts."""
+def test_voiced_span_is_exact_to_the_sample() -> None:
+    """Onset and end are found, and the lowest sample counts as loud."""
     pcm = np.zeros(100, np.int16)
     pcm[37] = -32768
-    assert first_voiced(pcm.tobytes()) == 37
-    assert first_voiced(SILENCE) is None
-    assert first_voiced(b"") is None
+    pcm[61] = 41
+    assert voiced_span(pcm.tobytes()) == (37, 62)
+    assert voiced_span(SILENCE) is None
+    assert voiced_span(b"") is None
 
 
 def test_silence_between_replies_does_not_pass() -> None:
@@ -72,44 +73,102 @@ def test_reply_ends_when_its_last_sound_has_arrived() -> None:
     assert heard[-1] is None
 
 
+def test_reply_is_never_shorter_than_it_is() -> None:
+    """A report of the end that comes far too early cuts nothing off."""
+    gate = VoiceGate()
+    gate.expect(_utterance(duration_s=0.2))
+    gate.started(1)
+    _hear(gate, VOICE)
+    gate.ended(1)
+    assert [h.finished for h in _hear(gate, *[VOICE, SILENCE] * 6) if h] == [False] * 9 + [True]
+
+
+def test_voice_that_is_late_is_waited_for() -> None:
+    """A reply that should be heard does not end before its sound has come."""
+    gate = VoiceGate()
+    gate.expect(_utterance(duration_s=0.04))
+    gate.started(1)
+    gate.ended(1)
+    heard = _hear(gate, *[SILENCE] * 20, VOICE, VOICE, SILENCE)
+    assert [h.finished for h in heard if h] == [False, False, True]
+
+
+def test_loud_end_that_is_late_is_not_cut() -> None:
+    """When the sound falls behind its measured delay, the reply ends with the silence after it."""
+    gate = VoiceGate()
+    gate.expect(_utterance(duration_s=0.02))
+    gate.started(1)
+    _hear(gate, VOICE)
+    gate.ended(1)
+    heard = _hear(gate, *[VOICE] * 4, SILENCE)
+    assert [h.finished for h in heard if h] == [False] * 4 + [True]
+
+
 def test_tail_of_an_interrupted_reply_does_not_open_the_next() -> None:
-    """Sound that was under way when the user interrupted is not the next reply's, whose start is reported."""
+    """Sound that was under way when the user interrupted is not the next reply's, even after a pause in it."""
     gate = VoiceGate()
     gate.expect(_utterance())
     gate.started(1)
-    _hear(gate, SILENCE, SILENCE, SILENCE, VOICE)  # the sound arrives 60 ms after its report
-    gate.interrupt()
+    _hear(gate, SILENCE, SILENCE, SILENCE, VOICE)
+    assert gate.interrupt()
+    assert _hear(gate, VOICE, SILENCE, SILENCE, VOICE, SILENCE, SILENCE) == [None] * 6
     gate.expect(_utterance(number=2))
-    assert _hear(gate, VOICE) == [None]
     gate.started(2)
-    assert _hear(gate, VOICE, SILENCE, SILENCE) == [None, None, None]
+    _hear(gate, SILENCE, SILENCE)
     (heard,) = gate.hear(VOICE, RATE)
     assert (heard.utterance.number, heard.first) == (2, True)
 
 
-def test_reply_right_after_an_interruption_is_whole() -> None:
-    """An avatar without delay and without a pause between the replies loses no sample of the second."""
+def test_gap_of_the_network_does_not_separate() -> None:
+    """Old sound behind a gap is dropped, although the new utterance is reported: its sound takes longer."""
+    gate = VoiceGate()
+    gate.expect(_utterance())
+    gate.started(1)
+    _hear(gate, *[SILENCE] * 10, VOICE)  # the sound arrives 200 ms after its report
+    gate.interrupt()
+    gate.expect(_utterance(number=2))
+    _hear(gate, VOICE, SILENCE, SILENCE)
+    gate.started(2)
+    assert _hear(gate, VOICE, VOICE, *[SILENCE] * 8) == [None] * 10
+    heard = gate.hear(VOICE, RATE)
+    assert [(h.utterance.number, h.first) for h in heard] == [(2, True)]
+
+
+def test_report_that_comes_after_the_sound_costs_nothing() -> None:
+    """New sound waits for the report that it is new, and then passes whole."""
     gate = VoiceGate()
     gate.expect(_utterance())
     gate.started(1)
     _hear(gate, VOICE)
     gate.interrupt()
     gate.expect(_utterance(number=2))
+    assert _hear(gate, SILENCE, SILENCE, VOICE, VOICE) == [None] * 4
     gate.started(2)
-    assert all(_hear(gate, VOICE, VOICE))
+    heard = gate.hear(VOICE, RATE)
+    assert [(h.utterance.number, h.pcm, h.first) for h in heard] == [
+        (2, VOICE, True),
+        (2, VOICE, False),
+        (2, VOICE, False),
+    ]
 
 
-def test_stale_sound_is_waited_out_if_starts_are_not_reported() -> None:
-    """Without reports the next reply passes after silence, or after at most 150 ms of sound."""
-    for between, passed in (([SILENCE], [True] * 8), ([], [False] * 8)):
-        gate = VoiceGate()
-        gate.expect(_utterance())
-        _hear(gate, VOICE)
-        gate.interrupt()
-        gate.expect(_utterance(number=2))
-        _hear(gate, *between)
-        assert [h is not None for h in _hear(gate, *[VOICE] * 8)] == passed
-        assert gate.hear(VOICE, RATE)
+def test_silence_alone_separates_if_starts_are_not_reported() -> None:
+    """An avatar that never reports a start is believed after the silence that follows an interruption."""
+    gate = VoiceGate()
+    gate.expect(_utterance())
+    _hear(gate, VOICE)
+    gate.interrupt()
+    gate.expect(_utterance(number=2))
+    assert _hear(gate, VOICE, SILENCE, SILENCE) == [None, None, None]
+    assert gate.hear(VOICE, RATE)
+
+
+def test_interruption_without_speech_changes_nothing() -> None:
+    """With nothing in flight there is no old sound to wait out."""
+    gate = VoiceGate()
+    assert not gate.interrupt()
+    gate.expect(_utterance())
+    assert gate.hear(VOICE, RATE)
 
 
 def test_silent_reply_ends_without_being_heard() -> None:
@@ -119,13 +178,13 @@ def test_silent_reply_ends_without_being_heard() -> None:
     gate.started(1)
     gate.ended(1)
     heard = [h for h in _hear(gate, *[SILENCE] * 8) if h]
-    assert [(h.audible, h.finished) for h in heard] == [(False, True)]
+    assert [(h.pcm, h.finished) for h in heard] == [(b"", True)]
 
 
 def test_unknown_reports_are_ignored() -> None:
     """A late or doubled report of an utterance that is over changes nothing."""
     gate = VoiceGate()
-    assert gate.started(1) is None
+    gate.started(1)
     assert gate.ended(1) is None
     utterance = _utterance()
     gate.expect(utterance)
@@ -143,5 +202,5 @@ def test_back_to_back_replies_keep_their_own_sound() -> None:
     gate.ended(1)
     gate.started(2)
     before, heard = gate.hear(VOICE, RATE)
-    assert (before.utterance.number, before.finished, before.audible) == (1, True, False)
-    assert (heard.utterance.number, heard.first, heard.audible) == (2, True, True)
+    assert (before.utterance.number, before.finished, before.pcm) == (1, True, b"")
+    assert (heard.utterance.number, heard.first, heard.pcm) == (2, True, VOICE)
