@@ -1,0 +1,33 @@
+"""Agent Human talking-head avatars for LangChain agents and Pipecat voice bots.
+
+Names are loaded at their first use: `import agenthuman_plugins` alone loads neither httpx nor pydantic.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from ._version import __version__
+
+if TYPE_CHECKING:
+    from .client import AgentHuman, AgentHumanError, AsyncAgentHuman, DailyRoom, LiveKitRoom
+
+__all__ = [
+    "AgentHuman",
+    "AgentHumanError",
+    "AsyncAgentHuman",
+    "DailyRoom",
+    "LiveKitRoom",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # An explicit list, so that a misspelt name does not pay for the import before it fails.
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from . import client  # noqa: PLC0415 - loading late is the point
+
+    return getattr(client, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

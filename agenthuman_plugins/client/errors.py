@@ -1,21 +1,23 @@
 """Every error of the package.
 
-    AgentHumanError
-    ├── ConfigurationError              wrong or missing setting; nothing was sent
-    ├── APIConnectionError              no answer
-    │   └── APITimeoutError
-    ├── APIStatusError                  an answer that says no
-    │   ├── BadRequestError             400
-    │   ├── AuthenticationError         401
-    │   ├── PermissionDeniedError       403
-    │   ├── NotFoundError               404
-    │   ├── ConflictError               409
-    │   ├── RateLimitError              429
-    │   ├── UsageLimitError             minutes or concurrent sessions used up, whatever the status
-    │   └── ServerError                 5xx
-    ├── APIResponseError                an answer that does not fit the models
-    ├── SessionOutcomeUnknownError      a create whose answer was lost and could not be reconciled
-    └── SpeechLinkError                 the connection to the avatar could not be made, or broke
+```text
+AgentHumanError
+├── ConfigurationError              wrong or missing setting; nothing was sent
+├── APIConnectionError              no answer
+│   └── APITimeoutError
+├── APIStatusError                  an answer that says no
+│   ├── BadRequestError             400
+│   ├── AuthenticationError         401
+│   ├── PermissionDeniedError       403
+│   ├── NotFoundError               404
+│   ├── ConflictError               409
+│   ├── RateLimitError              429
+│   ├── UsageLimitError             minutes or concurrent sessions used up, whatever the status
+│   └── ServerError                 5xx
+├── APIResponseError                an answer that does not fit the models
+├── SessionOutcomeUnknownError      a create whose answer was lost and could not be reconciled
+└── SpeechLinkError                 the connection to the avatar could not be made, or broke
+```
 """
 
 from typing import Any

@@ -4,11 +4,18 @@ Without one (`room=None`) the service makes a LiveKit room itself and tells how 
 (platform `proxy`, which the public pages do not list).
 """
 
+import uuid
 from dataclasses import dataclass, field
 from typing import Literal
+from urllib.parse import urlsplit
+
+from agenthuman_plugins.client import _tokens
+from agenthuman_plugins.client.errors import ConfigurationError
 
 ASPECT_RATIOS = ("4:3", "3:4", "1:1")
 AspectRatio = Literal["4:3", "3:4", "1:1"]
+
+_TOKEN_TTL_S = 6 * 60 * 60  # LiveKit's own default; needed to join only, the server renews it for reconnects
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,9 +25,133 @@ class LiveKitRoom:
     Attributes:
         url: `wss://…` (or `ws://…`) of the LiveKit server.
         avatar_token: Token that the avatar joins with.
-        agent_token: Token that our own side joins with to speak through the avatar.
+        agent_token: Token that our own side joins with to speak through the avatar. Its identity must be
+            the one that the avatar's attribute `lk.publish_on_behalf` names, and nobody else's: a second
+            join under one identity evicts the first.
+
+    Raises:
+        ConfigurationError: The URL is not a LiveKit one, a token is missing, or the two tokens contradict
+            each other (checked as far as they can be read).
     """
 
     url: str
     avatar_token: str = field(repr=False)
     agent_token: str | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        _check_url("LiveKitRoom", self.url, ("wss", "ws"))
+        _check_token("LiveKitRoom", "avatar_token", self.avatar_token)
+        if self.agent_token is not None:
+            _check_token("LiveKitRoom", "agent_token", self.agent_token)
+            _check_pair(self.avatar_token, self.agent_token)
+
+    @classmethod
+    def mint(
+        cls,
+        url: str,
+        api_key: str,
+        api_secret: str,
+        room: str,
+        *,
+        agent_identity: str | None = None,
+        avatar_identity: str = _tokens.AVATAR_IDENTITY,
+        ttl_s: int = _TOKEN_TTL_S,
+    ) -> "LiveKitRoom":
+        """Make both tokens for a room on your own LiveKit server.
+
+        The avatar's token carries the attribute `lk.publish_on_behalf` with the agent's identity, which is
+        how the avatar knows whom to listen to. The secret is used here and not kept.
+
+        Args:
+            url: `wss://…` of the LiveKit server.
+            api_key: Key of the LiveKit project.
+            api_secret: Secret of the LiveKit project.
+            room: Name of the room; LiveKit makes it at the first join.
+            agent_identity: Identity of our own side; `None` makes one that nobody else has.
+            avatar_identity: Identity of the avatar.
+            ttl_s: How long the tokens can be used to join, in seconds.
+
+        Raises:
+            ConfigurationError: A value is missing, or both identities are the same.
+        """
+        for name, value in (("api_key", api_key), ("api_secret", api_secret), ("room", room)):
+            if not value:
+                raise ConfigurationError(f"LiveKitRoom.mint needs {name}, but it is empty.")
+        agent_identity = agent_identity or f"agent-{uuid.uuid4().hex[:12]}"
+        if agent_identity == avatar_identity:
+            raise ConfigurationError(
+                f"Agent and avatar cannot both be {avatar_identity!r}: the second to join would evict the first. "
+                "Leave agent_identity out to get a unique one."
+            )
+
+        def token(identity: str, attributes: dict[str, str] | None = None) -> str:
+            return _tokens.mint(
+                api_key=api_key,
+                api_secret=api_secret,
+                room=room,
+                identity=identity,
+                ttl_s=ttl_s,
+                attributes=attributes,
+            )
+
+        return cls(
+            url,
+            avatar_token=token(avatar_identity, {_tokens.ON_BEHALF_OF: agent_identity}),
+            agent_token=token(agent_identity),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class DailyRoom:
+    """A Daily room that the avatar joins. Speech goes to it over the WebSocket gateway.
+
+    Attributes:
+        url: `https://<domain>.daily.co/<room>`.
+        token: Meeting token that the avatar joins with.
+
+    Raises:
+        ConfigurationError: The URL is not an https one, or the token is missing.
+    """
+
+    url: str
+    token: str = field(repr=False)
+
+    def __post_init__(self) -> None:
+        _check_url("DailyRoom", self.url, ("https",))
+        _check_token("DailyRoom", "token", self.token)
+
+
+Room = LiveKitRoom | DailyRoom
+
+
+def _check_url(room: str, url: object, schemes: tuple[str, ...]) -> None:
+    # The URL itself stays out of the text: its query may hold a token.
+    try:
+        parts = urlsplit(url) if isinstance(url, str) else None
+    except ValueError:
+        parts = None
+    if parts is None or parts.scheme not in schemes or not parts.hostname:
+        allowed = " or ".join(f"{scheme}://…" for scheme in schemes)
+        raise ConfigurationError(f"{room} needs a url of the form {allowed}.")
+
+
+def _check_token(room: str, name: str, token: object) -> None:
+    if not isinstance(token, str) or not token.strip():
+        raise ConfigurationError(f"{room} needs {name}, a non-empty string.")
+
+
+def _check_pair(avatar_token: str, agent_token: str) -> None:
+    avatar, agent = _tokens.read_claims(avatar_token), _tokens.read_claims(agent_token)
+    if avatar is None or agent is None:
+        return  # not ours to judge: the server will
+    if agent.get("sub") is not None and agent.get("sub") == avatar.get("sub"):
+        raise ConfigurationError(
+            "avatar_token and agent_token carry the same identity: the second to join would evict the first."
+        )
+    attributes = avatar.get("attributes")
+    listens_to = attributes.get(_tokens.ON_BEHALF_OF) if isinstance(attributes, dict) else None
+    if listens_to is not None and listens_to != agent.get("sub"):
+        raise ConfigurationError(
+            f"The avatar would listen to {listens_to!r} ({_tokens.ON_BEHALF_OF} of avatar_token), "
+            f"but agent_token joins as {agent.get('sub')!r}: the avatar would stay mute."
+        )

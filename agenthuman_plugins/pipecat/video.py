@@ -471,11 +471,12 @@ class AgentHumanVideoService(AIService):
 
 
 def _livekit_link(session: Session, audio_sample_rate: int) -> SpeechLink:
-    if session.room is None:
-        raise SpeechLinkError("The service made no room for this session, so the avatar cannot be reached.")
+    room = session.room
+    if room is None or room.url is None or room.token is None:
+        raise SpeechLinkError("The service did not say which room the avatar is in, so it cannot be reached.")
     return LiveKitSpeechLink(
-        session.room.url,
-        session.room.token.get_secret_value(),
+        room.url,
+        room.token.get_secret_value(),
         audio_sample_rate=audio_sample_rate,
         audio_frame_ms=_AUDIO_BLOCK_MS,
     )

@@ -130,7 +130,7 @@ class SpeechLink(Protocol):
             pcm: 16 kHz, mono, signed 16-bit little-endian; any length, sent as it is.
 
         Raises:
-            SpeechLinkError: The connection is gone.
+            SpeechLinkError: The connection is gone, or the avatar is not there (then `retryable`).
         """
 
     async def end_utterance(self) -> None:

@@ -16,7 +16,12 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The utterance that was playing is over."""
+    """The utterance that was playing is over.
+
+    Attributes:
+        position_s: Seconds of the utterance that were taken.
+        interrupted: Whether `Playout.clear` cut it short.
+    """
 
     position_s: float
     interrupted: bool
@@ -27,6 +32,11 @@ class _Utterance:
     pcm: bytearray = field(default_factory=bytearray)
     ended: bool = False
     samples_played: int = 0
+
+    @property
+    def samples_queued(self) -> int:
+        """Whole samples only: a chunk may be cut in the middle of one, and the next chunk brings its other half."""
+        return len(self.pcm) // _BYTES_PER_SAMPLE
 
 
 class Playout:
@@ -48,10 +58,10 @@ class Playout:
     @property
     def queued_s(self) -> float:
         """Seconds of speech that wait to be played."""
-        return sum(len(u.pcm) for u in self._utterances) / _BYTES_PER_SAMPLE / self._sample_rate
+        return sum(utterance.samples_queued for utterance in self._utterances) / self._sample_rate
 
     def push(self, pcm: bytes) -> None:
-        """Add speech to the newest utterance, or to a new one if that has ended."""
+        """Add speech to the newest utterance, or to a new one if that has ended; chunks may split a sample."""
         if not self._utterances or self._utterances[-1].ended:
             self._utterances.append(_Utterance())
         self._utterances[-1].pcm += pcm
@@ -74,24 +84,33 @@ class Playout:
             samples: Length of the block.
 
         Returns:
-            The block, padded with silence, and what happened in it. A block holds one utterance at most, so
-            that a report never belongs to two.
+            The block and what happened in it. It is whole or all silence, and padded with silence only at the
+            end of an utterance. It holds one utterance at most, so that a report never belongs to two.
         """
+        self._drop_unheard()
+        if not self._utterances:
+            return bytes(samples * _BYTES_PER_SAMPLE), []
         reports: list[Started | Finished] = []
-        block = b""
-        if self._utterances:
-            current = self._utterances[0]
-            block = bytes(current.pcm[: samples * _BYTES_PER_SAMPLE])
-            del current.pcm[: len(block)]
-            if block and current.samples_played == 0:
-                reports.append(Started())
-            current.samples_played += len(block) // _BYTES_PER_SAMPLE
-            if current.ended and not current.pcm:
-                # An utterance without a sample was never heard, so there is nothing to report.
-                if current.samples_played:
-                    reports.append(self._report(interrupted=False))
-                self._utterances.popleft()
+        current = self._utterances[0]
+        taken = min(samples, current.samples_queued)
+        if taken < samples and not current.ended:
+            taken = 0  # more is to come: a part of a block now would put silence into a word
+        block = bytes(current.pcm[: taken * _BYTES_PER_SAMPLE])
+        del current.pcm[: len(block)]
+        if taken and current.samples_played == 0:
+            reports.append(Started())
+        current.samples_played += taken
+        if current.ended and current.samples_queued == 0:
+            reports.append(self._report(interrupted=False))
+            self._utterances.popleft()
         return block.ljust(samples * _BYTES_PER_SAMPLE, b"\0"), reports
+
+    def _drop_unheard(self) -> None:
+        """Drop utterances that ended without a sample: nobody heard them, so there is nothing to report."""
+        while self._utterances and self._utterances[0].ended and not self.playing:
+            if self._utterances[0].samples_queued:
+                return
+            self._utterances.popleft()
 
     def _report(self, *, interrupted: bool) -> Finished:
         return Finished(self._utterances[0].samples_played / self._sample_rate, interrupted)

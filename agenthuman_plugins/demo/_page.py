@@ -1,0 +1,209 @@
+"""The page's server: files, the browser's offer, and one browser at a time."""
+
+import asyncio
+import contextlib
+import errno
+import logging
+import socket
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, Response
+from fastapi.staticfiles import StaticFiles
+from pipecat.transports.smallwebrtc.connection import SmallWebRTCConnection
+from pydantic import BaseModel
+from starlette.middleware.base import RequestResponseEndpoint
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+from agenthuman_plugins.demo._assistant import openai_key
+from agenthuman_plugins.demo._errors import DemoError
+from agenthuman_plugins.demo._pipeline import Conversation
+from agenthuman_plugins.demo._services import Services
+from agenthuman_plugins.emulator.voice import Voice
+
+NO_NETWORK = (
+    "This machine has no network interface besides loopback, and browsers leave that one out for video."
+    " Record the avatar instead: agenthuman demo --say TEXT --record FILE.mp4"
+)
+_HOST = "127.0.0.1"
+_FILES = Path(__file__).parent / "page"
+_BUSY = (
+    "The avatar is already talking in another window, and the free plan has one session at a time."
+    " Close that window, then try again."
+)
+_END_TIMEOUT_S = 25.0  # for a conversation, its session included; the limits inside are shorter
+_START_TIMEOUT_S = 10.0
+_HEADERS = {
+    # The page needs nothing from elsewhere, and must not start to.
+    "Content-Security-Policy": "default-src 'self'; media-src 'self' blob: mediastream:; frame-ancestors 'none'",
+    "Cache-Control": "no-store",  # the next version of the demo has the same address
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+_logger = logging.getLogger(__name__)
+
+
+class _Offer(BaseModel):
+    """A browser that wants to talk."""
+
+    sdp: str
+    type: str
+
+
+class _RefusedError(Exception):
+    """A browser that is not let in, with the sentence for its page."""
+
+    def __init__(self, status: int, sentence: str) -> None:
+        super().__init__(sentence)
+        self.status = status
+
+
+class _Reception:
+    """Lets one browser in at a time."""
+
+    def __init__(self, services: Services, opening: str | None) -> None:
+        self._services = services
+        self._opening = opening
+        self._voice = Voice()
+        self._turn = asyncio.Lock()
+        self._id = ""
+        self._conversation: Conversation | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def welcome(self, offer: _Offer) -> dict[str, Any]:
+        """Begin a conversation and return the answer to the offer.
+
+        Raises:
+            _RefusedError: Another browser is in a conversation, or the offer cannot be used.
+        """
+        async with self._turn:
+            if self._conversation is not None and not self._conversation.over:
+                raise _RefusedError(409, _BUSY)
+            await self._see_out()  # a reloaded page comes back before its last session has ended
+            connection = SmallWebRTCConnection()
+            try:
+                await connection.initialize(offer.sdp, offer.type)
+            except Exception as error:
+                _logger.debug("Offer refused", exc_info=error)
+                raise _RefusedError(400, "This browser's offer for a call cannot be used.") from error
+            answer = connection.get_answer()  # type: ignore[no-untyped-call]
+            self._id = connection.pc_id
+            self._conversation = Conversation(connection, self._services, self._voice, self._opening)
+            self._task = asyncio.create_task(self._conversation.run(), name="conversation")
+            return {**(answer or {}), "understands_speech": openai_key() is not None}
+
+    def goodbye(self, conversation_id: str) -> None:
+        """Note that a browser has left."""
+        if self._conversation is not None and conversation_id == self._id:
+            self._conversation.end()
+
+    async def aclose(self) -> None:
+        """End the conversation there is."""
+        if self._conversation is not None:
+            self._conversation.end()
+            await self._see_out()
+
+    async def _see_out(self) -> None:
+        """Wait until the last conversation is over, its session included."""
+        if self._task is None:
+            return
+        task, self._task = self._task, None
+        done, _ = await asyncio.wait([task], timeout=_END_TIMEOUT_S)
+        if not done:
+            task.cancel()
+            _logger.error("A conversation did not end in time")
+        elif not task.cancelled() and (error := task.exception()):
+            _logger.error("A conversation failed", exc_info=error)
+
+
+def create_app(reception: _Reception) -> FastAPI:
+    """Return the page's ASGI application."""
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    # Only pages from here: another site in the same browser must not open sessions.
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=[_HOST, "localhost"])
+
+    @app.middleware("http")
+    async def guard(request: Request, call_next: RequestResponseEndpoint) -> Response:
+        origin = request.headers.get("origin")
+        if origin is not None and origin != f"http://{request.headers.get('host')}":
+            return JSONResponse({"error": "Requests from other pages are refused."}, 403)
+        response = await call_next(request)
+        response.headers.update(_HEADERS)
+        return response
+
+    @app.post("/api/offer")
+    async def offer(offer: _Offer) -> JSONResponse:
+        try:
+            return JSONResponse(await reception.welcome(offer))
+        except _RefusedError as refusal:
+            return JSONResponse({"error": str(refusal)}, refusal.status)
+
+    @app.post("/api/leave/{conversation_id}", status_code=204)
+    async def leave(conversation_id: str) -> None:
+        reception.goodbye(conversation_id)
+
+    app.mount("/", StaticFiles(directory=_FILES, html=True))
+    return app
+
+
+def listen(port: int) -> socket.socket:
+    """Open the page's port.
+
+    Raises:
+        DemoError: It is taken, or not to be had.
+    """
+    try:
+        return socket.create_server((_HOST, port))
+    except OSError as error:
+        what = (
+            "is in use" if error.errno == errno.EADDRINUSE else f"cannot be used ({error.strerror or error})"
+        )
+        raise DemoError(
+            f"Port {port} {what}: choose another one, or let --port 0 find one that is free."
+        ) from error
+
+
+@contextlib.asynccontextmanager
+async def serving(listener: socket.socket, services: Services, *, opening: str | None) -> AsyncIterator[str]:
+    """Serve the page inside the block, and end what was begun in it; gives the page's address."""
+    reception = _Reception(services, opening)
+    config = uvicorn.Config(
+        create_app(reception),
+        lifespan="off",
+        ws="none",
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=1,
+    )
+    server = _Server(config)
+    task = asyncio.create_task(server.serve([listener]), name="page server")
+    try:
+        async with asyncio.timeout(_START_TIMEOUT_S):
+            await server.up.wait()
+        yield f"http://{_HOST}:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        await reception.aclose()
+        await task
+
+
+class _Server(uvicorn.Server):
+    """A uvicorn server that leaves signals to the program and tells when it is up."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.up = asyncio.Event()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Take no signal handler."""
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, then say so."""
+        await super().startup(sockets)
+        self.up.set()

@@ -1,0 +1,125 @@
+"""`agenthuman demo --say TEXT --record FILE.mp4`: the page's pipeline with a file at its end."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+from pipecat.frames.frames import TTSSpeakFrame
+
+from agenthuman_plugins.demo._errors import DemoError
+from agenthuman_plugins.demo._recorder import Recorder, RecordingTransport
+from agenthuman_plugins.demo._services import VIDEO_FPS, VIDEO_SIZE, Services
+from agenthuman_plugins.demo._tts import OfflineTTSService
+from agenthuman_plugins.demo._worker import make_transport_params, make_worker, running
+from agenthuman_plugins.emulator.voice import Voice
+from agenthuman_plugins.pipecat import AgentHumanVideoService
+from agenthuman_plugins.speech.link import SPEECH_SAMPLE_RATE
+
+_SILENCE_S = 0.6  # of the face alone, before and after the speech
+_FIRST_PICTURE_TIMEOUT_S = 20.0
+_MARGIN_S = 10.0  # of each step, beyond its own length
+_PICTURES_OF_SILENCE = round(_SILENCE_S * VIDEO_FPS)
+
+OnProgress = Callable[[float, float], None]  # seconds done, seconds in all
+
+
+def check_file(path: Path) -> None:
+    """Refuse a file that could not be written, before anything is started.
+
+    Raises:
+        DemoError: What is wrong with it.
+    """
+    if path.suffix.lower() != ".mp4":
+        raise DemoError(
+            f"--record writes MP4, so its file needs a name that ends in .mp4, not {path.name!r}."
+        )
+    if path.is_dir():
+        raise DemoError(f"{path} is a folder: give --record the name of a file.")
+    if not path.parent.is_dir():
+        raise DemoError(f"There is no folder {path.parent}: create it, or record into another one.")
+
+
+async def record(services: Services, text: str, path: Path, on_progress: OnProgress) -> None:
+    """Let the avatar say `text` and write it into `path`.
+
+    Raises:
+        DemoError: The avatar did not appear or did not speak to the end, or the file could not be written.
+    """
+    voice = Voice()
+    speech = await asyncio.to_thread(voice.synthesize, text)
+    speech_s = len(speech) / 2 / SPEECH_SAMPLE_RATE
+    if not speech_s:
+        raise DemoError("There is nothing to say: --say needs a text with at least one word.")
+    recorder = Recorder(path, size=VIDEO_SIZE, fps=VIDEO_FPS, sample_rate=SPEECH_SAMPLE_RATE)
+    try:
+        await _Take(services, voice, recorder, on_progress).run(text, speech_s)
+        try:
+            await recorder.finish()
+        except OSError as error:
+            raise DemoError(f"{path} could not be written: {error.strerror or error}.") from error
+    finally:
+        await recorder.abort()
+
+
+class _Take:
+    """One recording."""
+
+    def __init__(self, services: Services, voice: Voice, recorder: Recorder, on_progress: OnProgress) -> None:
+        self._on_progress = on_progress
+        self._total_s = 1.0
+        self._pictures = 0
+        self._picture_came = asyncio.Event()
+        self._played = asyncio.Event()
+        self._no_avatar: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        output = RecordingTransport(recorder, make_transport_params(), on_picture=self._on_picture)
+        avatar = services.make_avatar()
+        avatar.add_event_handler("on_playback_finished", self._on_playback_finished)
+        avatar.add_event_handler("on_fallback_started", self._on_fallback_started)
+        self._worker = make_worker([OfflineTTSService(voice), avatar, output])
+
+    async def run(self, text: str, speech_s: float) -> None:
+        """Record silence, the speech, and silence."""
+        self._total_s = speech_s + 2 * _SILENCE_S
+        async with running(self._worker):
+            await self._within(_FIRST_PICTURE_TIMEOUT_S, "The avatar did not appear", self._pictures_to(1))
+            await self._within(
+                _SILENCE_S + _MARGIN_S, "The avatar froze", self._pictures_to(_PICTURES_OF_SILENCE)
+            )
+            await self._worker.queue_frame(TTSSpeakFrame(text))
+            await self._within(
+                speech_s + _MARGIN_S, "The avatar did not speak to its end", self._played.wait()
+            )
+            last = self._pictures + _PICTURES_OF_SILENCE
+            await self._within(_SILENCE_S + _MARGIN_S, "The avatar froze", self._pictures_to(last))
+
+    async def _within(self, timeout_s: float, problem: str, step: Coroutine[Any, Any, object]) -> None:
+        """Wait for a step of the recording, but no longer than it can take, and not without an avatar."""
+        task = asyncio.create_task(step)
+        try:
+            ends: set[asyncio.Future[Any]] = {task, self._no_avatar}
+            done, _ = await asyncio.wait(ends, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+            if self._no_avatar in done:
+                raise DemoError(f"There is no avatar to record: {self._no_avatar.result()}")
+            if task not in done:
+                raise DemoError(f"{problem} within {timeout_s:.0f} s. Try again; a busy machine may need it.")
+            task.result()
+        finally:
+            task.cancel()
+
+    async def _pictures_to(self, number: int) -> None:
+        while self._pictures < number:
+            self._picture_came.clear()
+            await self._picture_came.wait()
+
+    def _on_picture(self) -> None:
+        self._pictures += 1
+        self._picture_came.set()
+        self._on_progress(min(self._pictures / VIDEO_FPS, self._total_s), self._total_s)
+
+    async def _on_playback_finished(self, *_: object) -> None:
+        self._played.set()
+
+    async def _on_fallback_started(self, _: AgentHumanVideoService, reason: str) -> None:
+        if not self._no_avatar.done():
+            self._no_avatar.set_result(reason)

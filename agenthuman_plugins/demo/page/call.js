@@ -1,0 +1,108 @@
+// The call: one peer connection to the demo, with picture and voice back and a channel for messages.
+
+const PING_MS = 1000; // the demo takes a browser that stays silent for some seconds as gone
+const GATHERING_MS = 1500; // on one machine every candidate is there at once
+
+export class Call extends EventTarget {
+  #peer = new RTCPeerConnection({ iceServers: [] });
+  #channel = this.#peer.createDataChannel("messages");
+  #microphone = this.#peer.addTransceiver("audio", { direction: "sendrecv" });
+  #picture = this.#peer.addTransceiver("video", { direction: "recvonly" });
+  #id = "";
+  #pings = 0;
+
+  // Connects and returns what the demo says about itself; throws an Error with one sentence for the user.
+  async connect() {
+    this.#peer.addEventListener("track", ({ track }) => this.#tell(track.kind, new MediaStream([track])));
+    this.#peer.addEventListener("connectionstatechange", () => {
+      if (["failed", "closed", "disconnected"].includes(this.#peer.connectionState)) this.#tell("lost");
+    });
+    this.#channel.addEventListener("open", () => {
+      this.#mute(true);
+      this.#channel.send("ping");
+      this.#pings = setInterval(() => this.#isOpen() && this.#channel.send("ping"), PING_MS);
+      this.#tell("open");
+    });
+    this.#channel.addEventListener("message", ({ data }) => this.#tell("message", JSON.parse(data)));
+    this.#channel.addEventListener("close", () => this.#tell("lost"));
+    // The channel may go down with the page before a word gets through; a beacon does not.
+    addEventListener("pagehide", () => this.#id && navigator.sendBeacon(`/api/leave/${this.#id}`));
+
+    await this.#peer.setLocalDescription();
+    await this.#gathered();
+    const { sdp, type } = this.#peer.localDescription;
+    const answer = await post("/api/offer", { sdp, type });
+    this.#id = answer.pc_id;
+    await this.#peer.setRemoteDescription(answer);
+    return { understandsSpeech: answer.understands_speech };
+  }
+
+  send(message) {
+    if (this.#isOpen()) this.#channel.send(JSON.stringify(message));
+  }
+
+  // Sends the microphone from now on, or stops it; throws if the user or the system refuses.
+  async setMicrophone(on) {
+    const track = on ? await openMicrophone() : null;
+    this.#microphone.sender.track?.stop();
+    await this.#microphone.sender.replaceTrack(track);
+    this.#mute(!on);
+  }
+
+  // The newest statistics of the picture, or undefined before there is one.
+  async pictureStats() {
+    const report = await this.#picture.receiver.getStats();
+    return [...report.values()].find((entry) => entry.type === "inbound-rtp");
+  }
+
+  close() {
+    clearInterval(this.#pings);
+    this.#microphone.sender.track?.stop();
+    this.#peer.close();
+  }
+
+  #isOpen() {
+    return this.#channel.readyState === "open";
+  }
+
+  // Pipecat waits for sound unless it is told that none will come.
+  #mute(muted) {
+    this.send({ type: "signalling", message: { type: "trackStatus", receiver_index: 0, enabled: !muted } });
+  }
+
+  #gathered() {
+    if (this.#peer.iceGatheringState === "complete") return undefined;
+    return new Promise((resolve) => {
+      setTimeout(resolve, GATHERING_MS);
+      this.#peer.addEventListener("icegatheringstatechange", () => {
+        if (this.#peer.iceGatheringState === "complete") resolve();
+      });
+    });
+  }
+
+  #tell(type, detail) {
+    this.dispatchEvent(new CustomEvent(type, { detail }));
+  }
+}
+
+async function post(path, body) {
+  let response;
+  try {
+    response = await fetch(path, {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify(body),
+    });
+  } catch {
+    throw new Error("The demo does not answer: start it again with “agenthuman demo”.");
+  }
+  const answer = await response.json().catch(() => ({}));
+  if (!response.ok) throw new Error(answer.error ?? `The demo answered with an error (${response.status}).`);
+  return answer;
+}
+
+async function openMicrophone() {
+  const audio = { echoCancellation: true, noiseSuppression: true, autoGainControl: true };
+  const stream = await navigator.mediaDevices.getUserMedia({ audio });
+  return stream.getAudioTracks()[0];
+}

@@ -1,0 +1,153 @@
+// The page: joins the call, the conversation and the figures to what the user sees and presses.
+
+import { Call } from "./call.js";
+import { Conversation } from "./conversation.js";
+import { Figures } from "./figures.js";
+
+const NOTICE_MS = 12_000;
+
+const get = (id) => document.getElementById(id);
+const [face, voice, form, text] = ["face", "voice", "say", "text"].map(get);
+const [mic, interrupt, sound, again] = ["mic", "interrupt", "sound", "again"].map(get);
+
+const call = new Call();
+const conversation = new Conversation(get("log"));
+const figures = new Figures(call, face);
+let ended = false;
+let understandsSpeech = false;
+let micExplained = false;
+let noticeTimer = 0;
+
+function setStatus(state, words) {
+  get("status").dataset.state = state;
+  get("status").textContent = words;
+}
+
+function notify(sentence) {
+  clearTimeout(noticeTimer);
+  get("notice").textContent = sentence;
+  get("notice").hidden = !sentence;
+  if (sentence) noticeTimer = setTimeout(() => notify(""), NOTICE_MS);
+}
+
+function setConnected(connected) {
+  for (const control of [mic, form.querySelector("button"), ...get("ideas").children]) control.disabled = !connected;
+}
+
+function end(sentence) {
+  if (ended) return;
+  ended = true;
+  call.close();
+  conversation.endReply({ interrupted: false });
+  setConnected(false);
+  interrupt.disabled = true;
+  sound.hidden = true;
+  get("veil-text").textContent = sentence;
+  get("veil").className = "resting";
+  again.hidden = false;
+  setStatus("ended", "Not connected");
+}
+
+function say(words) {
+  const message = words.trim();
+  if (!message || ended) return;
+  notify("");
+  conversation.addUser(message);
+  figures.ask();
+  call.send({ type: "text", text: message });
+}
+
+function stopSpeaking() {
+  if (!interrupt.disabled) call.send({ type: "interrupt" });
+}
+
+async function playVoice() {
+  try {
+    await voice.play();
+  } catch {
+    sound.hidden = false; // browsers play no sound before the user has touched the page
+    return;
+  }
+  if (sound.dataset.done) return;
+  sound.dataset.done = "yes";
+  sound.hidden = true;
+  figures.listen(voice.srcObject, (level) => get("frame").style.setProperty("--level", Math.min(1, level * 6)));
+  call.send({ type: "sound" });
+}
+
+async function toggleMicrophone() {
+  const on = mic.getAttribute("aria-pressed") !== "true";
+  try {
+    await call.setMicrophone(on);
+  } catch {
+    notify("The microphone cannot be used: allow it for this page in the browser's settings.");
+    return;
+  }
+  mic.setAttribute("aria-pressed", String(on));
+  mic.classList.remove("hearing");
+  if (on && !understandsSpeech && !micExplained) {
+    micExplained = true;
+    conversation.addNote("Speak to interrupt. To be understood, start the demo with OPENAI_API_KEY set.");
+  }
+}
+
+const onMessage = {
+  avatar: ({ here }) => {
+    get("frame").classList.toggle("away", !here);
+    if (here) setStatus("live", "Live");
+    else setStatus("connecting", "Voice only");
+  },
+  words: ({ text: words }) => conversation.addWords(words),
+  speaking: ({ on }) => {
+    interrupt.disabled = !on;
+    if (!on) conversation.endReply({ interrupted: false });
+  },
+  interrupted: () => {
+    interrupt.disabled = true;
+    conversation.endReply({ interrupted: true });
+  },
+  hearing: ({ on, text: words }) => {
+    mic.classList.toggle("hearing", on);
+    if (words) conversation.addUser(words);
+  },
+  delay: ({ ms }) => figures.setVoiceDelay(ms),
+  error: ({ text: sentence }) => notify(sentence),
+  ended: ({ text: sentence }) => end(sentence),
+};
+
+call.addEventListener("video", ({ detail: stream }) => (face.srcObject = stream));
+call.addEventListener("audio", ({ detail: stream }) => (voice.srcObject = stream));
+call.addEventListener("open", () => {
+  setConnected(true);
+  playVoice();
+});
+call.addEventListener("message", ({ detail }) => onMessage[detail.type]?.(detail));
+call.addEventListener("lost", () => end("The demo has stopped, or lost this page."));
+face.requestVideoFrameCallback(() => {
+  get("veil").className = "lifted";
+  if (!ended) setStatus("live", "Live");
+});
+
+form.addEventListener("submit", (event) => {
+  event.preventDefault();
+  say(text.value);
+  text.value = "";
+});
+for (const idea of get("ideas").children) idea.addEventListener("click", () => say(idea.textContent));
+interrupt.addEventListener("click", stopSpeaking);
+mic.addEventListener("click", toggleMicrophone);
+again.addEventListener("click", () => location.reload());
+addEventListener("keydown", (event) => {
+  if (event.key === "Escape") stopSpeaking();
+});
+for (const gesture of ["pointerdown", "keydown"]) {
+  addEventListener(gesture, () => voice.srcObject && !sound.dataset.done && playVoice());
+}
+addEventListener("pageshow", ({ persisted }) => persisted && location.reload()); // the call did not survive the wait
+
+setConnected(false);
+try {
+  ({ understandsSpeech } = await call.connect());
+} catch (error) {
+  end(error.message);
+}

@@ -1,0 +1,19 @@
+"""Runs the emulator as a child process; its settings are the arguments of `Emulator`."""
+
+import asyncio
+from typing import Any
+
+from agenthuman_plugins.emulator.process import Emit, Event, run_child
+
+
+async def _main(settings: dict[str, Any], emit: Emit, _: "asyncio.Queue[Event]") -> None:
+    from agenthuman_plugins.emulator import Emulator  # noqa: PLC0415 - a missing extra is told to the parent
+
+    async with Emulator(**settings) as emulator:
+        kind = await emulator.wait_ready()
+        emit({"event": "ready", "url": emulator.url, "api_key": emulator.api_key, "room_server": kind})
+        await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    run_child(_main)

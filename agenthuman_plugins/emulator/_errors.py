@@ -1,0 +1,102 @@
+"""The service's error answers, word for word where they are documented."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+
+class EmulatorError(Exception):
+    """Raised when the emulator cannot run; its text is one sentence that says what to do."""
+
+
+class ServiceError(Exception):
+    """An answer that says no.
+
+    Attributes:
+        status: HTTP status.
+        body: JSON body.
+        headers: Headers that go with it.
+    """
+
+    headers: Mapping[str, str] = MappingProxyType({})
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        code: str | None = None,
+        suggestion: str | None = None,
+        details: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        fields = {"code": code, "message": message, "suggestion": suggestion, "details": details}
+        error = {name: value for name, value in fields.items() if value is not None}
+        self.body: dict[str, Any] = {"success": False, "error": error}
+
+
+class UnauthorizedError(ServiceError):
+    """An answer about the API key: its `error` is a string and it has no `success`."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(401, message)
+        self.body = {"error": message}
+
+
+class TooManyRequestsError(ServiceError):
+    """The answer of the rate limit: its `error` is a string."""
+
+    def __init__(self, headers: Mapping[str, str]) -> None:
+        super().__init__(429, "Too many requests. Please retry after 1 minute.")
+        self.body = {"success": False, "error": str(self)}
+        self.headers = headers
+
+
+def bad_request(message: str, suggestion: str | None = None) -> ServiceError:
+    """HTTP 400: an argument is wrong."""
+    return ServiceError(400, message, suggestion=suggestion)
+
+
+def access_denied() -> ServiceError:
+    """HTTP 403: the avatar belongs to another account."""
+    suggestion = "You do not have permission to create sessions with this avatar"
+    return ServiceError(403, "Access denied to this avatar", suggestion=suggestion)
+
+
+def image_avatar_denied() -> ServiceError:
+    """HTTP 403: the free plan takes avatars by id only. The text is ours; the pages tell the status."""
+    return ServiceError(
+        403,
+        "Image avatars require a paid plan",
+        suggestion="Use an avatar id (avat_...) or upgrade your plan",
+    )
+
+
+def avatar_not_found() -> ServiceError:
+    """HTTP 404: no such avatar. The pages have no text for it; this one follows `Session not found`."""
+    return ServiceError(
+        404, "Avatar not found", suggestion="List the avatars that you can use with GET /v1/avatars"
+    )
+
+
+def session_not_found() -> ServiceError:
+    """HTTP 404: no such session."""
+    return ServiceError(404, "Session not found")
+
+
+def no_minutes(status: int) -> ServiceError:
+    """The minutes are used up; the pages do not tell the status."""
+    message = "No minutes remaining. Please purchase additional minutes or upgrade your plan."
+    return ServiceError(status, message, code="INSUFFICIENT_MINUTES")
+
+
+def no_free_session(status: int, concurrency: dict[str, int]) -> ServiceError:
+    """Every concurrent session of the plan is in use; the pages tell neither status nor code."""
+    return ServiceError(
+        status,
+        f"Concurrent session limit reached ({concurrency['current']} of {concurrency['max']} in use).",
+        code="CONCURRENCY_LIMIT_REACHED",
+        suggestion="End a running session or upgrade your plan",
+        details={"concurrency": concurrency},
+    )

@@ -1,0 +1,43 @@
+"""The service's plans and what they allow."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What an account may use.
+
+    Attributes:
+        key: `free`, `explorer`, `growth` or `pro`.
+        max_sessions: Sessions at the same time.
+        included_minutes: Minutes of each period; used first.
+        purchased_minutes: Minutes on top, used when the included ones are gone.
+        max_session_duration: After it a session ends by itself.
+        image_avatars: Whether a session may bring its avatar as an image instead of an id.
+    """
+
+    key: str
+    max_sessions: int
+    included_minutes: int
+    purchased_minutes: int = 0
+    max_session_duration: timedelta = timedelta(hours=4)  # what the documented bodies show
+    image_avatars: bool = True
+
+    @property
+    def name(self) -> str:
+        """Name for people."""
+        return self.key.capitalize()
+
+
+# The pages list the sessions of each plan; minutes are listed for none of them: 120 is in the example bodies,
+# the others are ours.
+PLANS = {
+    plan.key: plan
+    for plan in (
+        Plan("free", max_sessions=1, included_minutes=120, image_avatars=False),
+        Plan("explorer", max_sessions=5, included_minutes=600),
+        Plan("growth", max_sessions=10, included_minutes=1_500),
+        Plan("pro", max_sessions=20, included_minutes=4_000),
+    )
+}

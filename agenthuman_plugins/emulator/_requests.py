@@ -1,0 +1,117 @@
+"""What callers ask for, checked by the documented rules."""
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+from agenthuman_plugins.emulator._errors import access_denied, avatar_not_found, bad_request
+
+ASPECT_RATIOS = ("4:3", "3:4", "1:1")
+PLATFORMS = (
+    "livekit",
+    "daily",
+    "proxy",
+)  # `proxy` is not on the public pages, but the vendor's own code sends it
+_AVATAR_PREFIXES = ("avat_", "PUBLIC/Avatars/")
+_IMAGE_PREFIXES = ("https://", "http://", "data:image/")
+_URL_SCHEMES = {"livekit": ("wss://", "ws://", "https://", "http://"), "daily": ("https://",)}
+
+
+@dataclass(frozen=True, slots=True)
+class RoomRequest:
+    """Where the avatar shall appear; `url` and `token` are empty for `proxy`, whose room the service makes."""
+
+    platform: str
+    url: str = ""
+    token: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class CreateRequest:
+    """A valid create call.
+
+    Attributes:
+        avatar: Avatar id, or for an image a short stand-in that is the same for the same image.
+        avatar_is_image: Whether the avatar came as an image.
+        room: Where it shall appear.
+        aspect_ratio: One of `ASPECT_RATIOS`.
+        metadata: The caller's own.
+    """
+
+    avatar: str
+    room: RoomRequest
+    aspect_ratio: str = "4:3"
+    metadata: dict[str, Any] = field(default_factory=dict)
+    avatar_is_image: bool = False
+
+
+def parse_json(body: bytes) -> Any:
+    """Parse a request body; standard JSON only, or the answer could not carry it back."""
+
+    def refuse(constant: str) -> NoReturn:
+        raise ValueError(constant)
+
+    try:
+        return json.loads(body, parse_constant=refuse)
+    except (ValueError, RecursionError):
+        raise bad_request("The request body is not valid JSON") from None
+
+
+def parse_create(body: Any) -> CreateRequest:
+    """Check a create body.
+
+    Raises:
+        ServiceError: A rule is broken.
+    """
+    if not isinstance(body, dict):
+        raise bad_request("The request body must be a JSON object")
+    avatar, is_image = _avatar(body)
+    return CreateRequest(avatar, _room(body), _aspect_ratio(body), _metadata(body), is_image)
+
+
+def _avatar(body: dict[str, Any]) -> tuple[str, bool]:
+    avatar = body.get("avatar") or body.get("avatar_id")  # `avatar_id`: older callers
+    if not avatar:
+        raise bad_request("Avatar ID is required", "Include avatar in the request body")
+    if not isinstance(avatar, str):
+        raise bad_request("avatar must be a string", "Send an avatar id, an image URL or a base64 image")
+    if avatar.startswith(_IMAGE_PREFIXES):
+        return f"image-{hashlib.sha256(avatar.encode(errors='replace')).hexdigest()[:16]}", True
+    # There is no catalogue here: every well-formed id exists, except for those that ask not to.
+    if not avatar.startswith(_AVATAR_PREFIXES) or "unknown" in avatar:
+        raise avatar_not_found()
+    if "exclusive" in avatar:
+        raise access_denied()
+    return avatar, False
+
+
+def _room(body: dict[str, Any]) -> RoomRequest:
+    room = body.get("room")
+    if not isinstance(room, dict):
+        raise bad_request("room is required", "Include room with platform, url and token in the request body")
+    platform = room.get("platform")
+    if platform not in PLATFORMS:
+        raise bad_request("Invalid room platform", "Set room.platform to daily or livekit")
+    if platform == "proxy":
+        return RoomRequest(platform)
+    for name in ("url", "token"):
+        if not isinstance(room.get(name), str) or not room[name]:
+            raise bad_request(f"room.{name} is required", f"Include room.{name} in the request body")
+    if not room["url"].startswith(_URL_SCHEMES[platform]):
+        raise bad_request("Invalid room url", f"room.url must start with {_URL_SCHEMES[platform][0]}")
+    return RoomRequest(platform, room["url"], room["token"])
+
+
+def _aspect_ratio(body: dict[str, Any]) -> str:
+    ratio = body.get("aspect_ratio", "4:3")
+    if ratio not in ASPECT_RATIOS:
+        raise bad_request("Invalid aspect_ratio", f"Use one of {', '.join(ASPECT_RATIOS)}")
+    return str(ratio)
+
+
+def _metadata(body: dict[str, Any]) -> dict[str, Any]:
+    metadata = body.get("metadata", {})
+    if not isinstance(metadata, dict):
+        raise bad_request("metadata must be an object", "Send metadata as a JSON object such as {}")
+    return metadata

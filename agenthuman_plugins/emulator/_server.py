@@ -1,0 +1,198 @@
+"""The emulator: the whole service in the caller's event loop, with its rooms and avatars in child processes."""
+
+import asyncio
+import contextlib
+import errno
+import socket
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any, Self
+
+import uvicorn
+from fastapi import FastAPI
+
+from agenthuman_plugins.emulator._app import create_app
+from agenthuman_plugins.emulator._avatars import NoAvatar, WorkerAvatar
+from agenthuman_plugins.emulator._errors import EmulatorError
+from agenthuman_plugins.emulator._ids import new_api_key
+from agenthuman_plugins.emulator._plans import PLANS
+from agenthuman_plugins.emulator._proxy_rooms import NoRooms, RoomServerKind, RoomServerRooms
+from agenthuman_plugins.emulator._rate_limit import RateLimit
+from agenthuman_plugins.emulator._service import Service
+from agenthuman_plugins.emulator._store import SWEEP_AFTER_S, Clock, Rules, SessionStore, utc_now
+
+VIDEO_SIZE = (640, 480)
+_START_TIMEOUT_S = 10.0
+_GRACEFUL_SHUTDOWN_S = 1  # for requests in flight; uvicorn takes whole seconds
+
+
+class Emulator:
+    """A local Agent Human service for demos and tests.
+
+    Use it as an async context manager; leaving it stops every child process. Sessions that are still open then
+    stay on record as open, so that a leak shows.
+
+        async with Emulator() as emulator:
+            client = AsyncAgentHuman(api_key=emulator.api_key, base_url=emulator.url)
+
+    Args:
+        host: Address to listen on.
+        port: Port to listen on; 0 takes a free one.
+        plan: `free`, `explorer`, `growth` or `pro`.
+        api_key: Key that callers must send; by default a new one.
+        sweep: Whether sessions are ended whose participants left, whose avatar died, or whose avatar was alone
+            for `sweep_after_s`. Without it and `expiry` only callers end sessions.
+        sweep_after_s: Time that an avatar may be alone in its room, in seconds.
+        expiry: Whether sessions end when the plan's limit is reached.
+        minutes: Minutes that the plan includes; by default as many as the plan has.
+        limit_status: HTTP status when minutes or sessions are used up, which the pages do not tell.
+        requests_per_minute: Limit on the requests to `/v1`, 60 at the real service; by default there is none.
+        video_size: Width and height of the avatar's picture at 4:3.
+        media: Whether sessions get real rooms and avatars. Without, only REST works, at no cost.
+        room_server: Kind of the room server; see `RoomServer`.
+        clock: Tells the time; tests move it.
+
+    Raises:
+        EmulatorError: There is no such plan; on entering, the address cannot be listened on.
+    """
+
+    def __init__(
+        self,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        plan: str = "free",
+        api_key: str | None = None,
+        sweep: bool = True,
+        sweep_after_s: float = SWEEP_AFTER_S,
+        expiry: bool = True,
+        minutes: int | None = None,
+        limit_status: int = 403,
+        requests_per_minute: int | None = None,
+        video_size: Sequence[int] = VIDEO_SIZE,
+        media: bool = True,
+        room_server: RoomServerKind = "auto",
+        clock: Clock = utc_now,
+    ) -> None:
+        if plan not in PLANS:
+            raise EmulatorError(f"There is no plan {plan!r}: choose one of {', '.join(PLANS)}.")
+        width, height = video_size
+        self._host = host
+        self._port = port
+        self._rooms = RoomServerRooms(room_server) if media else None
+        rules = Rules(
+            plan=PLANS[plan] if minutes is None else replace(PLANS[plan], included_minutes=minutes),
+            sweep_after=timedelta(seconds=sweep_after_s) if sweep else None,
+            expiry=expiry,
+            limit_status=limit_status,
+        )
+        self._service = Service(
+            SessionStore(rules, clock),
+            rooms=self._rooms or NoRooms(),
+            start_avatar=WorkerAvatar if media else NoAvatar,
+            video_size=(width, height),
+        )
+        self._rate_limit = RateLimit(requests_per_minute, clock) if requests_per_minute is not None else None
+        self._stack = contextlib.AsyncExitStack()
+        self.api_key = api_key or new_api_key()
+        self.url = ""
+
+    async def __aenter__(self) -> Self:
+        listener = _listen(self._host, self._port)
+        host, port = listener.getsockname()[:2]
+        self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        app = create_app(self._service, [self.api_key], self._rate_limit)
+        async with contextlib.AsyncExitStack() as stack:
+            stack.callback(listener.close)
+            if self._rooms is not None:
+                await stack.enter_async_context(self._rooms)
+            stack.push_async_callback(self._service.aclose)
+            await stack.enter_async_context(_running(self._service.run(), "session housekeeping"))
+            await stack.enter_async_context(_serving(app, listener))
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    async def wait_ready(self) -> str:
+        """Wait until rooms can be made, and return the kind of the room server (`none` without media).
+
+        Requests are answered before that; the first one that needs a room waits by itself.
+
+        Raises:
+            EmulatorError: There is no room server to be had; the text says what to do.
+        """
+        return (await self._rooms.ready()).kind if self._rooms is not None else "none"
+
+    def sessions(self) -> list[dict[str, Any]]:
+        """Return what `GET /emulator/sessions` answers: all sessions, newest first, and who ended each."""
+        store = self._service.store
+        return [store.record(session) for session in store.newest_first()]
+
+
+class _Server(uvicorn.Server):
+    """A uvicorn server that leaves signals to the program and tells when it is up."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.up = asyncio.Event()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Take no signal handler."""
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, then say so."""
+        await super().startup(sockets)
+        self.up.set()
+
+
+@contextlib.asynccontextmanager
+async def _serving(app: FastAPI, listener: socket.socket) -> AsyncIterator[None]:
+    config = uvicorn.Config(
+        app,
+        lifespan="off",
+        ws="none",
+        log_config=None,  # logging is the program's business
+        access_log=False,  # query strings belong in no log
+        timeout_graceful_shutdown=_GRACEFUL_SHUTDOWN_S,
+    )
+    server = _Server(config)
+    serving = asyncio.create_task(server.serve([listener]), name="HTTP server")
+    try:
+        async with asyncio.timeout(_START_TIMEOUT_S):
+            await server.up.wait()
+        yield
+    finally:
+        server.should_exit = True
+        await serving
+
+
+@contextlib.asynccontextmanager
+async def _running(work: Coroutine[Any, Any, None], name: str) -> AsyncIterator[None]:
+    """Run something endless beside the body; what it raised comes out at the end."""
+    task = asyncio.create_task(work, name=name)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        match error.errno:
+            case errno.EADDRINUSE:
+                advice = "it is in use. Choose another port, or 0 for any free one."
+            case errno.EACCES:
+                advice = "it needs more rights. Choose a port above 1023."
+            case _:
+                advice = f"{error.strerror or error}. Choose an address of this machine, such as 127.0.0.1."
+        raise EmulatorError(f"Cannot listen on {host} port {port}: {advice}") from error

@@ -1,0 +1,26 @@
+"""The room server as a child process: settings `{"api_key", "api_secret", "port"}`, event `ready` with the port."""
+
+import asyncio
+from typing import Any
+
+from agenthuman_plugins.emulator.process import Emit, Event, run_child
+from agenthuman_plugins.emulator.room_server import _aiortc
+from agenthuman_plugins.emulator.room_server._signalling import serve
+
+_HOST = "127.0.0.1"  # of the signalling; media goes over the machine's other addresses
+
+
+async def _main(settings: dict[str, Any], emit: Emit, _: "asyncio.Queue[Event]") -> None:
+    _aiortc.install()
+    runner = await serve(
+        api_key=settings["api_key"], api_secret=settings["api_secret"], host=_HOST, port=settings["port"]
+    )
+    try:
+        emit({"event": "ready", "port": runner.addresses[0][1]})
+        await asyncio.Event().wait()
+    finally:
+        await runner.cleanup()
+
+
+if __name__ == "__main__":
+    run_child(_main)

@@ -1,0 +1,86 @@
+"""Real demos, from the first visit to the last process."""
+
+import asyncio
+import signal
+
+import httpx
+import psutil
+import pytest
+
+from .conftest import END_TIMEOUT_S
+from .visitor import Visitor
+
+pytestmark = [pytest.mark.chain, pytest.mark.usefixtures("network")]
+
+
+async def test_a_visitor_is_greeted_answered_and_obeyed(start_demo):
+    """A face at once, words as they are spoken, an answer to text, silence on request, and a true memory of it."""
+    async with start_demo("--port", "0", "--say", "Welcome to this very first visit.") as demo:
+        async with Visitor.visiting(await demo.url()) as visitor:
+            await visitor.until(lambda: visitor.pictures > 10)
+            visitor.send(type="sound")
+            await visitor.until(lambda: visitor.words == "Welcome to this very first visit.")
+            await visitor.told("speaking", on=False)
+
+            visitor.messages.clear()
+            visitor.send(type="text", text="Tell me a story")
+            await visitor.until(lambda: len(visitor.words.split()) > 5)
+            visitor.send(type="interrupt")
+            await visitor.told("interrupted")
+            heard = visitor.words
+            assert "Once upon a time" in heard
+            assert "jumping together" not in heard
+
+            visitor.messages.clear()
+            visitor.send(type="text", text="What did you just say?")
+            answer = f"The last thing that you heard from me was: {heard}"
+            await visitor.until(lambda: len(visitor.words) >= len(answer))
+            assert visitor.words.startswith(answer)
+        assert await demo.end(signal.SIGTERM) == 0
+    assert "Sessions: 1, all ended" in demo.text
+
+
+async def test_one_visitor_at_a_time(start_demo):
+    """A second page is told in one sentence why it has to wait; it is let in when the first has gone or vanished."""
+    async with start_demo("--port", "0") as demo:
+        url = await demo.url()
+        async with Visitor.visiting(url) as first:
+            await first.told("avatar", here=True)
+            with pytest.raises(httpx.HTTPStatusError) as refusal:
+                async with Visitor.visiting(url):
+                    pass
+            assert refusal.value.response.status_code == 409
+            assert "one session at a time" in refusal.value.response.json()["error"]
+        async with Visitor.visiting(url) as second:  # at once, as after a reload
+            await second.told("avatar", here=True)
+            second.vanish()
+            await second.told("ended")
+        async with Visitor.visiting(url) as third:
+            await third.told("avatar", here=True)
+        await demo.end(signal.SIGTERM)
+    assert "Sessions: 3, all ended" in demo.text
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_stopped_demo_leaves_nothing_behind(start_demo, signal_number):
+    """In the middle of a reply: exit code 0, the session ended by the demo, no process left, no traceback."""
+    async with start_demo("--port", "0") as demo, Visitor.visiting(await demo.url()) as visitor:
+        await visitor.told("avatar", here=True)
+        visitor.send(type="sound")
+        await visitor.told("words")
+        family = demo.family()
+        assert len(family) >= 2  # at least the emulator and an avatar
+        assert await demo.end(signal_number) == 0
+        assert not any(process.is_running() for process in family)
+    assert "Sessions: 1, all ended" in demo.text
+    assert "Traceback" not in demo.text
+
+
+async def test_a_killed_demo_leaves_no_process_behind(start_demo):
+    """After kill -9 everything that it has started ends by itself."""
+    async with start_demo("--port", "0") as demo, Visitor.visiting(await demo.url()) as visitor:
+        await visitor.told("avatar", here=True)
+        family = demo.family()
+        await demo.end(signal.SIGKILL)
+        _, alive = await asyncio.to_thread(psutil.wait_procs, family, timeout=END_TIMEOUT_S)
+        assert not alive

@@ -1,0 +1,91 @@
+import numpy as np
+import pytest
+
+from agenthuman_plugins.demo._recorder import Recorder
+
+from . import recording
+
+SIZE, FPS, RATE = (160, 120), 25, 16_000
+START_S = 1_000.0  # any clock
+
+
+def picture(level=90):
+    return bytes([level]) * (SIZE[0] * SIZE[1] * 3)
+
+
+def tone(seconds):
+    return (8_000 * np.sin(np.arange(round(seconds * RATE)) * 0.3)).astype(np.int16).tobytes()
+
+
+def recorder(path):
+    return Recorder(path, size=SIZE, fps=FPS, sample_rate=RATE)
+
+
+async def test_sound_lands_where_it_came(tmp_path):
+    """Two utterances, each in jittering pieces: each is whole and at its own time, with silence around."""
+    target = recorder(tmp_path / "out.mp4")
+    jitter = np.random.default_rng(1).uniform(-0.015, 0.015, 200)
+    for n in range(100):
+        at_s = n / FPS
+        target.add_picture(picture(), START_S + at_s + abs(jitter[n]))
+        if 0.8 <= at_s < 1.6 or 2.4 <= at_s < 3.2:
+            target.add_sound(tone(0.04), START_S + at_s + jitter[n + 100])
+    await target.finish()
+    made = recording.read(tmp_path / "out.mp4")
+    assert made.codecs == ("h264", "aac")
+    voiced = np.flatnonzero(made.energy > 0.05) * 0.01
+    gap = np.flatnonzero(np.diff(voiced) > 0.1)
+    assert len(gap) == 1
+    first, second = voiced[: gap[0] + 1], voiced[gap[0] + 1 :]
+    assert (first[0], second[0]) == pytest.approx((0.8, 2.4), abs=0.04)
+    assert (np.ptp(first), np.ptp(second)) == pytest.approx((0.8, 0.8), abs=0.05)
+
+
+async def test_pictures_come_on_a_steady_grid(tmp_path):
+    """Jitter of arrival does not show; a picture that is missing leaves its place empty."""
+    target = recorder(tmp_path / "out.mp4")
+    for n in range(50):
+        if n != 20:
+            target.add_picture(picture(), START_S + n / FPS + (0.012 if n % 3 else 0.0))
+    await target.finish()
+    places = np.round(recording.read(tmp_path / "out.mp4").picture_times * FPS).astype(int).tolist()
+    assert places == [n for n in range(50) if n != 20]
+
+
+async def test_sound_is_as_long_as_the_pictures(tmp_path):
+    """Players stop at the shorter stream, so silence goes on to the last picture."""
+    target = recorder(tmp_path / "out.mp4")
+    for n in range(50):
+        target.add_picture(picture(), START_S + n / FPS)
+    await target.finish()
+    made = recording.read(tmp_path / "out.mp4")
+    assert len(made.voice) / RATE == pytest.approx(2.0, abs=0.1)
+
+
+async def test_the_file_appears_only_when_it_is_complete(tmp_path):
+    """Until `finish` there is nothing under the name, and an older file stays as it is."""
+    path = tmp_path / "out.mp4"
+    path.write_text("older")
+    target = recorder(path)
+    target.add_picture(picture(), START_S)
+    assert path.read_text() == "older"
+    await target.finish()
+    assert recording.read(path).picture_times.size == 1
+    assert [entry.name for entry in tmp_path.iterdir()] == ["out.mp4"]
+
+
+async def test_an_aborted_recording_leaves_nothing(tmp_path):
+    """Neither the file nor a temporary one."""
+    target = recorder(tmp_path / "out.mp4")
+    target.add_picture(picture(), START_S)
+    await target.abort()
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_what_keeps_the_file_from_being_written_is_raised(tmp_path):
+    """An error on the encoder's thread comes out of `finish`, and does not block what is recorded after it."""
+    target = recorder(tmp_path / "gone" / "out.mp4")
+    for n in range(1_000):
+        target.add_picture(picture(), START_S + n / FPS)
+    with pytest.raises(OSError, match="No such file"):
+        await target.finish()

@@ -1,0 +1,91 @@
+"""`agenthuman demo --say TEXT --record FILE.mp4`, from the command to what is in the file."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from agenthuman_plugins.emulator.voice import Voice
+
+from . import recording
+
+pytestmark = pytest.mark.chain
+
+SENTENCE = "The quick brown fox jumps over the lazy dog."
+LIMIT_S = 30.0
+
+
+def record(path, *, before=()):
+    return subprocess.run(
+        [
+            *before,
+            sys.executable,
+            "-m",
+            "agenthuman_plugins",
+            "demo",
+            "--say",
+            SENTENCE,
+            "--record",
+            str(path),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        timeout=LIMIT_S,
+        env={**os.environ, "COLUMNS": "200"},
+    )
+
+
+def check(made: recording.Recording) -> None:
+    begin_s, end_s = made.speech
+    assert made.codecs == ("h264", "aac")
+    assert made.fps(begin_s, end_s) >= 24
+    assert end_s - begin_s == pytest.approx(_spoken_s(), abs=0.1)
+    assert not made.mouth_open[made.picture_times < begin_s - 0.1].any()
+    assert not made.mouth_open[made.picture_times > end_s + 0.25].any()
+    assert (made.picture_times < begin_s - 0.1).sum() >= 8
+    assert (made.picture_times > end_s + 0.25).sum() >= 8
+    assert made.mouth_open.mean() > 0.3
+    assert abs(made.median_lag_s()) <= 0.08
+
+
+def _spoken_s() -> float:
+    """How long the voice sounds before it goes to the avatar."""
+    voice = np.frombuffer(Voice().synthesize(SENTENCE), np.int16).astype(np.float32) / 32_768
+    return float(np.subtract(*recording.voiced_span(voice, 16_000)[::-1]))
+
+
+@pytest.mark.usefixtures("network")
+def test_the_file_holds_the_avatar_saying_it(tmp_path):
+    """A steady picture, the whole voice, the mouth closed around it, and both in step."""
+    done = record(tmp_path / "out.mp4")
+    assert done.returncode == 0, done.stdout
+    assert "Sessions: 1, all ended" in done.stdout
+    assert [entry.name for entry in tmp_path.iterdir()] == ["out.mp4"]
+    check(recording.read(tmp_path / "out.mp4"))
+
+
+def test_without_a_network_the_avatar_runs_in_the_demo(tmp_path):
+    """With loopback alone the file is as good, and one sentence tells what is different."""
+    unshare = shutil.which("unshare")
+    if unshare is None or os.geteuid() != 0 or shutil.which("ip") is None:
+        pytest.skip("no way to take the network away: needs root, unshare and ip")
+    alone = (unshare, "-n", "sh", "-c", 'ip link set lo up; exec "$@"', "sh")
+    done = record(tmp_path / "out.mp4", before=alone)
+    assert done.returncode == 0, done.stdout
+    assert "no network interface besides loopback" in done.stdout
+    check(recording.read(tmp_path / "out.mp4"))
+    page = subprocess.run(
+        [*alone, sys.executable, "-m", "agenthuman_plugins", "demo", "--port", "0"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=LIMIT_S,
+    )
+    assert page.returncode == 1
+    assert "--record FILE.mp4" in page.stderr
+    assert "Traceback" not in page.stderr

@@ -1,0 +1,108 @@
+"""The emulator as a whole, over real HTTP; without media unless a test says otherwise."""
+
+import errno
+import signal
+import socket
+
+import httpx
+import psutil
+import pytest
+
+from agenthuman_plugins.emulator import Emulator, EmulatorError
+from agenthuman_plugins.emulator.process import Child, ChildError
+from tests.emulator.conftest import FakeClock, until
+
+LIMIT_S = 20.0  # hang limit
+PROXY = {"avatar": "avat_1", "room": {"platform": "proxy"}}
+
+
+def client(url: str, api_key: str) -> httpx.AsyncClient:
+    return httpx.AsyncClient(base_url=url, headers={"x-api-key": api_key}, trust_env=False, timeout=LIMIT_S)
+
+
+async def test_serves_until_left():
+    """Inside the context the service answers on its own free port; afterwards nobody listens there."""
+    async with Emulator(media=False) as emulator, client(emulator.url, emulator.api_key) as http:
+        assert emulator.api_key.startswith("ah_test_")
+        created = (await http.post("/v1/sessions", json=PROXY)).json()["session"]
+        assert [session["session_id"] for session in emulator.sessions()] == [created["session_id"]]
+        assert await emulator.wait_ready() == "none"
+    async with client(emulator.url, emulator.api_key) as http:
+        with pytest.raises(httpx.ConnectError):
+            await http.get("/v1/sessions")
+
+
+async def test_open_session_stays_on_record():
+    """A session that its caller left open shows as a leak after the emulator has stopped."""
+    async with Emulator(media=False) as emulator, client(emulator.url, emulator.api_key) as http:
+        await http.post("/v1/sessions", json=PROXY)
+    assert [(s["status"], s["ended_by"]) for s in emulator.sessions()] == [("started", None)]
+
+
+async def test_expiry_comes_by_itself(clock: FakeClock):
+    """The running emulator ends a session when its time is over, without being asked."""
+    async with Emulator(media=False, clock=clock) as emulator, client(emulator.url, emulator.api_key) as http:
+        await http.post("/v1/sessions", json=PROXY)
+        clock.advance(hours=4)
+        assert await until(lambda: emulator.sessions()[0]["ended_by"]) == "expiry"
+
+
+async def test_signal_handlers_are_left_alone():
+    """A library takes no signal handler."""
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    async with Emulator(media=False):
+        assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+async def test_taken_port_is_one_sentence():
+    """A port in use is an error that says what to do."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(EmulatorError, match=f"port {port}: it is in use. Choose another port"):
+            await Emulator(media=False, port=port).__aenter__()
+
+
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        (OSError(errno.EACCES, "Permission denied"), "Choose a port above 1023"),
+        (
+            OSError(errno.EADDRNOTAVAIL, "Cannot assign requested address"),
+            "Choose an address of this machine",
+        ),
+        (socket.gaierror(-2, "Name or service not known"), "Choose an address of this machine"),
+    ],
+)
+async def test_address_that_cannot_be_used(error: OSError, advice: str, monkeypatch: pytest.MonkeyPatch):
+    """Every reason why an address cannot be listened on is an error that says what to do."""
+
+    def refuse(*_, **__):
+        raise error
+
+    monkeypatch.setattr(socket, "create_server", refuse)
+    with pytest.raises(EmulatorError, match=advice):
+        await Emulator(media=False).__aenter__()
+
+
+def test_unknown_plan_is_one_sentence():
+    """A plan that does not exist is an error that names the plans."""
+    with pytest.raises(EmulatorError, match="choose one of free, explorer, growth, pro"):
+        Emulator(plan="gold")
+
+
+async def test_child_serves_and_ends():
+    """As a child process the emulator tells its address and key, and ends with its parent's pipe."""
+    child = await Child.start("agenthuman_plugins.emulator", {"media": False})
+    async with client(child.ready["url"], child.ready["api_key"]) as http:
+        assert (await http.get("/v1/sessions")).json() == {"success": True, "sessions": []}
+    process = psutil.Process(child.pid)
+    await child.stop()
+    assert not process.is_running()
+
+
+async def test_child_tells_why_it_cannot_start():
+    """A child emulator whose port is taken ends with the same sentence."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ChildError, match=r"it is in use\. Choose another port"):
+            await Child.start("agenthuman_plugins.emulator", {"media": False, "port": port})

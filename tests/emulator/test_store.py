@@ -1,0 +1,235 @@
+"""The rules of sessions, on a clock that the tests move."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from agenthuman_plugins.emulator._errors import ServiceError
+from agenthuman_plugins.emulator._plans import PLANS
+from agenthuman_plugins.emulator._requests import CreateRequest, RoomRequest
+from agenthuman_plugins.emulator._store import Rules, Session, SessionStore
+from tests.emulator.conftest import FakeClock
+
+REQUEST = CreateRequest("avat_1", RoomRequest("proxy"))
+
+
+@pytest.fixture
+def store(clock: FakeClock) -> SessionStore:
+    return SessionStore(Rules(PLANS["free"]), clock)
+
+
+def pro(clock: FakeClock, **rules) -> SessionStore:
+    return SessionStore(Rules(PLANS["pro"], **rules), clock)
+
+
+def with_avatar(store: SessionStore) -> Session:
+    session = store.create(REQUEST)
+    store.note(session, {"event": "avatar_starting"})
+    store.note(session, {"event": "ready", "pid": 1})
+    return session
+
+
+def due(store: SessionStore) -> list[str]:
+    return [by for _, by in store.due()]
+
+
+def test_free_plan_has_one_session_at_a_time(store: SessionStore):
+    """A second create is refused with a code and leaves no session; ending the first makes room."""
+    first = store.create(REQUEST)
+    with pytest.raises(ServiceError) as refusal:
+        store.create(REQUEST)
+    assert refusal.value.status == 403
+    assert refusal.value.body["error"]["code"] == "CONCURRENCY_LIMIT_REACHED"
+    assert store.newest_first() == [first]
+    store.end(first, "caller")
+    assert store.create(REQUEST).active
+
+
+@pytest.mark.parametrize(("plan", "limit"), [("free", 1), ("explorer", 5), ("growth", 10), ("pro", 20)])
+def test_plan_sets_the_number_of_sessions(plan: str, limit: int, clock: FakeClock):
+    """Each plan allows its documented number of concurrent sessions, and no more."""
+    store = SessionStore(Rules(PLANS[plan], limit_status=429), clock)
+    for _ in range(limit):
+        store.create(REQUEST)
+    with pytest.raises(ServiceError) as refusal:
+        store.create(REQUEST)
+    assert refusal.value.status == 429
+
+
+def test_usage_counts_the_new_session(store: SessionStore):
+    """The snapshot after a create has the new session in it."""
+    store.create(REQUEST)
+    assert store.usage() == {
+        "concurrency": {"current": 1, "max": 1, "available": 0},
+        "minutes": {"total_remaining": 120},
+    }
+
+
+@pytest.mark.parametrize(("seconds", "minutes"), [(0, 0), (1, 1), (60, 1), (61, 2), (450, 8)])
+def test_minutes_are_rounded_up(seconds: int, minutes: int, store: SessionStore, clock: FakeClock):
+    """A session costs whole minutes, rounded up: the documented 450 s are 8."""
+    session = store.create(REQUEST)
+    clock.advance(seconds=seconds)
+    store.end(session, "caller")
+    assert store.describe(session)["billing"]["minutes_consumed"] == minutes
+    assert store.usage()["minutes"]["total_remaining"] == 120 - minutes
+
+
+def test_included_minutes_go_first(clock: FakeClock):
+    """The documented mixed bill: 45 minutes, 15 of them purchased."""
+    plan = replace(PLANS["free"], included_minutes=30, purchased_minutes=100)
+    store = SessionStore(Rules(plan), clock)
+    session = store.create(REQUEST)
+    clock.advance(minutes=45)
+    store.end(session, "caller")
+    assert store.describe(session)["billing"] == {
+        "minutes_consumed": 45,
+        "minutes_source": "mixed",
+        "billing_status": "billed",
+        "minutes_billed": 15,
+    }
+
+
+def test_no_minutes_no_session(clock: FakeClock):
+    """With all minutes used a create is refused with the documented code and text."""
+    store = SessionStore(Rules(replace(PLANS["free"], included_minutes=1)), clock)
+    session = store.create(REQUEST)
+    clock.advance(minutes=2)
+    store.end(session, "caller")
+    with pytest.raises(ServiceError, match="No minutes remaining") as refusal:
+        store.create(REQUEST)
+    assert refusal.value.body["error"]["code"] == "INSUFFICIENT_MINUTES"
+
+
+def test_image_avatar_needs_a_paid_plan(clock: FakeClock):
+    """The free plan takes avatars by id only (HTTP 403); a paid one takes images."""
+    image = replace(REQUEST, avatar_is_image=True)
+    with pytest.raises(ServiceError) as refusal:
+        SessionStore(Rules(PLANS["free"]), clock).create(image)
+    assert refusal.value.status == 403
+    assert pro(clock).create(image).active
+
+
+def test_end_counts_once(store: SessionStore, clock: FakeClock):
+    """Ending again changes neither the time, nor the bill, nor who ended it."""
+    session = store.create(REQUEST)
+    assert store.end(session, "caller")
+    before = store.record(session)
+    clock.advance(hours=1)
+    assert not store.end(session, "sweep")
+    assert store.record(session) == before
+
+
+def test_duration_runs_until_the_end(store: SessionStore, clock: FakeClock):
+    """A started session shows its running duration, an ended one the final one."""
+    session = store.create(REQUEST)
+    clock.advance(seconds=7)
+    assert store.describe(session)["duration"] == 7
+    store.end(session, "caller")
+    clock.advance(seconds=7)
+    assert store.describe(session)["duration"] == 7
+
+
+def test_list_filters_by_status(clock: FakeClock):
+    """`started` and `ended` filter, any other word lists all, newest first."""
+    store = pro(clock)
+    old, new = store.create(REQUEST), store.create(REQUEST)
+    store.end(old, "caller")
+    assert store.newest_first() == store.newest_first("nonsense") == [new, old]
+    assert store.newest_first("started") == [new]
+    assert store.newest_first("ended") == [old]
+
+
+def test_session_expires(store: SessionStore, clock: FakeClock):
+    """A session is due at its expiration, not before."""
+    session = store.create(REQUEST)
+    assert store.describe(session)["expiration"] == "2024-01-15T14:30:00Z"
+    clock.advance(hours=4, seconds=-1)
+    assert due(store) == []
+    clock.advance(seconds=1)
+    assert due(store) == ["expiry"]
+
+
+def test_avatar_that_stays_alone_is_swept(store: SessionStore, clock: FakeClock):
+    """An avatar that nobody joined for the sweep time is ended."""
+    with_avatar(store)
+    clock.advance(seconds=179)
+    assert due(store) == []
+    clock.advance(seconds=1)
+    assert due(store) == ["sweep"]
+
+
+@pytest.mark.parametrize(
+    "event", [{"event": "exit", "code": -9}, {"event": "avatar_failed", "message": "no room"}]
+)
+def test_dead_avatar_is_swept(event: dict, store: SessionStore):
+    """A session whose avatar died or never came is ended."""
+    store.note(with_avatar(store), event)
+    assert due(store) == ["sweep"]
+
+
+def test_emptied_room_ends_the_session(store: SessionStore, clock: FakeClock):
+    """When the last participant has left for good, the session ends, long before the sweep."""
+    session = with_avatar(store)
+    store.note(session, {"event": "participants", "count": 1})
+    clock.advance(hours=1)
+    assert due(store) == []
+    store.note(session, {"event": "participants", "count": 0})
+    clock.advance(seconds=5)
+    assert due(store) == ["room_empty"]
+
+
+def test_participant_that_comes_back_keeps_the_session(store: SessionStore, clock: FakeClock):
+    """A reconnecting participant, gone for a moment, ends nothing."""
+    session = with_avatar(store)
+    for count in (1, 0, 1):
+        store.note(session, {"event": "participants", "count": count})
+        clock.advance(seconds=3)
+    clock.advance(minutes=10)
+    assert due(store) == []
+
+
+def test_without_sweep_and_expiry_only_callers_end_sessions(clock: FakeClock):
+    """Leak tests: no rule ends a session, whatever happens, and its expiration is null."""
+    store = pro(clock, sweep_after=None, expiry=False)
+    left, dead = with_avatar(store), with_avatar(store)
+    for count in (1, 0):
+        store.note(left, {"event": "participants", "count": count})
+    store.note(dead, {"event": "exit", "code": -9})
+    clock.advance(days=1)
+    assert due(store) == []
+    assert store.describe(left)["expiration"] is None
+
+
+def test_daily_session_has_no_avatar_to_sweep(store: SessionStore, clock: FakeClock):
+    """A session whose avatar was never sent is ended by expiry alone."""
+    store.create(CreateRequest("avat_1", RoomRequest("daily", "https://x.daily.co/y", "t")))
+    clock.advance(hours=1)
+    assert due(store) == []
+
+
+def test_sweep_time_is_a_setting(clock: FakeClock):
+    """The time that an avatar may be alone follows the rules given."""
+    store = pro(clock, sweep_after=timedelta(seconds=2))
+    with_avatar(store)
+    clock.advance(seconds=2)
+    assert due(store) == ["sweep"]
+
+
+def test_session_shows_no_token(store: SessionStore):
+    """The session token is in no repr and no record."""
+    session = store.create(REQUEST)
+    assert session.session_token not in repr(session)
+    assert session.session_token not in str(store.record(session)) + str(store.describe(session))
+
+
+def test_ids_are_unique_and_sort_by_time(clock: FakeClock):
+    """Session ids have the documented form, differ, and sort by the time of their creation."""
+    store = pro(clock)
+    ids = []
+    for _ in range(5):
+        ids.append(store.create(REQUEST).session_id)
+        clock.advance(milliseconds=1)
+    assert all(len(i) == len("sess_") + 26 and i.startswith("sess_") for i in ids)
+    assert ids == sorted(set(ids))

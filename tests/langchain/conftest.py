@@ -1,0 +1,88 @@
+"""A toolkit on a service in memory, and a chat model that follows a script."""
+
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from typing import Any
+
+import httpx
+import pytest
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
+from langchain_core.outputs import ChatGeneration, ChatResult
+from langchain_core.runnables import Runnable
+from pydantic import PrivateAttr
+
+from agenthuman_plugins.client import AgentHuman, AsyncAgentHuman
+from agenthuman_plugins.langchain import AgentHumanToolkit
+from tests.client.conftest import API_KEY, ROOM, FakeService, Time
+
+Reply = AIMessage | Exception | Callable[[Sequence[BaseMessage]], AIMessage]
+
+
+class ScriptedModel(BaseChatModel):
+    """Answers with the next reply of its script; a function sees the messages so far."""
+
+    script: list[Any]
+    _turn: int = PrivateAttr(default=0)
+
+    @property
+    def _llm_type(self) -> str:
+        return "scripted"
+
+    def bind_tools(self, tools: Any, **kwargs: Any) -> Runnable[Any, Any]:
+        return self
+
+    def _generate(
+        self, messages: list[BaseMessage], stop: Any = None, run_manager: Any = None, **_: Any
+    ) -> ChatResult:
+        reply = self.script[self._turn]
+        self._turn += 1
+        if isinstance(reply, BaseException):
+            raise reply
+        message = reply if isinstance(reply, AIMessage) else reply(messages)
+        return ChatResult(generations=[ChatGeneration(message=message)])
+
+
+def call(name: str, call_id: str = "call_1", /, **arguments: Any) -> AIMessage:
+    """A model's wish to use a tool."""
+    return AIMessage("", tool_calls=[{"name": name, "args": arguments, "id": call_id, "type": "tool_call"}])
+
+
+def opened_id(messages: Sequence[BaseMessage]) -> str:
+    """The session id in the newest tool message with one."""
+    for message in reversed(messages):
+        if isinstance(message, ToolMessage) and message.artifact:
+            return str(message.artifact["session_id"])
+    raise AssertionError("no session was opened")
+
+
+@pytest.fixture
+def service() -> FakeService:
+    return FakeService()
+
+
+@pytest.fixture
+def time() -> Time:
+    return Time()
+
+
+@pytest.fixture
+def client(service: FakeService, time: Time) -> Iterator[AgentHuman]:
+    with httpx.Client(transport=httpx.MockTransport(service.handle)) as http:
+        yield AgentHuman(api_key=API_KEY, http_client=http, _clock=time.clock())
+
+
+@pytest.fixture
+async def async_client(service: FakeService, time: Time) -> AsyncIterator[AsyncAgentHuman]:
+    async with httpx.AsyncClient(transport=httpx.MockTransport(service.handle)) as http:
+        yield AsyncAgentHuman(api_key=API_KEY, http_client=http, _clock=time.clock())
+
+
+@pytest.fixture
+def toolkit(client: AgentHuman, async_client: AsyncAgentHuman) -> AgentHumanToolkit:
+    return AgentHumanToolkit(client=client, async_client=async_client, room=ROOM)
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AGENTHUMAN_API_KEY", "AGENTHUMAN_BASE_URL", "AGENTHUMAN_AVATAR"):
+        monkeypatch.delenv(name, raising=False)

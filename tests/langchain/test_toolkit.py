@@ -1,0 +1,187 @@
+"""The toolkit: settings, and no session that outlives its block."""
+
+import asyncio
+import logging
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from agenthuman_plugins.client import AuthenticationError, ConfigurationError
+from agenthuman_plugins.langchain import AgentHumanToolkit
+from tests.client.conftest import API_KEY, ROOM, FakeService, Reply
+
+LIMIT_S = 10.0  # hang limit only
+
+
+class ProblemError(Exception):
+    """What a block may raise."""
+
+
+@pytest.mark.parametrize("error", [None, ProblemError, KeyboardInterrupt, asyncio.CancelledError])
+async def test_block_ends_what_its_tools_opened(
+    error: type[BaseException] | None, toolkit: AgentHumanToolkit, service: FakeService
+) -> None:
+    """On every way out, sync and async, all open sessions are ended, and the ended ones are left alone."""
+    create, end = toolkit.get_tools()
+
+    async def run(*, native: bool) -> None:
+        def body() -> None:
+            create.invoke({})
+            end.invoke({"session_id": create.invoke({}).split()[2].strip(";")})
+            create.invoke({})
+            if error is not None:
+                raise error
+
+        if native:
+            async with toolkit:
+                body()
+        else:
+            with toolkit:
+                body()
+
+    for native in (False, True):
+        service.ended.clear()
+        if error is None:
+            await run(native=native)
+        else:
+            with pytest.raises(error):
+                await run(native=native)
+        assert service.running == []
+        assert len(service.ended) == len(set(service.ended)) == 3
+        assert toolkit.sessions == {}
+
+
+async def test_cancel_during_the_end_waits_for_it(toolkit: AgentHumanToolkit, service: FakeService) -> None:
+    """A second cancellation, while sessions are being ended, does not leave them open."""
+    inside = asyncio.Event()
+
+    async def run() -> None:
+        async with toolkit:
+            await toolkit.get_tools()[0].ainvoke({})
+            inside.set()
+            await asyncio.Event().wait()
+
+    async with asyncio.timeout(LIMIT_S):
+        task = asyncio.ensure_future(run())
+        await inside.wait()
+        task.cancel()
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert service.running == []
+
+
+async def test_failing_end_is_raised_and_the_others_are_ended(
+    toolkit: AgentHumanToolkit, service: FakeService, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One session that cannot be ended does not keep the next from it, and does not go unseen."""
+    with pytest.raises(AuthenticationError), toolkit:  # noqa: PT012 - it is the block's end that raises
+        for _ in range(2):
+            toolkit.get_tools()[0].invoke({})
+        service.faults.append(Reply(401))
+    assert service.running == ["sess_1"]
+    assert "sess_1 could not be ended" in caplog.text
+
+
+async def test_failing_end_does_not_hide_the_blocks_error(
+    toolkit: AgentHumanToolkit, service: FakeService
+) -> None:
+    """The error of the run is the one that is raised."""
+    with pytest.raises(ProblemError):  # noqa: PT012 - the block's end must not raise another
+        async with toolkit:
+            await toolkit.get_tools()[0].ainvoke({})
+            service.faults.append(Reply(401))
+            raise ProblemError
+
+
+async def test_sessions_may_be_kept(client: Any, service: FakeService) -> None:
+    """With `end_on_exit=False` a session outlives the block, for somebody who joins later."""
+    with AgentHumanToolkit(client=client, room=ROOM, end_on_exit=False) as toolkit:
+        toolkit.get_tools()[0].invoke({})
+    assert service.running == ["sess_1"]
+    assert list(toolkit.sessions) == ["sess_1"]
+
+
+async def test_session_that_opens_after_the_block_is_ended_at_once(client: Any, service: FakeService) -> None:
+    """A create that another thread finishes too late does not stay open."""
+    toolkit = AgentHumanToolkit(client=client, room=lambda: toolkit._ledger.close() or None)
+    assert "ended at once" in toolkit.get_tools()[0].invoke({})
+    assert service.running == []
+
+
+async def test_toolkit_can_be_used_again(toolkit: AgentHumanToolkit, service: FakeService) -> None:
+    """A second block opens and ends its own sessions."""
+    for _ in range(2):
+        with toolkit:
+            toolkit.get_tools()[0].invoke({})
+    assert service.ended == ["sess_1", "sess_2"]
+
+
+async def test_application_has_the_whole_session(toolkit: AgentHumanToolkit) -> None:
+    """What the model must not see, the application finds under `sessions`."""
+    toolkit.get_tools()[0].invoke({})
+    token = toolkit.sessions["sess_1"].session_token
+    assert token is not None
+    assert token.get_secret_value() == "seeded-session-token"
+
+
+def test_settings_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Key and address come from the environment; the key is a secret."""
+    monkeypatch.setenv("AGENTHUMAN_API_KEY", API_KEY)
+    monkeypatch.setenv("AGENTHUMAN_BASE_URL", "http://127.0.0.1:8000")
+    toolkit = AgentHumanToolkit()
+    assert toolkit.api_key is not None
+    assert toolkit.api_key.get_secret_value() == API_KEY
+    assert toolkit.base_url == "http://127.0.0.1:8000"
+    assert API_KEY not in repr(toolkit)
+
+
+@pytest.mark.parametrize("value", [None, ""])
+def test_missing_key_fails_at_construction(value: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A missing key is told to the programmer, not to a model later."""
+    if value is not None:
+        monkeypatch.setenv("AGENTHUMAN_API_KEY", value)
+    with pytest.raises(ConfigurationError, match="AGENTHUMAN_API_KEY"):
+        AgentHumanToolkit()
+
+
+async def test_client_of_the_other_kind_is_asked_for(client: Any) -> None:
+    """With a sync client alone, an async call says what to pass, to the programmer."""
+    toolkit = AgentHumanToolkit(client=client)
+    with pytest.raises(ConfigurationError, match="pass async_client too"):
+        await toolkit.get_tools()[0].ainvoke({})
+
+
+def test_repr_holds_no_room_token(client: Any) -> None:
+    """A toolkit that is printed shows no credential."""
+    assert "seeded" not in repr(AgentHumanToolkit(client=client, room=ROOM))
+
+
+def test_nothing_secret_is_logged(client: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """At no level does a key or a token reach the log."""
+    caplog.set_level(logging.NOTSET)
+    with AgentHumanToolkit(client=client, room=ROOM) as toolkit:
+        toolkit.get_tools()[0].invoke({})
+    assert "seeded" not in caplog.text
+
+
+def test_import_needs_langchain_core_alone() -> None:
+    """Neither langchain nor langgraph is loaded, and none of the media packages."""
+    script = (
+        "import sys, agenthuman_plugins.langchain; print(*{name.partition('.')[0] for name in sys.modules})"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+        env=dict(os.environ),
+    )
+    loaded = set(done.stdout.split())
+    assert "langchain_core" in loaded
+    assert not loaded & {"langchain", "langgraph", "livekit", "pipecat", "numpy", "fastapi"}

@@ -1,0 +1,332 @@
+"""The two tools: what the model sees, sends, and is told."""
+
+import asyncio
+import json
+import threading
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+import pytest
+from blockbuster import blockbuster_ctx
+from langchain_core.messages import ToolMessage
+from langchain_core.tools import BaseTool
+from langchain_core.utils.function_calling import convert_to_openai_tool
+
+from agenthuman_plugins.client import AsyncAgentHuman, ConfigurationError, LiveKitRoom
+from agenthuman_plugins.langchain import AgentHumanToolkit
+from agenthuman_plugins.langchain._ledger import Origin
+from tests.client.conftest import API_KEY, ROOM, FakeService, Lost, Reply
+
+CREATE, END = "agent_human_create_session", "agent_human_end_session"
+LIMIT_S = 10.0  # hang limit only
+
+Use = Any
+
+
+def runtime(thread: str | None, call_id: str) -> object:
+    """What an agent's tool node injects, as far as the tools read it."""
+    return SimpleNamespace(config={"configurable": {"thread_id": thread}}, tool_call_id=call_id)
+
+
+@pytest.fixture(params=["sync", "async"])
+def use(request: pytest.FixtureRequest, toolkit: AgentHumanToolkit) -> Use:
+    """Call a tool as an agent would, on either path; returns the ToolMessage."""
+    tools = {tool.name: tool for tool in toolkit.get_tools()}
+
+    async def use(name: str, /, *, context: object | None = None, **arguments: Any) -> ToolMessage:
+        if context is not None:
+            arguments["runtime"] = context
+        wish = {"name": name, "args": arguments, "id": "call_1", "type": "tool_call"}
+        if request.param == "async":
+            result = await tools[name].ainvoke(wish)
+        else:
+            result = tools[name].invoke(wish)
+        assert isinstance(result, ToolMessage)
+        return result
+
+    return use
+
+
+async def test_create_then_end(use: Use, service: FakeService, toolkit: AgentHumanToolkit) -> None:
+    """A session is opened in the application's room, told in a few lines, and ended."""
+    opened = await use(CREATE, avatar="avat_1", aspect_ratio="1:1", metadata={"user": "Ada"})
+    assert opened.status == "success"
+    assert "Opened session sess_1" in opened.content
+    assert END in opened.content
+    assert len(opened.content.splitlines()) <= 5
+    (body,) = service.bodies("POST", "/v1/sessions")
+    assert (body["avatar"], body["aspect_ratio"], body["metadata"]["user"]) == ("avat_1", "1:1", "Ada")
+    assert body["room"] == {"platform": "livekit", "url": ROOM.url, "token": ROOM.avatar_token}
+    assert list(toolkit.sessions) == ["sess_1"]
+
+    ended = await use(END, session_id="sess_1")
+    assert "has ended" in ended.content
+    assert service.ended == ["sess_1"]
+    assert toolkit.sessions == {}
+
+
+async def test_artifact_is_plain_json_without_secrets(use: Use) -> None:
+    """The artifact lands in traces and checkpoints in clear, so it is JSON and holds no token."""
+    opened = await use(CREATE)
+    assert opened.artifact == {
+        "session_id": "sess_1",
+        "status": "started",
+        "aspect_ratio": "4:3",
+        "started_at": "2024-01-15T10:30:00Z",
+    }
+    assert "seeded" not in json.dumps(opened.model_dump(), default=repr)
+
+
+async def test_ending_twice_is_harmless(use: Use, service: FakeService) -> None:
+    """A second end of the same session succeeds as well."""
+    await use(CREATE)
+    await use(END, session_id="sess_1")
+    assert (await use(END, session_id="sess_1")).status == "success"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        pytest.param({"avatar": "data:image/png;base64,QQ=="}, "not a picture", id="picture"),
+        pytest.param({"avatar": "a" * 1_000_000}, "not a picture", id="megabyte"),
+        pytest.param({"avatar": "http://example.com/a.png"}, "not an https one", id="http"),
+        pytest.param({"avatar": "file:///etc/passwd"}, "not an https one", id="file"),
+        pytest.param({"avatar": "two words"}, "not an avatar id", id="blanks"),
+        pytest.param({"metadata": {"a": "b" * 2_000}}, "too long", id="long-metadata"),
+        pytest.param({"metadata": {"client_ref": "stolen"}}, "reserved", id="reserved-metadata"),
+        pytest.param({"aspect_ratio": "16:9"}, "aspect_ratio", id="ratio"),
+        pytest.param({"avatar": 7}, "avatar", id="type"),
+        pytest.param({"metadata": {"a": {"b": "c" * 100_000}}}, "metadata", id="nested-metadata"),
+    ],
+)
+async def test_bad_argument_is_told_and_nothing_is_sent(
+    arguments: dict[str, Any], sentence: str, use: Use, service: FakeService
+) -> None:
+    """A model's mistake comes back as an error that says what to change, is short, and makes no request."""
+    told = await use(CREATE, **arguments)
+    assert told.status == "error"
+    assert sentence in told.content
+    assert len(told.content) < 500
+    assert service.requests == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "sentences"),
+    [
+        pytest.param(
+            Reply(429, {"error": {"code": "INSUFFICIENT_MINUTES", "message": "No minutes remaining."}}),
+            ("No minutes remaining", "Do not retry", END),
+            id="minutes",
+        ),
+        pytest.param(
+            Reply(401, {"error": "Invalid API key"}),
+            ("Invalid API key", "Do not retry", "operator"),
+            id="key",
+        ),
+        pytest.param(Reply(403, {"error": "Access denied"}), ("Access denied", "Do not retry"), id="avatar"),
+        pytest.param(
+            Reply(400, {"error": {"message": "Avatar unknown", "suggestion": "Use another"}}),
+            ("Avatar unknown", "Use another", "change what is named"),
+            id="argument",
+        ),
+        pytest.param(httpx.ReadTimeout, ("may still appear", "Do not retry", "billed"), id="unknown-outcome"),
+    ],
+)
+async def test_failure_is_told_with_advice(
+    fault: Any, sentences: tuple[str, ...], use: Use, service: FakeService
+) -> None:
+    """The model reads what failed, whether to try again, and what to change; the run goes on."""
+    service.faults.append(fault)
+    told = await use(CREATE)
+    assert told.status == "error"
+    for sentence in sentences:
+        assert sentence in told.content
+    assert API_KEY not in told.content
+
+
+async def test_passing_failure_is_told_as_one(use: Use, service: FakeService) -> None:
+    """What may pass is called so, after our own attempts."""
+    service.faults.extend([httpx.ConnectError] * 3)
+    assert "Trying again later may help" in (await use(CREATE)).content
+
+
+async def test_lost_answer_is_found_again(use: Use, service: FakeService) -> None:
+    """A create whose answer is lost still gives the model its one session."""
+    service.faults.append(Lost(httpx.ReadTimeout))
+    assert "Opened session sess_1" in (await use(CREATE)).content
+    assert service.running == ["sess_1"]
+
+
+async def test_programming_error_propagates(use: Use, service: FakeService) -> None:
+    """A defect is not dressed up as something that the model could cure."""
+    service.faults.append(LookupError("a defect"))
+    with pytest.raises(LookupError, match="a defect"):
+        await use(CREATE)
+
+
+async def test_unknown_session_is_not_asked_for(use: Use, service: FakeService) -> None:
+    """An id that this toolkit did not open makes no request; the model is shown the right ones."""
+    service.sessions["sess_foreign"] = {"session_id": "sess_foreign", "status": "started"}
+    told = await use(END, session_id="sess_foreign")
+    assert told.status == "error"
+    assert "none is running" in told.content
+    await use(CREATE)
+    assert "Running: sess_2" in (await use(END, session_id="x" * 100_000)).content
+    assert service.running == ["sess_foreign", "sess_2"]
+
+
+async def test_replayed_call_returns_its_first_session(use: Use, service: FakeService) -> None:
+    """The same call of the same thread opens one session, however often a checkpoint is resumed."""
+    first = await use(CREATE, context=runtime("thread-1", "call_1"))
+    again = await use(CREATE, context=runtime("thread-1", "call_1"))
+    assert first.artifact["session_id"] == again.artifact["session_id"] == "sess_1"
+    assert "still running" in again.content
+    assert len(service.sessions) == 1
+
+
+async def test_replayed_call_opens_no_second_session_after_the_end(use: Use, service: FakeService) -> None:
+    """If the first session has ended meanwhile, the tool says so and opens none."""
+    await use(CREATE, context=runtime("thread-1", "call_1"))
+    await use(END, session_id="sess_1", context=runtime("thread-1", "call_2"))
+    again = await use(CREATE, context=runtime("thread-1", "call_1"))
+    assert "has ended. No new one was opened" in again.content
+    assert len(service.sessions) == 1
+
+
+async def test_other_threads_get_sessions_of_their_own(use: Use, service: FakeService) -> None:
+    """Two conversations with the same call id neither share a session nor end each other's."""
+    await use(CREATE, context=runtime("thread-1", "call_1"))
+    await use(CREATE, context=runtime("thread-2", "call_1"))
+    assert service.running == ["sess_1", "sess_2"]
+    refused = await use(END, session_id="sess_1", context=runtime("thread-2", "call_2"))
+    assert refused.status == "error"
+    assert "sess_1" not in refused.content.split("Running:")[1]
+    assert service.running == ["sess_1", "sess_2"]
+
+
+async def test_calls_without_a_thread_are_all_different(use: Use, service: FakeService) -> None:
+    """Without a conversation the ids of calls may repeat, and mean nothing."""
+    for _ in range(2):
+        await use(CREATE, context=runtime(None, "call_1"))
+    refs = {body["metadata"]["client_ref"] for body in service.bodies("POST", "/v1/sessions")}
+    assert len(refs) == 2
+
+
+async def test_failed_call_may_be_made_again(use: Use, service: FakeService) -> None:
+    """A create that failed leaves nothing behind that blocks the next."""
+    service.faults.append(Reply(403, {"error": "No"}))
+    assert (await use(CREATE, context=runtime("thread-1", "call_1"))).status == "error"
+    assert (await use(CREATE, context=runtime("thread-1", "call_1"))).status == "success"
+
+
+async def test_same_call_at_the_same_time_is_refused(
+    use: Use, toolkit: AgentHumanToolkit, service: FakeService
+) -> None:
+    """Two runs of one call do not both open a session."""
+    context = runtime("thread-1", "call_1")
+    origin = Origin.of(context)
+    toolkit._ledger.claim(origin.create_key(), origin)
+    told = await use(CREATE, context=context)
+    assert told.status == "error"
+    assert "already opening" in told.content
+    assert service.requests == []
+
+
+def test_schema_is_small_and_hides_what_is_injected(toolkit: AgentHumanToolkit) -> None:
+    """Each tool costs the model under 1,200 characters and shows neither room nor runtime."""
+    for tool in toolkit.get_tools():
+        schema = json.dumps(convert_to_openai_tool(tool))
+        assert len(schema) < 1_200
+        for hidden in ("runtime", "token", "room"):
+            assert f'"{hidden}"' not in schema
+
+
+def test_tools_are_built_once(toolkit: AgentHumanToolkit) -> None:
+    """A tool computes its schema once, so the toolkit hands out the same ones."""
+    assert toolkit.get_tools()[0] is toolkit.get_tools()[0]
+    assert [tool.name for tool in toolkit.get_tools()] == [CREATE, END]
+
+
+async def test_plain_call_needs_no_agent(toolkit: AgentHumanToolkit, service: FakeService) -> None:
+    """A dict of arguments, as in a script, works on both paths and returns the text."""
+    create, end = toolkit.get_tools()
+    assert "sess_1" in create.invoke({})
+    assert "sess_2" in await create.ainvoke({})
+    assert "has ended" in end.invoke({"session_id": "sess_1"})
+    assert "has ended" in await end.ainvoke({"session_id": "sess_2"})
+    assert service.running == []
+
+
+class Rooms:
+    """Room providers of every kind, and the thread that they ran in."""
+
+    def __init__(self) -> None:
+        self.threads: list[int] = []
+
+    def plain(self) -> LiveKitRoom:
+        self.threads.append(threading.get_ident())
+        return LiveKitRoom("wss://rooms.example.com", f"token-of-room-{len(self.threads)}")
+
+    async def native(self) -> LiveKitRoom:
+        return self.plain()
+
+
+def _create(toolkit: AgentHumanToolkit) -> BaseTool:
+    return toolkit.get_tools()[0]
+
+
+async def test_room_provider_makes_a_room_for_each_session(
+    client: Any, async_client: Any, service: FakeService
+) -> None:
+    """A function gives every session its own room; a blocking one runs beside the event loop."""
+    rooms = Rooms()
+    toolkit = AgentHumanToolkit(client=client, async_client=async_client, room=rooms.plain)
+    _create(toolkit).invoke({})
+    await _create(toolkit).ainvoke({})
+    tokens = [body["room"]["token"] for body in service.bodies("POST", "/v1/sessions")]
+    assert tokens == ["token-of-room-1", "token-of-room-2"]
+    assert rooms.threads[0] == threading.get_ident() != rooms.threads[1]
+
+
+async def test_async_room_provider(client: Any, async_client: Any, service: FakeService) -> None:
+    """An async function is awaited in async calls; a sync call says what is wrong to the application."""
+    toolkit = AgentHumanToolkit(client=client, async_client=async_client, room=Rooms().native)
+    await _create(toolkit).ainvoke({})
+    assert service.bodies("POST", "/v1/sessions")[0]["room"]["token"] == "token-of-room-1"
+    with pytest.raises(ConfigurationError, match="use ainvoke"):
+        _create(toolkit).invoke({})
+
+
+async def test_cancelled_tool_call_leaves_nothing_open(service: FakeService, time: Any) -> None:
+    """Cancelling an async create on the wire ends the session that it opened."""
+    reached, answer = asyncio.Event(), asyncio.Event()
+
+    async def handle(request: httpx.Request) -> httpx.Response:
+        response = service.handle(request)
+        if request.method == "POST" and request.url.path == "/v1/sessions":
+            reached.set()
+            await answer.wait()
+        return response
+
+    async with asyncio.timeout(LIMIT_S), httpx.AsyncClient(transport=httpx.MockTransport(handle)) as http:
+        toolkit = AgentHumanToolkit(
+            async_client=AsyncAgentHuman(api_key=API_KEY, http_client=http, _clock=time.clock())
+        )
+        task = asyncio.ensure_future(_create(toolkit).ainvoke({}))
+        await reached.wait()
+        task.cancel()
+        asyncio.get_running_loop().call_soon(answer.set)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert service.running == []
+    assert not toolkit._ledger.opening
+
+
+async def test_async_calls_do_not_block_the_loop(toolkit: AgentHumanToolkit) -> None:
+    """Nothing on the async path blocks the event loop."""
+    create, end = toolkit.get_tools()
+    await create.ainvoke({})  # imports and caches of the libraries
+    with blockbuster_ctx():
+        await create.ainvoke({})
+        await end.ainvoke({"session_id": "sess_2"})

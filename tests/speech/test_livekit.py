@@ -1,0 +1,450 @@
+"""The LiveKit link against an avatar that follows a script: every rule of the protocol, and every breach of it."""
+
+import asyncio
+import contextlib
+import logging
+
+import pytest
+from livekit import rtc
+
+from agenthuman_plugins.client.errors import SpeechLinkError
+from agenthuman_plugins.speech import (
+    AvatarConnected,
+    AvatarDisconnected,
+    LinkLost,
+    LiveKitSpeechLink,
+    PlaybackFinished,
+    PlaybackStarted,
+    Reconnected,
+    Reconnecting,
+    livekit,
+)
+from tests.speech.scripted_avatar import HEIGHT, WIDTH, ScriptedAvatar
+
+pytestmark = pytest.mark.chain
+
+SECOND = bytes(range(256)) * 125  # 32,000 bytes of 16 kHz speech
+
+
+@contextlib.asynccontextmanager
+async def connected(room, **options):
+    link = LiveKitSpeechLink(room.url, room.bot_token(), **options)
+    try:
+        await link.connect(timeout_s=10)
+        yield link
+    finally:
+        await link.aclose()
+
+
+async def next_event(link, kind):
+    """The next event of a kind; those before it are passed over."""
+    async with asyncio.timeout(10):
+        async for event in link.events():
+            if isinstance(event, kind):
+                return event
+    raise AssertionError(f"closed without {kind.__name__}")
+
+
+async def test_utterance_is_one_addressed_stream(room):
+    """Name, topic, attributes and body are those of LiveKit's protocol; closing marks the end."""
+    async with ScriptedAvatar(room) as avatar:
+        await avatar.show()
+        async with connected(room) as link:
+            assert await link.send(SECOND) == 1
+            assert await link.send(SECOND[:640]) == 1
+            await avatar.until(lambda: avatar.streams and len(avatar.streams[0].pcm) == len(SECOND) + 640)
+            assert not avatar.streams[0].closed
+            await link.end_utterance()
+            await avatar.until(lambda: avatar.streams[0].closed)
+            assert await link.send(SECOND[:640]) == 2
+            await link.end_utterance()
+            await avatar.until(lambda: len(avatar.streams) == 2 and avatar.streams[1].closed)
+    first, second = avatar.streams
+    assert (first.topic, first.name, first.sender) == ("lk.audio_stream", "AUDIO_1", "bot")
+    assert first.attributes == {"sample_rate": "16000", "num_channels": "1"}
+    assert bytes(first.pcm) == SECOND + SECOND[:640]
+    assert (second.name, bytes(second.pcm)) == ("AUDIO_2", SECOND[:640])
+
+
+async def test_reports_of_the_avatar_become_events(room):
+    """Start and end of playback come with the number of their utterance."""
+    async with ScriptedAvatar(room) as avatar:
+        await avatar.show()
+        async with connected(room) as link:
+            await link.send(SECOND[:32])  # a millisecond, so that it can have been played by now
+            await link.end_utterance()
+            assert await avatar.report("lk.playback_started") == "ok"
+            assert await next_event(link, PlaybackStarted) == PlaybackStarted(1)
+            assert not await link.wait_playback(timeout_s=0)
+            assert await avatar.report_finished(0.001) == "ok"
+            assert await link.wait_playback(timeout_s=5)
+            assert await next_event(link, PlaybackFinished) == PlaybackFinished(1, 0.001, interrupted=False)
+
+
+@pytest.mark.parametrize(
+    "payload", ["", "{}", "[1]", '{"playback_position": "x"}', '{"playback_position": 1e999}']
+)
+async def test_report_with_a_strange_payload_still_ends_the_utterance(room, payload):
+    """A position that cannot be read is replaced by our own clock's."""
+    async with ScriptedAvatar(room) as avatar:
+        await avatar.show()
+        async with connected(room) as link:
+            await link.send(SECOND[:640])
+            await link.end_utterance()
+            assert await avatar.report("lk.playback_finished", payload) == "ok"
+            assert (await next_event(link, PlaybackFinished)).estimated
+
+
+async def test_stream_is_closed_before_the_clear(room):
+    """An avatar drops the rest of a stream that it cleared, so nothing may follow on it."""
+    async with ScriptedAvatar(room) as avatar:
+        await avatar.show()
+        async with connected(room) as link:
+            await link.send(SECOND)
+            await link.interrupt()
+            finished = await next_event(link, PlaybackFinished)
+            assert (finished.utterance, finished.interrupted, finished.estimated) == (1, True, False)
+            assert await link.send(SECOND) == 2
+            await avatar.until(lambda: len(avatar.streams) == 2)
+    assert avatar.record[:4] == ["open", "close", "clear", "open"]
+
+
+async def test_interruption_of_nothing_sends_nothing(room):
+    """Without speech in flight the avatar is left alone."""
+    async with ScriptedAvatar(room) as avatar:
+        await avatar.show()
+        async with connected(room) as link:
+            await link.interrupt()
+            await link.send(SECOND[:640])
+            await avatar.until(lambda: avatar.record)
+    assert avatar.record[0] == "open"
+
+
+async def test_interruption_that_is_never_reported(room):
+    """The clear's time-out ends the utterance, and a report that comes later is ignored."""
+    async with ScriptedAvatar(room) as avatar:
+        avatar.report_clear = False
+        await avatar.show()
+        async with connected(room) as link:
+            await link.send(SECOND)
+            async with asyncio.timeout(5):
+                await link.interrupt()
+            assert (await next_event(link, PlaybackFinished)).estimated
+            await link.send(SECOND)
+            assert await avatar.report_finished(0.5, interrupted=True) == "ok"
+            assert not await link.wait_playback(timeout_s=0)
+
+
+async def test_clear_that_the_avatar_rejects(room):
+    """Then no report will come, and there is nothing to wait for."""
+    async with ScriptedAvatar(room) as avatar:
+        avatar.clear_answer = "reject"
+        await avatar.show()
+        async with connected(room) as link:
+            await link.send(SECOND)
+            await link.interrupt()
+            finished = await next_event(link, PlaybackFinished)
+            assert (finished.interrupted, finished.estimated) == (True, True)
+
+
+async def test_interruption_during_a_send(room):
+    """Interrupting while another task sends keeps the order on the wire, and each utterance ends once."""
+    async with ScriptedAvatar(room) as avatar:
+        await avatar.show()
+        async with connected(room) as link:
+            sending = [asyncio.create_task(link.send(SECOND)) for _ in range(4)]
+            await avatar.until(lambda: avatar.streams)
+            await link.interrupt()
+            last = max(await asyncio.gather(*sending))
+            if await link.wait_playback(timeout_s=0) is False:
+                await link.interrupt()
+            finished = [await next_event(link, PlaybackFinished) for _ in range(last)]
+    assert [event.utterance for event in finished] == list(range(1, last + 1))
+
+
+async def test_cancelled_send_leaves_the_link_in_order(room):
+    """A sender that is cancelled, as at every interruption in a pipeline, leaves no half-opened stream."""
+    async with ScriptedAvatar(room) as avatar:
+        await avatar.show()
+        async with connected(room) as link:
+            sending = asyncio.create_task(link.send(SECOND))
+            await asyncio.sleep(0)
+            sending.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await sending
+            await link.interrupt()
+            await link.send(SECOND[:640])
+            await link.end_utterance()
+            await avatar.until(
+                lambda: avatar.streams and avatar.streams[-1].closed and len(avatar.streams[-1].pcm) == 640
+            )
+    assert all(stream.closed for stream in avatar.streams)
+
+
+async def test_reports_of_others_are_rejected(room):
+    """Anybody in the room can call; only the avatar is believed."""
+    async with ScriptedAvatar(room) as avatar, ScriptedAvatar(room, identity="guest") as guest:
+        await avatar.show()
+        async with connected(room) as link:
+            await link.send(SECOND)
+            await link.end_utterance()
+            assert await guest.report("lk.playback_started") == "reject"
+            assert await guest.report_finished(1.0) == "reject"
+            assert not await link.wait_playback(timeout_s=0)
+
+
+async def test_picture_and_voice_come_in_the_form_asked_for(room):
+    """Mono at the consumer's rate in pieces of its length; RGB pictures."""
+    async with ScriptedAvatar(room) as avatar:
+        await avatar.show(grey=200)
+        async with connected(room, audio_sample_rate=24_000, audio_frame_ms=20) as link, asyncio.timeout(10):
+            voice = await anext(link.audio())
+            picture = await anext(link.video())
+    assert (voice.sample_rate, voice.num_channels, len(voice.pcm)) == (24_000, 1, 480 * 2)
+    assert (picture.width, picture.height, len(picture.rgb)) == (WIDTH, HEIGHT, WIDTH * HEIGHT * 3)
+    assert abs(sum(picture.rgb) / len(picture.rgb) - 200) < 20
+
+
+async def test_only_the_avatar_is_shown(room):
+    """Tracks of other participants are not received."""
+    async with ScriptedAvatar(room) as avatar, ScriptedAvatar(room, identity="guest") as guest:
+        await guest.show(grey=20)
+        await avatar.show(grey=200)
+        async with connected(room) as link, asyncio.timeout(10):
+            pictures = [await anext(link.video()) for _ in range(5)]
+    assert all(picture.rgb[0] > 100 for picture in pictures)
+
+
+async def test_without_media_nothing_is_received(room):
+    """Speech and reports alone: no track is subscribed to."""
+    async with ScriptedAvatar(room) as avatar:
+        await avatar.show()
+        async with connected(room, media=False) as link:
+            await link.send(SECOND[:640])
+            await avatar.until(lambda: avatar.streams)
+            publications = link._room.remote_participants["agenthuman-avatar-agent"].track_publications
+            assert publications
+            assert not any(publication.subscribed for publication in publications.values())
+        assert [item async for item in link.audio()] == [item async for item in link.video()] == []
+
+
+async def test_tracks_that_are_published_again_are_taken_over(room):
+    """The streams go on over a lost picture; losing it and showing it again is told."""
+    async with ScriptedAvatar(room) as avatar:
+        await avatar.show(grey=200)
+        async with connected(room) as link:
+            assert await next_event(link, AvatarConnected)
+            await avatar.hide("video", "audio")
+            assert await next_event(link, AvatarDisconnected) == AvatarDisconnected(
+                "The avatar lost its picture."
+            )
+            await avatar.show(grey=60)
+            assert await next_event(link, AvatarConnected)
+            async with asyncio.timeout(10):
+                async for picture in link.video():
+                    if picture.rgb[0] < 100:
+                        break
+                assert await anext(link.audio())
+
+
+async def test_avatar_that_leaves_and_comes_back(room):
+    """Speech in flight ends, sending fails meanwhile, and then all goes on."""
+    async with ScriptedAvatar(room) as avatar:
+        await avatar.show()
+        async with connected(room) as link:
+            await link.send(SECOND)
+            await avatar.until(lambda: avatar.streams)
+            assert await next_event(link, AvatarConnected)
+            await avatar.__aexit__()
+            async with asyncio.timeout(10):
+                events = [await anext(link.events()), await anext(link.events())]
+            # A real server may take the tracks away before the participant.
+            (finished,) = [event for event in events if isinstance(event, PlaybackFinished)]
+            assert (finished.interrupted, finished.estimated) == (False, True)
+            assert any(isinstance(event, AvatarDisconnected) for event in events)
+            with pytest.raises(SpeechLinkError, match="not in the room"):
+                await link.send(SECOND)
+            async with ScriptedAvatar(room) as again:
+                await again.show()
+                assert await next_event(link, AvatarConnected)
+                assert await link.send(SECOND[:640]) == 2
+                await link.end_utterance()
+                await again.until(lambda: again.streams and again.streams[0].closed)
+                async with asyncio.timeout(10):
+                    assert await anext(link.video())
+
+
+async def test_avatar_that_says_it_is_disconnected(room):
+    """The reason of its state packet is told; the same packet from others says nothing."""
+    async with ScriptedAvatar(room) as avatar, ScriptedAvatar(room, identity="guest") as guest:
+        await avatar.show()
+        async with connected(room) as link:
+            await link.send(SECOND[:32])
+            await avatar.until(lambda: avatar.streams)  # now data flows, in both directions
+            await guest.say_state(state="disconnected", reason="a lie")
+            await avatar.say_state(state="disconnected", reason="out of minutes")
+            event = await next_event(link, AvatarDisconnected)
+    assert event == AvatarDisconnected("The avatar disconnected: out of minutes")
+
+
+async def test_avatar_that_gives_up_while_we_wait_for_it(room):
+    """Its reason ends the wait, and is the error."""
+    async with ScriptedAvatar(room) as avatar:
+        link = LiveKitSpeechLink(room.url, room.bot_token())
+        connecting = asyncio.create_task(link.connect(timeout_s=10))
+        while not connecting.done():  # a packet from before we have joined is not for us
+            await avatar.say_state(state="disconnected", reason="out of minutes")
+            await asyncio.wait([connecting], timeout=0.05)
+        with pytest.raises(SpeechLinkError, match=r"^The avatar disconnected: out of minutes$") as caught:
+            await connecting
+        assert not caught.value.retryable
+
+
+async def test_connection_that_is_made_again(room):
+    """After a full reconnect the avatar is found again, its tracks are received, and speech reaches it."""
+    async with ScriptedAvatar(room) as avatar:
+        await avatar.show()
+        async with connected(room) as link:
+            await link.send(SECOND)
+            scenario = rtc.SimulateScenarioKind.SIMULATE_FULL_RECONNECT
+            await link._room.simulate_scenario(scenario)
+            assert await next_event(link, Reconnecting)
+            assert await next_event(link, Reconnected)
+            await link.interrupt()
+            before = len(avatar.streams)
+            await link.send(SECOND[:640])
+            await link.end_utterance()
+            await avatar.until(lambda: len(avatar.streams) > before and avatar.streams[-1].closed)
+            assert bytes(avatar.streams[-1].pcm) == SECOND[:640]
+            async with asyncio.timeout(10):
+                newest = (await anext(link.video())).timestamp_us
+                while (await anext(link.video())).timestamp_us <= newest:
+                    pass
+                assert await anext(link.audio())
+
+
+async def test_room_that_is_lost(room):
+    """Speech in flight ends, then the loss is told as the last event, and nothing can be sent."""
+    async with ScriptedAvatar(room) as avatar:
+        await avatar.show()
+        async with connected(room) as link:
+            await link.send(SECOND)
+            usurper = rtc.Room()  # a second join under our identity evicts us for good
+            await usurper.connect(room.url, room.bot_token())
+            async with asyncio.timeout(10):
+                events = [event async for event in link.events()]
+            assert isinstance(events[-2], PlaybackFinished)
+            assert events[-1] == LinkLost("The room was lost: duplicate identity.")
+            with pytest.raises(SpeechLinkError, match="duplicate identity"):
+                await link.send(SECOND)
+            await usurper.disconnect()
+
+
+async def test_closing_ends_everything(room):
+    """Closing finishes what is in flight and ends the streams; a second close is harmless."""
+    async with ScriptedAvatar(room) as avatar:
+        await avatar.show()
+        async with connected(room) as link:
+            await link.send(SECOND)
+            await link.aclose()
+            await link.aclose()
+            assert [type(event) for event in [event async for event in link.events()]] == [
+                AvatarConnected,
+                PlaybackFinished,
+            ]
+            async with asyncio.timeout(5):
+                assert all([item async for item in link.audio()] or [True])
+                assert all([item async for item in link.video()] or [True])
+            with pytest.raises(SpeechLinkError, match="closed"):
+                await link.send(SECOND)
+
+
+async def test_avatar_that_never_comes(room):
+    """Connecting fails in one sentence, and our own participant leaves the room again."""
+    async with ScriptedAvatar(room, identity="guest") as guest:
+        link = LiveKitSpeechLink(room.url, room.bot_token())
+        with pytest.raises(SpeechLinkError, match=r"^The avatar did not appear in the room within 0\.5 s\.$"):
+            await link.connect(timeout_s=0.5)
+        await guest.until(lambda: True)
+        left = asyncio.Event()
+        guest._room.on("participant_disconnected", lambda _: left.set())
+        if guest._room.remote_participants:
+            await asyncio.wait_for(left.wait(), timeout=10)
+
+
+async def test_avatar_without_a_picture_is_not_ready(room):
+    """Being in the room is not enough."""
+    async with ScriptedAvatar(room):
+        link = LiveKitSpeechLink(room.url, room.bot_token())
+        with pytest.raises(SpeechLinkError, match="did not appear"):
+            await link.connect(timeout_s=0.5)
+
+
+async def test_wrong_token(room):
+    """A refused token is one sentence, without the token."""
+    token = room.bot_token(ttl_s=-60)
+    link = LiveKitSpeechLink(room.url, token)
+    with pytest.raises(
+        SpeechLinkError, match=r"^Could not join the LiveKit room at ws://127\.0\.0\.1:\d+: .*401"
+    ) as caught:
+        await link.connect(timeout_s=10)
+    assert token not in str(caught.value)
+    assert not caught.value.retryable
+    assert caught.value.__cause__ is None
+    assert caught.value.__context__ is None
+
+
+async def test_token_is_in_no_log(room, caplog, monkeypatch):
+    """Whatever LiveKit and we log, at any level, when it works and when it does not."""
+    monkeypatch.setenv("LIVEKIT_RTC_DEBUG", "1")
+    caplog.set_level(logging.DEBUG)
+    good, bad = room.bot_token(), room.bot_token(ttl_s=-60)
+    async with ScriptedAvatar(room) as avatar:
+        await avatar.show()
+        for token in (bad, good):
+            link = LiveKitSpeechLink(room.url, token)
+            with contextlib.suppress(SpeechLinkError):
+                await link.connect(timeout_s=10)
+                await link.send(SECOND)
+                await link.interrupt()
+            await link.aclose()
+            assert token not in repr(link)
+    logged = " ".join(f"{record.getMessage()} {record.args!r}" for record in caplog.records)
+    assert "livekit" in caplog.text
+    assert good not in logged
+    assert bad not in logged
+
+
+@pytest.mark.parametrize("how", ["cancelled", "closed"])
+async def test_connecting_that_is_given_up_leaves_nothing(room, how):
+    """A join cannot be stopped half-way; it is left again as soon as it is through."""
+    link = LiveKitSpeechLink(room.url, room.bot_token())
+    connecting = asyncio.create_task(link.connect(timeout_s=10))
+    while link._room is None:  # noqa: ASYNC110 - a matter of a few turns of the loop
+        await asyncio.sleep(0)
+    if how == "cancelled":
+        connecting.cancel()
+    else:
+        await link.aclose()
+    with pytest.raises(asyncio.CancelledError if how == "cancelled" else SpeechLinkError):
+        await connecting
+    await asyncio.wait_for(asyncio.gather(*livekit._abandoned), timeout=20)
+    assert link._room.local_participant, "it was never joined, so there was nothing to leave"
+    assert not link._room.isconnected()
+
+
+async def test_link_connects_once(room):
+    """A second connect is refused."""
+    async with ScriptedAvatar(room) as avatar:
+        await avatar.show()
+        async with connected(room) as link:
+            with pytest.raises(SpeechLinkError, match="connects once"):
+                await link.connect(timeout_s=5)
+
+
+async def test_no_server():
+    """An address where nothing listens is named, without what follows it in the URL."""
+    link = LiveKitSpeechLink("ws://127.0.0.1:9/?access_token=secret", "a token")
+    with pytest.raises(SpeechLinkError, match=r"ws://127\.0\.0\.1:9[ :]") as caught:
+        await link.connect(timeout_s=2)
+    assert "secret" not in str(caught.value)

@@ -1,0 +1,158 @@
+"""The `agenthuman` command: what it prints, how it fails, how it stops."""
+
+import argparse
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from types import ModuleType
+
+import httpx
+import psutil
+import pytest
+
+from agenthuman_plugins import _version, cli, emulator
+from agenthuman_plugins.emulator import _proxy_rooms
+from tests.emulator.processes import still_alive
+
+LIMIT_S = 30.0  # hang limit
+
+
+def test_version(capsys: pytest.CaptureFixture[str]):
+    """`--version` prints the package's version."""
+    with pytest.raises(SystemExit) as end:
+        cli.main(["--version"])
+    assert (end.value.code, capsys.readouterr().out) == (0, f"agenthuman {_version.__version__}\n")
+
+
+def test_module_is_the_command():
+    """`python -m agenthuman_plugins` is the same command."""
+    result = subprocess.run(
+        [sys.executable, "-m", "agenthuman_plugins", "--version"], capture_output=True, check=True
+    )
+    assert result.stdout.startswith(b"agenthuman ")
+
+
+def test_import_is_light():
+    """The command imports what it needs when it needs it."""
+    code = "import sys, agenthuman_plugins.cli; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, check=True, text=True
+    ).stdout.split()
+    assert not {"httpx", "pydantic", "fastapi", "livekit", "numpy", "pipecat", "rich"} & set(loaded)
+
+
+@pytest.mark.parametrize(
+    ("argv", "sentence"),
+    [
+        ([], "arguments are required: COMMAND"),
+        (["emulator", "--port", "65536"], "'65536' is not a port: use a number from 0 to 65535"),
+        (["emulator", "--port", "http"], "'http' is not a port"),
+        (["emulator", "--video-size", "1280x720"], "is not a 4:3 size such as 640x480"),
+        (["emulator", "--video-size", "large"], "is not a 4:3 size"),
+        (["emulator", "--plan", "gold"], "invalid choice: 'gold'"),
+    ],
+)
+def test_wrong_arguments(argv: list[str], sentence: str, capsys: pytest.CaptureFixture[str]):
+    """A wrong argument is one sentence that says what is allowed, and exit code 2."""
+    with pytest.raises(SystemExit) as end:
+        cli.main(argv)
+    assert end.value.code == 2
+    assert sentence in capsys.readouterr().err
+
+
+def failure(argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    assert cli.main(argv) == 1
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.startswith("agenthuman: ")
+    assert output.err.count("\n") == 1, "one line"
+    return output.err
+
+
+def test_taken_port(capsys: pytest.CaptureFixture[str]):
+    """A port in use is one sentence on standard error and exit code 1."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert "Choose another port" in failure(["emulator", "--port", str(port)], capsys)
+
+
+def test_loopback_only(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    """Without a usable network interface the command says so at once, instead of rooms that never connect."""
+    monkeypatch.setattr(_proxy_rooms, "media_interface", lambda: None)
+    assert "No network interface is up besides loopback" in failure(["emulator", "--port", "0"], capsys)
+
+
+def test_missing_extra(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    """Without the packages of the extra the command names them and the way to install them."""
+    monkeypatch.setattr(emulator, "find_spec", lambda name: None if name == "fastapi" else object())
+    said = failure(["emulator"], capsys)
+    assert "missing: fastapi" in said
+    assert "pip install 'agenthuman-plugins[emulator]'" in said
+
+
+def test_missing_module_names_the_extra(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    """A package that a command cannot import is told with the extra that holds it."""
+    demo = ModuleType("agenthuman_plugins.demo")
+    demo.main = lambda _: __import__("no_such_package")
+    monkeypatch.setitem(sys.modules, demo.__name__, demo)
+    assert "pip install 'agenthuman-plugins[demo]'" in failure(["demo"], capsys)
+
+
+def test_missing_module_of_ours_is_a_bug(monkeypatch: pytest.MonkeyPatch):
+    """A missing module of the package itself is not blamed on an extra."""
+    demo = ModuleType("agenthuman_plugins.demo")
+    demo.main = lambda _: __import__("agenthuman_plugins.no_such_module")
+    monkeypatch.setitem(sys.modules, demo.__name__, demo)
+    with pytest.raises(ModuleNotFoundError):
+        cli.main(["demo"])
+
+
+def test_demo_gets_its_arguments(monkeypatch: pytest.MonkeyPatch):
+    """`demo` hands its arguments to the demo and returns its exit code."""
+    seen: list[argparse.Namespace] = []
+    demo = ModuleType("agenthuman_plugins.demo")
+    demo.main = lambda args: seen.append(args) or 3
+    monkeypatch.setitem(sys.modules, demo.__name__, demo)
+    assert cli.main(["demo", "--say", "Hi", "--record", "out.mp4", "--port", "8080"]) == 3
+    assert (seen[0].say, seen[0].record, seen[0].port) == ("Hi", "out.mp4", 8080)
+
+
+@pytest.fixture
+def running_emulator() -> Iterator[subprocess.Popen[str]]:
+    """The command in a process of its own, killed in the end if it still runs."""
+    command = [sys.executable, "-m", "agenthuman_plugins", "emulator", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        yield process
+        process.kill()
+
+
+@pytest.mark.chain
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_emulator_runs_until_it_is_told_to_stop(
+    number: signal.Signals, running_emulator: subprocess.Popen[str]
+):
+    """The command prints what to export, serves with it, and on a signal ends cleanly with all its processes."""
+    exported = {}
+    while "Ctrl-C" not in (line := running_emulator.stdout.readline()):
+        assert line, "it ended early"
+        if line.strip().startswith("export "):
+            name, _, value = line.strip().removeprefix("export ").partition("=")
+            exported[name] = value
+    reply = httpx.post(
+        f"{exported['AGENTHUMAN_BASE_URL']}/v1/sessions",
+        headers={"x-api-key": exported["AGENTHUMAN_API_KEY"]},
+        json={"avatar": "avat_1", "room": {"platform": "proxy"}},
+        timeout=LIMIT_S,
+        trust_env=False,
+    )
+    assert reply.status_code == 200
+    family = psutil.Process(running_emulator.pid).children(recursive=True)
+    assert len(family) >= 2, "at least a room server and an avatar"
+    running_emulator.send_signal(number)
+    output, errors = running_emulator.communicate(timeout=LIMIT_S)
+    assert (running_emulator.returncode, output.splitlines()[-1]) == (0, "Stopped.")
+    assert "Traceback" not in errors
+    assert exported["AGENTHUMAN_API_KEY"] not in errors
+    assert still_alive(family) == []

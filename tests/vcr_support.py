@@ -1,0 +1,151 @@
+"""Cassettes: where they lie, what is written into them, and the guards around them.
+
+They are recorded against the project's own emulator (see `cassettes/README.md`) and replayed with the network
+blocked. A conftest gets all of it with `from tests.vcr_support import *`.
+"""
+
+import asyncio
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import pytest
+from vcr.cassette import Cassette
+from vcr.request import Request
+
+from agenthuman_plugins.client._config import DEFAULT_BASE_URL
+
+__all__ = ["cassette_is_played_fully", "recorded_service", "vcr_cassette_dir", "vcr_config"]
+
+CASSETTES = Path(__file__).parent.parent / "cassettes"
+API_KEY = "ah_test_recorded"
+
+_REQUEST_HEADERS = {"accept", "content-type", "x-api-key", "x-retry-count"}
+_RESPONSE_HEADERS = {
+    "content-type",
+    "retry-after",
+    "x-request-id",
+    "x-ratelimit-limit",
+    "x-ratelimit-remaining",
+    "x-ratelimit-reset",
+}
+_SECRETS = {"session_token": "scrubbed-session-token", "participantToken": "scrubbed-participant-token"}
+_ROOM_URL = "wss://rooms.example.com"
+
+
+@dataclass(frozen=True)
+class RecordedService:
+    """What a test needs to reach the service, recorded or played."""
+
+    base_url: str
+    api_key: str = API_KEY
+
+
+@pytest.fixture(scope="module")
+def vcr_cassette_dir(request: pytest.FixtureRequest) -> str:
+    """One folder for each test module, since names of tests repeat."""
+    return str(CASSETTES / Path(request.path).parent.name / Path(request.path).stem)
+
+
+@pytest.fixture
+def vcr_config() -> dict[str, Any]:
+    """Settings of vcrpy; no playback repeats, because an unexpected repeat may be a second billed session."""
+    return {
+        "match_on": ["method", "scheme", "host", "port", "path", "query", "body"],
+        "filter_headers": [("x-api-key", "scrubbed")],
+        "before_record_request": _clean_request,
+        "before_record_response": _clean_response,
+        "decode_compressed_response": True,
+    }
+
+
+@pytest.fixture(autouse=True)
+def cassette_is_played_fully(vcr: Cassette | None, record_mode: str) -> Iterator[None]:
+    """A request that a cassette holds and no test makes any more is a lie about what we send."""
+    yield
+    if vcr is not None and record_mode == "none":
+        assert vcr.all_played, f"{vcr.play_count} of {len(vcr)} entries were played"
+
+
+@pytest.fixture
+def recorded_service(record_mode: str) -> Iterator[Callable[..., RecordedService]]:
+    """Make a service to talk to: the emulator while recording, else the public address, from the cassette.
+
+    The arguments are those of `Emulator`, and mean something only while recording.
+    """
+    if record_mode == "none":
+        yield lambda **_: RecordedService(DEFAULT_BASE_URL)
+        return
+    with _emulators() as start:
+        yield start
+
+
+def interactions(cassette: Path) -> list[tuple[Request, dict[str, Any]]]:
+    """What a cassette holds, read as vcrpy reads it."""
+    return list(Cassette.load(path=str(cassette)).data)
+
+
+@contextmanager
+def _emulators() -> Iterator[Callable[..., RecordedService]]:
+    """Emulators on a loop of their own thread, so that sync tests can talk to them."""
+    from agenthuman_plugins.emulator import Emulator  # noqa: PLC0415 - only when recording
+
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="emulator")
+    thread.start()
+    running: list[Emulator] = []
+
+    def start(**options: Any) -> RecordedService:
+        emulator = Emulator(media=False, api_key=API_KEY, **options)
+        asyncio.run_coroutine_threadsafe(emulator.__aenter__(), loop).result(timeout=20)
+        running.append(emulator)
+        return RecordedService(emulator.url)
+
+    try:
+        yield start
+    finally:
+        for emulator in running:
+            asyncio.run_coroutine_threadsafe(emulator.__aexit__(None, None, None), loop).result(timeout=20)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+def _clean_request(request: Request) -> Request:
+    parts = urlsplit(request.uri)
+    if parts.hostname == "127.0.0.1":
+        request.uri = urlunsplit((*urlsplit(DEFAULT_BASE_URL)[:2], *parts[2:]))
+    request.headers = {
+        name: value for name, value in request.headers.items() if name.lower() in _REQUEST_HEADERS
+    }
+    return request
+
+
+def _clean_response(response: dict[str, Any]) -> dict[str, Any]:
+    headers = {
+        name: value for name, value in response["headers"].items() if name.lower() in _RESPONSE_HEADERS
+    }
+    body = response["body"]["string"]
+    try:
+        scrubbed = json.dumps(_scrub(json.loads(body))).encode()
+    except ValueError:
+        scrubbed = body
+    return {**response, "headers": headers, "body": {"string": scrubbed}}
+
+
+def _scrub(value: Any) -> Any:
+    match value:
+        case dict():
+            return {
+                key: _SECRETS.get(key, _ROOM_URL if key == "roomURL" else _scrub(item))
+                for key, item in value.items()
+            }
+        case list():
+            return [_scrub(item) for item in value]
+        case _:
+            return value
