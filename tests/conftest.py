@@ -3,11 +3,13 @@
 import fnmatch
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 
 _ROOT = Path(__file__).parent.parent
+_SESSION = pytest.StashKey[pytest.Session]()
 
 # `make livekit-server` puts a real room server here; whoever has one on PATH already keeps theirs.
 os.environ["PATH"] += os.pathsep + str(_ROOT / ".tools" / "bin")
@@ -39,6 +41,20 @@ class _NoSilentSkips:
 def pytest_configure(config: pytest.Config) -> None:
     if os.environ.get("CI"):
         config.pluginmanager.register(_NoSilentSkips())
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    session.config.stash[_SESSION] = session
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Leave without LiveKit's native threads: they sometimes abort the process while the interpreter ends."""
+    session = config.stash.get(_SESSION, None)
+    if session is not None and "livekit.rtc" in sys.modules:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(int(session.exitstatus))
 
 
 @pytest.fixture(params=["embedded", "livekit-server"])

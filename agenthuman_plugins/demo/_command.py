@@ -45,13 +45,13 @@ def run(*, say: str | None, record: str | None, port: int) -> int:
 
 async def _serve(say: str | None, port: int) -> None:
     """Serve the page until cancelled."""
-    from agenthuman_plugins.demo import _page  # noqa: PLC0415 - see _services
-
     _cancel_on_sigterm()
+    from agenthuman_plugins.demo import _page  # noqa: PLC0415 - imports Pipecat, which takes a second or two
+
     with contextlib.closing(_page.listen(port)) as listener:
         async with _emulator() as services:
             if services.in_process:
-                raise DemoError(_page.NO_NETWORK)
+                raise DemoError(_page.NO_BROWSER)
             async with _page.serving(listener, services, opening=say) as url:
                 _out.print(f"\n  Talk to the avatar: [bold cyan]{url}[/]\n\n  Press Ctrl-C to stop.\n")
                 await asyncio.Event().wait()
@@ -61,23 +61,23 @@ async def _record(say: str | None, path: Path) -> None:
     """Record one utterance."""
     if not say:
         raise DemoError("--record needs --say TEXT: what the avatar shall say into the file.")
-    from agenthuman_plugins.demo import _recording  # noqa: PLC0415 - see _services
+    _cancel_on_sigterm()
+    from agenthuman_plugins.demo import _recording  # noqa: PLC0415 - as above
     from agenthuman_plugins.demo._services import NO_NETWORK  # noqa: PLC0415
 
-    _cancel_on_sigterm()
     _recording.check_file(path)
     async with _emulator() as services:
         if services.in_process:
             _out.print(NO_NETWORK)
         with _progress() as on_progress:
             await _recording.record(services, say, path, on_progress)
-    _out.print(f"Wrote {path}", markup=False)
+        _out.print(f"Wrote {path}", markup=False)
 
 
 @contextlib.asynccontextmanager
 async def _emulator() -> AsyncIterator["Services"]:
     """Run the emulator, and tell at the end what became of the sessions."""
-    from agenthuman_plugins.demo import _services  # noqa: PLC0415 - Pipecat takes two seconds to import
+    from agenthuman_plugins.demo import _services  # noqa: PLC0415 - as above
 
     async with contextlib.AsyncExitStack() as stack:
         with _out.status("Starting the emulator …"):
@@ -93,10 +93,10 @@ def _report(sessions: Counter[str]) -> None:
     """Tell of sessions that were left open: on the real service they would be billed on."""
     if left_open := sessions["nobody"]:
         _err.print(
-            f"agenthuman: {left_open} of {sessions.total()} sessions were not ended. Please report this."
+            f"agenthuman: {left_open} of {sessions.total()} sessions were left open. Please report this."
         )
     elif sessions.total():
-        _out.print(f"Stopped. Sessions: {sessions.total()}, all ended.")
+        _out.print(f"Sessions opened: {sessions.total()}, all ended.")
 
 
 @contextlib.contextmanager

@@ -20,11 +20,11 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from agenthuman_plugins.demo._assistant import openai_key
 from agenthuman_plugins.demo._errors import DemoError
-from agenthuman_plugins.demo._pipeline import Conversation
+from agenthuman_plugins.demo._pipeline import LEFT, Conversation
 from agenthuman_plugins.demo._services import Services
 from agenthuman_plugins.emulator.voice import Voice
 
-NO_NETWORK = (
+NO_BROWSER = (
     "This machine has no network interface besides loopback, and browsers leave that one out for video."
     " Record the avatar instead: agenthuman demo --say TEXT --record FILE.mp4"
 )
@@ -47,14 +47,14 @@ _HEADERS = {
 _logger = logging.getLogger(__name__)
 
 
-class _Offer(BaseModel):
+class Offer(BaseModel):
     """A browser that wants to talk."""
 
     sdp: str
     type: str
 
 
-class _RefusedError(Exception):
+class RefusedError(Exception):
     """A browser that is not let in, with the sentence for its page."""
 
     def __init__(self, status: int, sentence: str) -> None:
@@ -62,7 +62,7 @@ class _RefusedError(Exception):
         self.status = status
 
 
-class _Reception:
+class Reception:
     """Lets one browser in at a time."""
 
     def __init__(self, services: Services, opening: str | None) -> None:
@@ -74,22 +74,22 @@ class _Reception:
         self._conversation: Conversation | None = None
         self._task: asyncio.Task[None] | None = None
 
-    async def welcome(self, offer: _Offer) -> dict[str, Any]:
+    async def welcome(self, offer: Offer) -> dict[str, Any]:
         """Begin a conversation and return the answer to the offer.
 
         Raises:
-            _RefusedError: Another browser is in a conversation, or the offer cannot be used.
+            RefusedError: Another browser is in a conversation, or the offer cannot be used.
         """
         async with self._turn:
             if self._conversation is not None and not self._conversation.over:
-                raise _RefusedError(409, _BUSY)
+                raise RefusedError(409, _BUSY)
             await self._see_out()  # a reloaded page comes back before its last session has ended
             connection = SmallWebRTCConnection()
             try:
                 await connection.initialize(offer.sdp, offer.type)
             except Exception as error:
                 _logger.debug("Offer refused", exc_info=error)
-                raise _RefusedError(400, "This browser's offer for a call cannot be used.") from error
+                raise RefusedError(400, "This browser's offer for a call cannot be used.") from error
             answer = connection.get_answer()  # type: ignore[no-untyped-call]
             self._id = connection.pc_id
             self._conversation = Conversation(connection, self._services, self._voice, self._opening)
@@ -99,12 +99,12 @@ class _Reception:
     def goodbye(self, conversation_id: str) -> None:
         """Note that a browser has left."""
         if self._conversation is not None and conversation_id == self._id:
-            self._conversation.end()
+            self._conversation.end(LEFT)
 
     async def aclose(self) -> None:
         """End the conversation there is."""
         if self._conversation is not None:
-            self._conversation.end()
+            self._conversation.end("The demo was stopped. Start it again with “agenthuman demo”.")
             await self._see_out()
 
     async def _see_out(self) -> None:
@@ -120,7 +120,7 @@ class _Reception:
             _logger.error("A conversation failed", exc_info=error)
 
 
-def create_app(reception: _Reception) -> FastAPI:
+def create_app(reception: Reception) -> FastAPI:
     """Return the page's ASGI application."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     # Only pages from here: another site in the same browser must not open sessions.
@@ -136,10 +136,10 @@ def create_app(reception: _Reception) -> FastAPI:
         return response
 
     @app.post("/api/offer")
-    async def offer(offer: _Offer) -> JSONResponse:
+    async def offer(offer: Offer) -> JSONResponse:
         try:
             return JSONResponse(await reception.welcome(offer))
-        except _RefusedError as refusal:
+        except RefusedError as refusal:
             return JSONResponse({"error": str(refusal)}, refusal.status)
 
     @app.post("/api/leave/{conversation_id}", status_code=204)
@@ -170,7 +170,7 @@ def listen(port: int) -> socket.socket:
 @contextlib.asynccontextmanager
 async def serving(listener: socket.socket, services: Services, *, opening: str | None) -> AsyncIterator[str]:
     """Serve the page inside the block, and end what was begun in it; gives the page's address."""
-    reception = _Reception(services, opening)
+    reception = Reception(services, opening)
     config = uvicorn.Config(
         create_app(reception),
         lifespan="off",

@@ -31,6 +31,10 @@ _PING_TIMEOUT_S = 6.0  # the page pings every second; a hidden tab may be slowed
 _WATCH_S = 0.5
 _MAX_TEXT = 500  # characters that the page may send at once
 
+LEFT = "The page has left."
+_SILENT = "The avatar has left, because this page was not heard of for some seconds."
+_FAILED = "The conversation has failed; the demo's terminal may say why."
+
 # aiortc starts at 0.5 Mbit/s, at which a soft background falls into blocks.
 aiortc.codecs.vpx.DEFAULT_BITRATE = 2_000_000
 aiortc.codecs.vpx.MIN_BITRATE = 1_000_000
@@ -55,36 +59,46 @@ class Conversation:
         self._voice = voice
         self._opening: str | None = opening or GREETING
         self._inbox: asyncio.Queue[Message] = asyncio.Queue()
-        self._over = asyncio.Event()
+        self._farewell: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     @property
     def over(self) -> bool:
         """Whether the browser has left, or the conversation was ended."""
-        return self._over.is_set()
+        return self._farewell.done()
 
-    def end(self) -> None:
-        """Let `run` come to its end; harmless when repeated."""
-        self._over.set()
+    def end(self, farewell: str) -> None:
+        """Let `run` come to its end; only the first call counts.
+
+        Args:
+            farewell: Sentence for the page, if it is still there.
+        """
+        if not self._farewell.done():
+            self._farewell.set_result(farewell)
 
     async def run(self) -> None:
         """Talk until the browser has left or `end` was called. The avatar's session is ended on every way out."""
-        vad = await asyncio.to_thread(SileroVADAnalyzer)  # loads a model
-        worker = self._make_worker(vad)
-        async with running(worker) as pipeline:
-            duties: set[asyncio.Task[Any]] = {
-                asyncio.create_task(duty)
-                for duty in (self._over.wait(), self._watch(), self._serve_page(worker))
-            }
-            try:
-                done, _ = await asyncio.wait({pipeline, *duties}, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
-                    task.result()
-            finally:
-                self.end()
-                for task in duties:
-                    task.cancel()
-                await asyncio.wait(duties)
-                self._tell({"type": "ended", "text": "The conversation is over."})
+        try:
+            vad = await asyncio.to_thread(SileroVADAnalyzer)  # loads a model
+            worker = self._make_worker(vad)
+            async with running(worker) as pipeline:
+                await self._converse(worker, pipeline)
+        finally:
+            self.end(_FAILED)
+            await self._connection.disconnect()  # type: ignore[no-untyped-call]
+
+    async def _converse(self, worker: PipelineWorker, pipeline: asyncio.Task[None]) -> None:
+        duties = {asyncio.create_task(self._watch()), asyncio.create_task(self._serve_page(worker))}
+        ends: set[asyncio.Future[Any]] = {self._farewell, pipeline, *duties}
+        try:
+            done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            for future in done:
+                future.result()
+        finally:
+            self.end(_FAILED)
+            self._tell({"type": "ended", "text": self._farewell.result()})
+            for duty in duties:
+                duty.cancel()
+            await asyncio.wait(duties)
 
     def _make_worker(self, vad: SileroVADAnalyzer) -> PipelineWorker:
         ears = make_ears()
@@ -130,6 +144,7 @@ class Conversation:
             await asyncio.sleep(_WATCH_S)
             if self._connection.is_connected():
                 seen, limit = loop.time(), _PING_TIMEOUT_S
+        self.end(_SILENT)
 
     async def _serve_page(self, worker: PipelineWorker) -> None:
         """Do what the page asks for, one thing after the other."""
@@ -157,7 +172,7 @@ class Conversation:
         self._inbox.put_nowait(message)
 
     async def _on_client_gone(self, *_: object) -> None:
-        self.end()
+        self.end(LEFT)
 
     async def _on_avatar_connected(self, *_: object) -> None:
         self._tell({"type": "avatar", "here": True})

@@ -20,7 +20,9 @@ from pipecat.transports.base_output import BaseOutputTransport
 from pipecat.transports.base_transport import TransportParams
 
 _QUEUE_LENGTH = 250  # ten seconds of pictures: far more than the encoder ever lags behind
+_UNPACED_FPS = 1_000  # lets Pipecat hand on each picture at once
 _PAUSE_S = 0.3  # a longer gap separates utterances; a shorter one is a hiccup of the machine, which no file must keep
+_JITTER = 0.8  # of the distance between pictures: within it, one still belongs to the next place on the grid
 _FINISH_TIMEOUT_S = 20.0
 
 _Item = tuple[str, float, bytes]
@@ -141,7 +143,12 @@ class _Track:
         self._audio.bit_rate = 96_000
 
     def add_picture(self, rgb: bytes, at_s: float) -> None:
-        place = max(self._next_picture, round(self._position(at_s) * self._fps))
+        due = self._position(at_s) * self._fps
+        place = self._next_picture
+        if due < place - _JITTER:
+            return  # after a hiccup pictures come all at once; to show each would delay those after them for good
+        if due > place + _JITTER:
+            place = round(due)
         width, height = self._size
         frame = av.VideoFrame.from_ndarray(
             np.frombuffer(rgb, np.uint8).reshape(height, width, 3), format="rgb24"
@@ -182,15 +189,22 @@ class RecordingTransport(BaseOutputTransport):
 
     Args:
         recorder: Takes what the pipeline puts out.
-        params: Must match the recorder's size and rate.
+        params: Must match the recorder's size and rate. The pace of pictures is the recorder's business.
+        sound_lag_s: How much later the voice comes than the picture that belongs to it.
         on_picture: Called after each picture.
     """
 
     def __init__(
-        self, recorder: Recorder, params: TransportParams, *, on_picture: Callable[[], None]
+        self,
+        recorder: Recorder,
+        params: TransportParams,
+        *,
+        sound_lag_s: float,
+        on_picture: Callable[[], None],
     ) -> None:
-        super().__init__(params)
+        super().__init__(params.model_copy(update={"video_out_framerate": _UNPACED_FPS}))
         self._recorder = recorder
+        self._sound_lag_s = sound_lag_s
         self._on_picture = on_picture
 
     async def start(self, frame: StartFrame) -> None:
@@ -205,7 +219,6 @@ class RecordingTransport(BaseOutputTransport):
         return True
 
     async def write_audio_frame(self, frame: OutputAudioRawFrame) -> bool:
-        """Record a piece of voice; `at` is where it begins, and it came when it was complete."""
-        length_s = frame.num_frames / frame.sample_rate
-        self._recorder.add_sound(frame.audio, asyncio.get_running_loop().time() - length_s)
+        """Record a piece of voice in step with the picture."""
+        self._recorder.add_sound(frame.audio, asyncio.get_running_loop().time() - self._sound_lag_s)
         return True

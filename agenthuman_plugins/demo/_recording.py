@@ -18,8 +18,7 @@ from agenthuman_plugins.speech.link import SPEECH_SAMPLE_RATE
 
 _SILENCE_S = 0.6  # of the face alone, before and after the speech
 _FIRST_PICTURE_TIMEOUT_S = 20.0
-_MARGIN_S = 10.0  # of each step, beyond its own length
-_PICTURES_OF_SILENCE = round(_SILENCE_S * VIDEO_FPS)
+_MARGIN_S = 10.0  # beyond the speech's own length
 
 OnProgress = Callable[[float, float], None]  # seconds done, seconds in all
 
@@ -68,11 +67,16 @@ class _Take:
     def __init__(self, services: Services, voice: Voice, recorder: Recorder, on_progress: OnProgress) -> None:
         self._on_progress = on_progress
         self._total_s = 1.0
-        self._pictures = 0
-        self._picture_came = asyncio.Event()
+        self._begin_s = 0.0
+        self._shown = asyncio.Event()
         self._played = asyncio.Event()
         self._no_avatar: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        output = RecordingTransport(recorder, make_transport_params(), on_picture=self._on_picture)
+        output = RecordingTransport(
+            recorder,
+            make_transport_params(),
+            sound_lag_s=services.sound_lag_s,
+            on_picture=self._on_picture,
+        )
         avatar = services.make_avatar()
         avatar.add_event_handler("on_playback_finished", self._on_playback_finished)
         avatar.add_event_handler("on_fallback_started", self._on_fallback_started)
@@ -82,16 +86,13 @@ class _Take:
         """Record silence, the speech, and silence."""
         self._total_s = speech_s + 2 * _SILENCE_S
         async with running(self._worker):
-            await self._within(_FIRST_PICTURE_TIMEOUT_S, "The avatar did not appear", self._pictures_to(1))
-            await self._within(
-                _SILENCE_S + _MARGIN_S, "The avatar froze", self._pictures_to(_PICTURES_OF_SILENCE)
-            )
+            await self._within(_FIRST_PICTURE_TIMEOUT_S, "The avatar did not appear", self._shown.wait())
+            await asyncio.sleep(_SILENCE_S)
             await self._worker.queue_frame(TTSSpeakFrame(text))
             await self._within(
                 speech_s + _MARGIN_S, "The avatar did not speak to its end", self._played.wait()
             )
-            last = self._pictures + _PICTURES_OF_SILENCE
-            await self._within(_SILENCE_S + _MARGIN_S, "The avatar froze", self._pictures_to(last))
+            await asyncio.sleep(_SILENCE_S)
 
     async def _within(self, timeout_s: float, problem: str, step: Coroutine[Any, Any, object]) -> None:
         """Wait for a step of the recording, but no longer than it can take, and not without an avatar."""
@@ -107,15 +108,12 @@ class _Take:
         finally:
             task.cancel()
 
-    async def _pictures_to(self, number: int) -> None:
-        while self._pictures < number:
-            self._picture_came.clear()
-            await self._picture_came.wait()
-
     def _on_picture(self) -> None:
-        self._pictures += 1
-        self._picture_came.set()
-        self._on_progress(min(self._pictures / VIDEO_FPS, self._total_s), self._total_s)
+        now = asyncio.get_running_loop().time()
+        if not self._shown.is_set():
+            self._shown.set()
+            self._begin_s = now
+        self._on_progress(min(now - self._begin_s, self._total_s), self._total_s)
 
     async def _on_playback_finished(self, *_: object) -> None:
         self._played.set()

@@ -267,6 +267,8 @@ class AgentHumanVideoService(AIService):
             await self._take_other(frame)
 
     async def _take_speech(self, frame: TTSAudioRawFrame) -> None:
+        if not frame.audio:
+            return  # nothing that could ever be played, so nothing may wait for it
         if self._utterance is None:
             self._begin_utterance(frame.context_id)
         utterance = self._utterance

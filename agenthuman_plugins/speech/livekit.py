@@ -5,8 +5,10 @@ utterance, whose closing marks the utterance's end; RPC to clear, and RPC from t
 """
 
 import asyncio
+import atexit
 import json
 import logging
+import time
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -50,6 +52,11 @@ _SETTLE_TIMEOUT_S = 1.0  # for a write to come to its end after its caller was c
 _LEAVE_TIMEOUT_S = 3.0
 # LiveKit cannot be stopped while it joins; by its own time-outs it has given up by then.
 _ABANDONED_JOIN_S = 60.0
+
+# LiveKit's threads still log while they close, and one that calls into a Python that is ending aborts the process.
+# Registered before LiveKit registers its own clean-up, so that this runs after it and lets those calls through.
+_EXIT_DRAIN_S = 0.2
+atexit.register(time.sleep, _EXIT_DRAIN_S)
 
 _abandoned: set[asyncio.Task[None]] = set()  # joins that nobody waits for, to be left again
 

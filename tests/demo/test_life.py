@@ -37,7 +37,7 @@ async def test_a_visitor_is_greeted_answered_and_obeyed(start_demo):
             await visitor.until(lambda: len(visitor.words) >= len(answer))
             assert visitor.words.startswith(answer)
         assert await demo.end(signal.SIGTERM) == 0
-    assert "Sessions: 1, all ended" in demo.text
+    assert "Sessions opened: 1, all ended" in demo.text
 
 
 async def test_one_visitor_at_a_time(start_demo):
@@ -58,7 +58,7 @@ async def test_one_visitor_at_a_time(start_demo):
         async with Visitor.visiting(url) as third:
             await third.told("avatar", here=True)
         await demo.end(signal.SIGTERM)
-    assert "Sessions: 3, all ended" in demo.text
+    assert "Sessions opened: 3, all ended" in demo.text
 
 
 @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
@@ -72,7 +72,7 @@ async def test_a_stopped_demo_leaves_nothing_behind(start_demo, signal_number):
         assert len(family) >= 2  # at least the emulator and an avatar
         assert await demo.end(signal_number) == 0
         assert not any(process.is_running() for process in family)
-    assert "Sessions: 1, all ended" in demo.text
+    assert "Sessions opened: 1, all ended" in demo.text
     assert "Traceback" not in demo.text
 
 

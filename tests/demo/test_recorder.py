@@ -52,6 +52,17 @@ async def test_pictures_come_on_a_steady_grid(tmp_path):
     assert places == [n for n in range(50) if n != 20]
 
 
+async def test_a_hiccup_does_not_delay_the_pictures_after_it(tmp_path):
+    """Pictures that come all at once after a stall are not shown one by one: those after them come on time."""
+    target = recorder(tmp_path / "out.mp4")
+    for n in range(50):
+        target.add_picture(picture(), START_S + max(n, 20 if n >= 10 else 0) / FPS)
+    await target.finish()
+    places = np.round(recording.read(tmp_path / "out.mp4").picture_times * FPS).astype(int).tolist()
+    assert places[:10] == list(range(10))
+    assert places[-28:] == list(range(22, 50))
+
+
 async def test_sound_is_as_long_as_the_pictures(tmp_path):
     """Players stop at the shorter stream, so silence goes on to the last picture."""
     target = recorder(tmp_path / "out.mp4")

@@ -64,7 +64,7 @@ def test_the_file_holds_the_avatar_saying_it(tmp_path):
     """A steady picture, the whole voice, the mouth closed around it, and both in step."""
     done = record(tmp_path / "out.mp4")
     assert done.returncode == 0, done.stdout
-    assert "Sessions: 1, all ended" in done.stdout
+    assert "Sessions opened: 1, all ended" in done.stdout
     assert [entry.name for entry in tmp_path.iterdir()] == ["out.mp4"]
     check(recording.read(tmp_path / "out.mp4"))
 

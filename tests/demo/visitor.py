@@ -47,16 +47,22 @@ class Visitor:
         self._channel.on("message", self._on_message)
         await self._peer.setLocalDescription(await self._peer.createOffer())
         offer = self._peer.localDescription
-        async with httpx.AsyncClient(timeout=WAIT_S, trust_env=False) as client:
-            answer = await client.post(f"{self._url}/api/offer", json={"sdp": offer.sdp, "type": offer.type})
-        answer.raise_for_status()
-        self._id = answer.json()["pc_id"]
-        await self._peer.setRemoteDescription(
-            RTCSessionDescription(answer.json()["sdp"], answer.json()["type"])
-        )
+        answer = await self._exchange({"sdp": offer.sdp, "type": offer.type})
+        self._id = answer["pc_id"]
+        await self._peer.setRemoteDescription(RTCSessionDescription(answer["sdp"], answer["type"]))
         async with asyncio.timeout(WAIT_S):
             await self._open.wait()
         self._tasks.append(asyncio.create_task(self._ping()))
+
+    async def _exchange(self, offer: dict[str, str]) -> dict[str, Any]:
+        """Give the offer and return the answer."""
+        async with httpx.AsyncClient(timeout=WAIT_S, trust_env=False) as client:
+            answer = await client.post(f"{self._url}/api/offer", json=offer)
+        return answer.raise_for_status().json()
+
+    async def _say_goodbye(self) -> None:
+        async with httpx.AsyncClient(timeout=WAIT_S, trust_env=False) as client:
+            await client.post(f"{self._url}/api/leave/{self._id}")
 
     def send(self, **message: Any) -> None:
         self._channel.send(json.dumps(message))
@@ -77,9 +83,8 @@ class Visitor:
     async def leave(self) -> None:
         """Leave as a page does that is closed."""
         if self._id:
-            with contextlib.suppress(httpx.HTTPError):
-                async with httpx.AsyncClient(timeout=WAIT_S, trust_env=False) as client:
-                    await client.post(f"{self._url}/api/leave/{self._id}")
+            with contextlib.suppress(httpx.HTTPError):  # the demo may have been stopped
+                await self._say_goodbye()
         await self._close()
 
     def vanish(self) -> None:

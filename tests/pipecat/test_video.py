@@ -60,6 +60,15 @@ async def test_speech_at_another_rate_comes_back_whole() -> None:
         assert abs((loud[-1] - loud[0] + 1) / RATE - 0.5) < 0.002
 
 
+async def test_empty_speech_holds_nothing_up() -> None:
+    """A TTS frame without a sample does not keep the frames after it waiting."""
+    async with running() as bot:
+        await bot.until_event("on_avatar_connected")
+        await bot.send(TTSStartedFrame(), TTSAudioRawFrame(b"", RATE, 1), _text("text"), TTSStoppedFrame())
+        await bot.down.until(lambda: bot.down.of(TTSStoppedFrame))
+        assert bot.down.of(TTSTextFrame)
+
+
 async def test_text_follows_the_speech_that_was_played() -> None:
     """A sentence leaves after the avatar has played it, not when the TTS has made it."""
     async with running() as bot:

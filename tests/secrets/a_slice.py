@@ -70,14 +70,15 @@ async def _speak(service: AgentHumanVideoService) -> None:
 
 async def _use_tools(emulator: Emulator) -> None:
     """An agent's tools open a session, say what they see, and end it."""
-    async with AsyncAgentHuman(api_key=emulator.api_key, base_url=emulator.url) as client:
-        async with AgentHumanToolkit(async_client=client) as toolkit:
-            create, end = toolkit.get_tools()
-            opened = await create.ainvoke(
-                {"type": "tool_call", "id": "call_1", "name": create.name, "args": {}}
-            )
-            logging.info("%r %r %r", toolkit, opened, client)
-            await end.ainvoke({"session_id": opened.artifact["session_id"]})
+    async with (
+        AsyncAgentHuman(api_key=emulator.api_key, base_url=emulator.url) as client,
+        AgentHumanToolkit(async_client=client) as toolkit,
+    ):
+        create, end = toolkit.get_tools()
+        call = {"type": "tool_call", "id": "call_1", "name": create.name, "args": {}}
+        opened = await create.ainvoke(call)
+        _log.info("%r %r %r", toolkit, opened, client)
+        await end.ainvoke({"session_id": opened.artifact["session_id"]})
 
 
 async def _be_refused(emulator: Emulator, room: Session) -> None:

@@ -1,11 +1,13 @@
 // Live figures, all measured: in this page, except the voice delay, which the pipeline measures.
 
-const HEARD = 0.02; // level above which there is a voice
+const VOICE = 0.02; // level above which there is a voice
+const PAUSE_MS = 400; // a shorter one belongs to the speech
+const LOOK_MS = 20;
 
 export class Figures {
   #call;
-  #analyser = null;
   #asked = null; // when the user pressed Enter
+  #answering = false; // whether what sounds now is the answer, not the rest of the reply before
   #shown = []; // times of the pictures of the last second
   #before = null;
 
@@ -19,28 +21,39 @@ export class Figures {
     setInterval(() => this.#update(), 1000);
   }
 
-  // Listens to the voice; needs the user's permission to play sound.
-  listen(stream, onLevel) {
+  // Listens to the voice and reports when it begins and ends; needs the user's permission to play sound.
+  listen(stream, onVoice) {
     const context = new AudioContext();
-    this.#analyser = context.createAnalyser();
-    this.#analyser.fftSize = 512;
-    context.createMediaStreamSource(stream).connect(this.#analyser);
-    const samples = new Float32Array(this.#analyser.fftSize);
+    const analyser = context.createAnalyser();
+    analyser.fftSize = 512;
+    context.createMediaStreamSource(stream).connect(analyser);
+    const samples = new Float32Array(analyser.fftSize);
+    let voiced = false;
+    let lastHeard = 0;
     const look = () => {
-      this.#analyser.getFloatTimeDomainData(samples);
+      analyser.getFloatTimeDomainData(samples);
       const level = Math.sqrt(samples.reduce((sum, sample) => sum + sample * sample, 0) / samples.length);
-      if (level > HEARD && this.#asked !== null) {
-        show("answer", `${((performance.now() - this.#asked) / 1000).toFixed(2)} s`);
+      const now = performance.now();
+      if (level > VOICE) lastHeard = now;
+      if (level > VOICE && this.#answering) {
+        show("answer", `${((now - this.#asked) / 1000).toFixed(2)} s`);
+        this.#answering = false;
         this.#asked = null;
       }
-      onLevel(level);
+      if (voiced !== now - lastHeard < PAUSE_MS) onVoice((voiced = !voiced));
     };
-    setInterval(look, 20);
+    setInterval(look, LOOK_MS);
   }
 
   // Notes that the user asked for something now.
   ask() {
     this.#asked = performance.now();
+    this.#answering = false;
+  }
+
+  // Notes that the avatar begins to speak.
+  beginReply() {
+    this.#answering = this.#asked !== null;
   }
 
   setVoiceDelay(ms) {

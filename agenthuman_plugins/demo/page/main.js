@@ -71,7 +71,7 @@ async function playVoice() {
   if (sound.dataset.done) return;
   sound.dataset.done = "yes";
   sound.hidden = true;
-  figures.listen(voice.srcObject, (level) => get("frame").style.setProperty("--level", Math.min(1, level * 6)));
+  figures.listen(voice.srcObject, (heard) => get("frame").classList.toggle("voiced", heard));
   call.send({ type: "sound" });
 }
 
@@ -100,7 +100,8 @@ const onMessage = {
   words: ({ text: words }) => conversation.addWords(words),
   speaking: ({ on }) => {
     interrupt.disabled = !on;
-    if (!on) conversation.endReply({ interrupted: false });
+    if (on) figures.beginReply();
+    else conversation.endReply({ interrupted: false });
   },
   interrupted: () => {
     interrupt.disabled = true;

@@ -45,7 +45,7 @@ class Face:
         scale = min(width / _UNITS_WIDE, height / _UNITS_HIGH)
         origin = (width / 2, height * _CENTER)
         self._scale = scale
-        self._room = paint_room(Canvas(width, height, scale, origin), look)
+        self._room = paint_room(width, height, scale, origin, look)
 
         body = Canvas(width, height, scale, origin)
         paint_body(body, look)

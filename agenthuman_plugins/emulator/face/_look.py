@@ -1,4 +1,4 @@
-"""Who the avatar is: eleven people, each in several sets of clothes and rooms."""
+"""Who the avatar is: eleven people, each in clothes of several colours."""
 
 import hashlib
 from dataclasses import dataclass, replace
@@ -55,13 +55,12 @@ class Look:
         """Choose a look: always the same for an id."""
         digest = hashlib.blake2b(avatar_id.encode(), digest_size=8).digest()
         person = PEOPLE[digest[0] % len(PEOPLE)]
-        clothes, cloth_color = (person.clothes, person.cloth_color)
         if digest[1] % 2:
-            cloth_color = CLOTH_COLORS[digest[2] % len(CLOTH_COLORS)]
-        return replace(person, clothes=clothes, cloth_color=cloth_color)
+            return person
+        return replace(person, cloth_color=_CLOTH_COLORS[digest[2] % len(_CLOTH_COLORS)])
 
 
-CLOTH_COLORS = ("#2f4a6d", "#7b2d3b", "#3f5d4c", "#c9a227", "#e9e4da", "#33363f", "#9a5b3c", "#5b4a78")
+_CLOTH_COLORS = ("#2f4a6d", "#7b2d3b", "#3f5d4c", "#c9a227", "#e9e4da", "#33363f", "#9a5b3c", "#5b4a78")
 
 
 def _person(name: str, **traits: object) -> Look:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -9,27 +10,43 @@ from agenthuman_plugins.emulator.face._canvas import Canvas, Color, color, mix, 
 from agenthuman_plugins.emulator.face._geometry import ellipse, smooth
 from agenthuman_plugins.emulator.face._look import Look, Room
 
+_CANVAS_SIDE = 400  # pixels
 _DITHER = 1.2  # levels; hides the steps of a soft gradient from the eye and from the video codec
 
+Picture = npt.NDArray[np.uint8]
 
-def paint_room(canvas: Canvas, look: Look) -> npt.NDArray[np.uint8]:
+
+def paint_room(width: int, height: int, scale: float, origin: tuple[float, float], look: Look) -> Picture:
     """Paint what is behind; covers the whole picture.
 
+    Args:
+        width: Pixels.
+        height: Pixels.
+        scale: Pixels per face unit.
+        origin: Pixel position of the face's origin.
+        look: Whose room.
+
     Returns:
-        `(H, W, 3)` BGR.
+        `(height, width, 3)` BGR.
     """
+    # Nothing here is sharp, so a small canvas is enough.
+    less = min(1.0, _CANVAS_SIDE / max(width, height))
+    canvas = Canvas(
+        round(width * less), round(height * less), scale * less, (origin[0] * less, origin[1] * less)
+    )
     light, dark = (color(c) for c in look.room_colors)
-    height, width = canvas.alpha.shape
-    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
-    center_x, center_y = canvas.origin[0] - 0.10 * width, canvas.origin[1] - 0.05 * height
-    far = np.hypot((x - center_x) / (0.75 * width), (y - center_y) / (0.80 * height))
+    rows, columns = canvas.alpha.shape
+    y, x = np.mgrid[0:rows, 0:columns].astype(np.float32)
+    center_x, center_y = canvas.origin[0] - 0.10 * columns, canvas.origin[1] - 0.05 * rows
+    far = np.hypot((x - center_x) / (0.75 * columns), (y - center_y) / (0.80 * rows))
     share = np.clip(far, 0, 1.1)[..., None] / 1.1
     canvas.color[:] = np.array(light, np.float32) * (1 - share) + np.array(dark, np.float32) * share
     canvas.alpha[:] = 1
     _ROOMS[look.room](canvas, light, dark)
     vignette = 1 - 0.22 * np.clip(far - 0.6, 0, 1)[..., None]
-    noise = np.random.default_rng(1).uniform(-_DITHER, _DITHER, (height, width, 1)).astype(np.float32)
-    return np.asarray(np.clip(canvas.color * vignette + noise, 0, 255).round(), np.uint8)
+    painted = cv2.resize(canvas.color * vignette, (width, height), interpolation=cv2.INTER_LINEAR)
+    noise = np.random.default_rng(1).uniform(-_DITHER, _DITHER, (height, width, 1))
+    return np.asarray(np.clip(painted + noise, 0, 255).round(), np.uint8)
 
 
 def _box(left: float, top: float, right: float, bottom: float) -> npt.NDArray[np.float64]:

@@ -1,0 +1,1 @@
+"""Side-by-side and wall-clock measurements; `make bench` runs them."""
