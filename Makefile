@@ -49,8 +49,8 @@ clean: ## Remove what the other targets made
 	rm -rf .venv .venv-agents .tools site .mypy_cache .ruff_cache .pytest_cache
 
 .venv/.python:
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "agenthuman_plugins needs Python 3.11 or newer: make PYTHON=python3.11 …")'
-	$(PYTHON) -m venv .venv
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "agenthuman_plugins needs Python 3.11 or newer: make PYTHON=python3.11 …")'
+	@$(PYTHON) -m venv .venv
 	@touch $@
 
 .venv/.demo: .venv/.python requirements/demo.txt pyproject.toml

@@ -47,6 +47,16 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     session.config.stash[_SESSION] = session
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the full campaigns to `make campaign`; `make test` runs a part of each."""
+    if os.environ.get("AGENTHUMAN_CAMPAIGN") == "full" or "campaign" in config.option.markexpr:
+        return
+    full = [item for item in items if item.get_closest_marker("campaign")]
+    if full:
+        config.hook.pytest_deselected(items=full)
+        items[:] = [item for item in items if item not in full]
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Leave without LiveKit's native threads: they sometimes abort the process while the interpreter ends."""

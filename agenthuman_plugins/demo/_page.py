@@ -5,11 +5,10 @@ import contextlib
 import errno
 import logging
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
@@ -22,6 +21,7 @@ from agenthuman_plugins.demo._assistant import openai_key
 from agenthuman_plugins.demo._errors import DemoError
 from agenthuman_plugins.demo._pipeline import LEFT, Conversation
 from agenthuman_plugins.demo._services import Services
+from agenthuman_plugins.emulator import http_server
 from agenthuman_plugins.emulator.voice import Voice
 
 NO_BROWSER = (
@@ -34,8 +34,8 @@ _BUSY = (
     "The avatar is already talking in another window, and the free plan has one session at a time."
     " Close that window, then try again."
 )
+_GOODBYE_S = 1.0
 _END_TIMEOUT_S = 25.0  # for a conversation, its session included; the limits inside are shorter
-_START_TIMEOUT_S = 10.0
 _HEADERS = {
     # The page needs nothing from elsewhere, and must not start to.
     "Content-Security-Policy": "default-src 'self'; media-src 'self' blob: mediastream:; frame-ancestors 'none'",
@@ -81,9 +81,10 @@ class Reception:
             RefusedError: Another browser is in a conversation, or the offer cannot be used.
         """
         async with self._turn:
-            if self._conversation is not None and not self._conversation.over:
+            # A reloaded page may be back before the word that it has left is here.
+            if self._conversation and not await self._conversation.wait_over(timeout_s=_GOODBYE_S):
                 raise RefusedError(409, _BUSY)
-            await self._see_out()  # a reloaded page comes back before its last session has ended
+            await self._see_out()
             connection = SmallWebRTCConnection()
             try:
                 await connection.initialize(offer.sdp, offer.type)
@@ -171,39 +172,8 @@ def listen(port: int) -> socket.socket:
 async def serving(listener: socket.socket, services: Services, *, opening: str | None) -> AsyncIterator[str]:
     """Serve the page inside the block, and end what was begun in it; gives the page's address."""
     reception = Reception(services, opening)
-    config = uvicorn.Config(
-        create_app(reception),
-        lifespan="off",
-        ws="none",
-        log_config=None,
-        access_log=False,
-        timeout_graceful_shutdown=1,
-    )
-    server = _Server(config)
-    task = asyncio.create_task(server.serve([listener]), name="page server")
-    try:
-        async with asyncio.timeout(_START_TIMEOUT_S):
-            await server.up.wait()
-        yield f"http://{_HOST}:{listener.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        await reception.aclose()
-        await task
-
-
-class _Server(uvicorn.Server):
-    """A uvicorn server that leaves signals to the program and tells when it is up."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.up = asyncio.Event()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Take no signal handler."""
-        yield
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, then say so."""
-        await super().startup(sockets)
-        self.up.set()
+    async with http_server.serving(create_app(reception), listener):
+        try:
+            yield f"http://{_HOST}:{listener.getsockname()[1]}"
+        finally:
+            await reception.aclose()

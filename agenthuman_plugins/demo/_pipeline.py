@@ -61,9 +61,9 @@ class Conversation:
         self._inbox: asyncio.Queue[Message] = asyncio.Queue()
         self._farewell: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
-    @property
-    def over(self) -> bool:
-        """Whether the browser has left, or the conversation was ended."""
+    async def wait_over(self, *, timeout_s: float) -> bool:
+        """Wait until the browser has left or the conversation was ended; `False` if it still goes on."""
+        await asyncio.wait([self._farewell], timeout=timeout_s)
         return self._farewell.done()
 
     def end(self, farewell: str) -> None:

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol, Self
 
 from agenthuman_plugins.client.errors import ConfigurationError
+from agenthuman_plugins.client.rooms import AVATAR_IDENTITY, ON_BEHALF_OF
 from agenthuman_plugins.emulator._errors import EmulatorError, ServiceError
 from agenthuman_plugins.emulator.process import ChildError
 from agenthuman_plugins.emulator.rooms import Kind, RoomServer, media_interface
-from agenthuman_plugins.speech.link import AVATAR_IDENTITY
 
 RoomServerKind = Kind | Literal["auto"]
 
@@ -81,7 +81,7 @@ class RoomServerRooms:
                 identity=AVATAR_IDENTITY,
                 name=AVATAR_IDENTITY,
                 kind="agent",
-                attributes={"lk.publish_on_behalf": caller},
+                attributes={ON_BEHALF_OF: caller},
             ),
             participant_token=server.mint(room=name, identity=caller),
         )

@@ -4,13 +4,10 @@ import asyncio
 import contextlib
 import errno
 import socket
-from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Self
-
-import uvicorn
-from fastapi import FastAPI
 
 from agenthuman_plugins.emulator._app import create_app
 from agenthuman_plugins.emulator._avatars import NoAvatar, WorkerAvatar
@@ -21,10 +18,9 @@ from agenthuman_plugins.emulator._proxy_rooms import NoRooms, RoomServerKind, Ro
 from agenthuman_plugins.emulator._rate_limit import RateLimit
 from agenthuman_plugins.emulator._service import Service
 from agenthuman_plugins.emulator._store import SWEEP_AFTER_S, Clock, Rules, SessionStore, utc_now
+from agenthuman_plugins.emulator.http_server import serving
 
 VIDEO_SIZE = (640, 480)
-_START_TIMEOUT_S = 10.0
-_GRACEFUL_SHUTDOWN_S = 1  # for requests in flight; uvicorn takes whole seconds
 
 
 class Emulator:
@@ -109,7 +105,7 @@ class Emulator:
                 await stack.enter_async_context(self._rooms)
             stack.push_async_callback(self._service.aclose)
             await stack.enter_async_context(_running(self._service.run(), "session housekeeping"))
-            await stack.enter_async_context(_serving(app, listener))
+            await stack.enter_async_context(serving(app, listener))
             self._stack = stack.pop_all()
         return self
 
@@ -130,45 +126,6 @@ class Emulator:
         """Return what `GET /emulator/sessions` answers: all sessions, newest first, and who ended each."""
         store = self._service.store
         return [store.record(session) for session in store.newest_first()]
-
-
-class _Server(uvicorn.Server):
-    """A uvicorn server that leaves signals to the program and tells when it is up."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.up = asyncio.Event()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Take no signal handler."""
-        yield
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, then say so."""
-        await super().startup(sockets)
-        self.up.set()
-
-
-@contextlib.asynccontextmanager
-async def _serving(app: FastAPI, listener: socket.socket) -> AsyncIterator[None]:
-    config = uvicorn.Config(
-        app,
-        lifespan="off",
-        ws="none",
-        log_config=None,  # logging is the program's business
-        access_log=False,  # query strings belong in no log
-        timeout_graceful_shutdown=_GRACEFUL_SHUTDOWN_S,
-    )
-    server = _Server(config)
-    serving = asyncio.create_task(server.serve([listener]), name="HTTP server")
-    try:
-        async with asyncio.timeout(_START_TIMEOUT_S):
-            await server.up.wait()
-        yield
-    finally:
-        server.should_exit = True
-        await serving
 
 
 @contextlib.asynccontextmanager
@@ -194,5 +151,6 @@ def _listen(host: str, port: int) -> socket.socket:
             case errno.EACCES:
                 advice = "it needs more rights. Choose a port above 1023."
             case _:
-                advice = f"{error.strerror or error}. Choose an address of this machine, such as 127.0.0.1."
+                reason = str(error.strerror).partition(" (")[0]  # create_server adds the address once more
+                advice = f"{reason}. Choose an address of this machine, such as 127.0.0.1."
         raise EmulatorError(f"Cannot listen on {host} port {port}: {advice}") from error

@@ -16,6 +16,8 @@ import threading
 from collections.abc import Awaitable, Callable
 from typing import Any, TextIO
 
+from agenthuman_plugins.client.redaction import redact
+
 _STOP_TIMEOUT_S = 3.0  # to leave a room and close sockets; then the child is killed
 _LAST_RESORT_S = 2.0  # the child ends itself hard this long after its pipe closed
 _DRAIN_TIMEOUT_S = 1.0  # to read what an ended child still had to say
@@ -209,7 +211,9 @@ def _watch_parent(
 
 def _without_secrets(text: str, settings: dict[str, Any]) -> str:
     """Libraries put URLs with tokens into their errors; ours must not."""
-    for name, value in settings.items():
-        if isinstance(value, str) and value and any(word in name.lower() for word in _SECRET_WORDS):
-            text = text.replace(value, "***")
-    return text
+    secrets = [
+        value
+        for name, value in settings.items()
+        if isinstance(value, str) and any(word in name.lower() for word in _SECRET_WORDS)
+    ]
+    return str(redact(text, secrets))

@@ -5,9 +5,9 @@
 
 from typing import TYPE_CHECKING, Any
 
+from agenthuman_plugins.client.rooms import AVATAR_IDENTITY
 from agenthuman_plugins.speech.inprocess import InProcessSpeechLink
 from agenthuman_plugins.speech.link import (
-    AVATAR_IDENTITY,
     SPEECH_SAMPLE_RATE,
     AvatarAudio,
     AvatarConnected,

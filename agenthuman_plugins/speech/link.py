@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 SPEECH_SAMPLE_RATE = 16_000  # Hz; mono, signed 16-bit little-endian: what the avatar takes
-AVATAR_IDENTITY = "agenthuman-avatar-agent"  # the participant that the service joins a room as
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,11 +19,11 @@ except ImportError as error:
     raise ImportError('LiveKit is not installed: run `pip install "agenthuman-plugins[pipecat]"`.') from error
 
 from agenthuman_plugins.client.errors import SpeechLinkError
+from agenthuman_plugins.client.rooms import AVATAR_IDENTITY
 from agenthuman_plugins.speech._feed import Changes, Feed
 from agenthuman_plugins.speech._tracks import AvatarTracks
 from agenthuman_plugins.speech._utterances import CLEAR_TIMEOUT_S, PlaybackEvent, Utterances
 from agenthuman_plugins.speech.link import (
-    AVATAR_IDENTITY,
     SPEECH_SAMPLE_RATE,
     AvatarAudio,
     AvatarConnected,

@@ -1,26 +1,21 @@
-"""Keeps access tokens out of logs and error texts.
+"""Keeps access tokens out of what LiveKit's client says.
 
 A LiveKit server may repeat a refused token in its answer, and older signalling carries it in the query of its
 URLs. LiveKit's client puts both into its errors and logs them, as warnings and errors too.
 """
 
 import logging
-import re
 from collections import deque
 
-_JWT = re.compile(r"\beyJ[\w-]*\.[\w-]+\.[\w-]*")
-_QUERY = re.compile(r"\?\S+")
-_REDACTED = "[redacted]"
+from agenthuman_plugins.client import redaction
 
 # Most tokens are told by their form; the latest ones are also known by heart, for those that are not.
 _tokens: deque[str] = deque(maxlen=64)
 
 
 def redact(text: str) -> str:
-    """Return the text without tokens and without queries of URLs."""
-    for token in _tokens:
-        text = text.replace(token, _REDACTED)
-    return _QUERY.sub(f"?{_REDACTED}", _JWT.sub(_REDACTED, text))
+    """Return the text without tokens and without what the queries of its URLs say."""
+    return str(redaction.redact(text, _tokens))
 
 
 def keep_out_of_logs(token: str) -> None:
@@ -30,7 +25,10 @@ def keep_out_of_logs(token: str) -> None:
     """
     if token and token not in _tokens:
         _tokens.append(token)
-    logging.getLogger("livekit").addFilter(_filter)
+    log = logging.getLogger("livekit")
+    log.addFilter(_filter)
+    # Its warnings are the program's to show: one that has set up no logging does not get them on its terminal.
+    log.addHandler(_nowhere)
 
 
 class _Redacting(logging.Filter):
@@ -43,3 +41,4 @@ class _Redacting(logging.Filter):
 
 
 _filter = _Redacting()
+_nowhere = logging.NullHandler()

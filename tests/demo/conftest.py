@@ -32,6 +32,7 @@ class Demo:
     process: asyncio.subprocess.Process
     output: list[str] = field(default_factory=list)
     said: asyncio.Condition = field(default_factory=asyncio.Condition)
+    silent: bool = False  # whether it will say no more
 
     async def read(self) -> None:
         assert self.process.stdout is not None
@@ -39,6 +40,9 @@ class Demo:
             async with self.said:
                 self.output.append(line.decode())
                 self.said.notify_all()
+        async with self.said:
+            self.silent = True
+            self.said.notify_all()
 
     @property
     def text(self) -> str:
@@ -47,7 +51,7 @@ class Demo:
     async def url(self) -> str:
         """Wait for the page's address."""
         async with asyncio.timeout(START_TIMEOUT_S), self.said:
-            await self.said.wait_for(lambda: "http://" in self.text)
+            await self.said.wait_for(lambda: "http://" in self.text or self.silent)
         found = re.search(r"http://127\.0\.0\.1:\d+", self.text)
         assert found, self.text
         return found[0]

@@ -8,7 +8,7 @@ import pytest
 import pytest_asyncio
 
 from agenthuman_plugins.emulator.rooms import RoomServer
-from agenthuman_plugins.speech.link import AVATAR_IDENTITY
+from agenthuman_plugins.speech import AVATAR_IDENTITY
 
 BOT = "bot"
 _names = itertools.count(1)

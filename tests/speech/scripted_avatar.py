@@ -8,7 +8,7 @@ from typing import Self
 
 from livekit import rtc
 
-from agenthuman_plugins.speech.link import AVATAR_IDENTITY
+from agenthuman_plugins.speech import AVATAR_IDENTITY
 from tests.speech.conftest import BOT, TestRoom
 
 WIDTH, HEIGHT = 128, 96

@@ -2,6 +2,7 @@
 
 const PING_MS = 1000; // the demo takes a browser that stays silent for some seconds as gone
 const GATHERING_MS = 1500; // on one machine every candidate is there at once
+const PICTURE_HOLD_MS = 150; // the voice passes more buffers than its picture, which waits for it
 
 export class Call extends EventTarget {
   #peer = new RTCPeerConnection({ iceServers: [] });
@@ -34,6 +35,7 @@ export class Call extends EventTarget {
     const answer = await post("/api/offer", { sdp, type });
     this.#id = answer.pc_id;
     await this.#peer.setRemoteDescription(answer);
+    this.#picture.receiver.jitterBufferTarget = PICTURE_HOLD_MS;
     return { understandsSpeech: answer.understands_speech };
   }
 

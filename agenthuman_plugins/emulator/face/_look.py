@@ -54,7 +54,7 @@ class Look:
     def of(cls, avatar_id: str) -> "Look":
         """Choose a look: always the same for an id."""
         digest = hashlib.blake2b(avatar_id.encode(), digest_size=8).digest()
-        person = PEOPLE[digest[0] % len(PEOPLE)]
+        person = PEOPLE[digest[7] % len(PEOPLE)]
         if digest[1] % 2:
             return person
         return replace(person, cloth_color=_CLOTH_COLORS[digest[2] % len(_CLOTH_COLORS)])

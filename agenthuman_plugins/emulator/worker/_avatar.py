@@ -15,14 +15,16 @@ import cv2
 from livekit import rtc
 from livekit.rtc.participant import PublishDataError, PublishTrackError
 
+from agenthuman_plugins.client.rooms import ON_BEHALF_OF
 from agenthuman_plugins.emulator.face import Face, Look
 from agenthuman_plugins.emulator.process import Emit, Event
 from agenthuman_plugins.emulator.worker._loop import AvatarLoop
 from agenthuman_plugins.emulator.worker._notifier import PlaybackNotifier
-from agenthuman_plugins.emulator.worker._sender import ON_BEHALF_OF, Sender
+from agenthuman_plugins.emulator.worker._sender import Sender
 from agenthuman_plugins.emulator.worker._settings import WorkerSettings
 from agenthuman_plugins.emulator.worker._streams import SpeechReceiver
 from agenthuman_plugins.emulator.worker._tracks import PictureTrack, VoiceTrack
+from agenthuman_plugins.speech.redaction import keep_out_of_logs, redact
 
 _log = logging.getLogger(__name__)
 
@@ -117,6 +119,7 @@ class Avatar:
 
     async def _join(self) -> None:
         room = self._room
+        keep_out_of_logs(self._settings.token)
         # Before the connection: a stream whose topic nobody handles is lost.
         room.register_byte_stream_handler(_SPEECH_TOPIC, self._on_stream)
         room.on("participant_connected", self._on_participant_connected)
@@ -131,9 +134,7 @@ class Avatar:
             message = f"The avatar could not join the room within {_JOIN_TIMEOUT_S:g} s."
             raise ConnectionError(message) from None
         except rtc.ConnectError as error:
-            # Some servers and clients quote the address, and with it the token.
-            reason = str(error).replace(self._settings.token, "…")
-            raise ConnectionError(f"The avatar could not join the room: {reason}") from None
+            raise ConnectionError(f"The avatar could not join the room: {redact(error.message)}") from None
         room.local_participant.register_rpc_method(_CLEAR, self._on_clear)
         self._sender.name(room.local_participant.attributes.get(ON_BEHALF_OF))
 

@@ -4,8 +4,6 @@ from collections.abc import Iterable
 
 from livekit import rtc
 
-ON_BEHALF_OF = "lk.publish_on_behalf"
-
 
 class Sender:
     """The one participant whose speech, clears and reports count.
