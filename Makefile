@@ -5,7 +5,7 @@ AGENTS := .venv-agents/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint docs bench campaign livekit-server chromium requirements clean
+.PHONY: help install demo test lint docs bench campaign record record-live livekit-server chromium requirements clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*##/:/' | column -ts:
@@ -30,6 +30,13 @@ bench: .venv/.dev ## Measure what the tests do not assert: delays and costs on t
 
 campaign: .venv/.dev ## Run the seeded fault campaigns at full count (minutes to hours)
 	@AGENTHUMAN_CAMPAIGN=full scripts/with_network $(BIN)/python -m pytest -m campaign --timeout 3600
+
+record: .venv/.dev ## Record the cassettes anew against the emulator, and replay them
+	@$(BIN)/python -m pytest tests/client/test_cassettes.py -m vcr --record-mode=rewrite
+	@$(BIN)/python -m pytest tests/client/test_cassettes.py
+
+record-live: .venv/.dev ## Record one session of the real service (AGENTHUMAN_API_KEY; bills its minutes)
+	@$(BIN)/python -m tests.client.record_live
 
 livekit-server: ## Build a real livekit-server into .tools/bin (needs Go); the tests then run on it too
 	@scripts/livekit_server

@@ -5,10 +5,10 @@ Names are loaded at their first use: `import agenthuman_plugins` alone loads nei
 
 from typing import TYPE_CHECKING, Any
 
-from ._version import __version__
+from agenthuman_plugins._version import __version__
 
 if TYPE_CHECKING:
-    from .client import AgentHuman, AgentHumanError, AsyncAgentHuman, DailyRoom, LiveKitRoom
+    from agenthuman_plugins.client import AgentHuman, AgentHumanError, AsyncAgentHuman, DailyRoom, LiveKitRoom
 
 __all__ = [
     "AgentHuman",
@@ -24,7 +24,7 @@ def __getattr__(name: str) -> Any:
     # An explicit list, so that a misspelt name does not pay for the import before it fails.
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from . import client  # noqa: PLC0415 - loading late is the point
+    from agenthuman_plugins import client  # noqa: PLC0415 - loading late is the point
 
     return getattr(client, name)
 

@@ -1,4 +1,4 @@
-"""Measure what the tests do not assert, on this machine: `make bench`, or `python -m benchmarks imports chain`.
+"""Measure what the tests do not assert, on this machine: `make bench`, or `python -m benchmarks imports client`.
 
 Wall-clock figures of a shared machine are noisy: read them as medians of one run, and compare only within it.
 """
@@ -9,9 +9,9 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import chain, imports
+from benchmarks import chain, client_overhead, imports
 
-_BENCHMARKS = {"imports": imports.measure, "chain": chain.measure}
+_BENCHMARKS = {"imports": imports.measure, "client": client_overhead.measure, "chain": chain.measure}
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ A scripted chat model stands in for a real one, so that the example runs anywher
 import asyncio
 import json
 import os
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,6 +23,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMe
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.tools import BaseTool, tool
 
+from agenthuman_plugins import AgentHumanError
 from agenthuman_plugins.langchain import AgentHumanToolkit
 from agenthuman_plugins.speech import LiveKitSpeechLink
 
@@ -107,4 +109,7 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    try:
+        asyncio.run(main())
+    except AgentHumanError as error:  # its text says what to do
+        sys.exit(f"langchain_agent.py: {error}")

@@ -8,13 +8,14 @@ The calls are the same in the sync client, `AgentHuman`, without `await`.
 
 import asyncio
 import os
+import sys
 
 from agenthuman_plugins import AgentHumanError, AsyncAgentHuman
 
 
 async def tour(client: AsyncAgentHuman) -> None:
-    # The session ends with the block, whatever happens in it.
-    async with client.sessions.open(metadata={"user": "Ada"}) as session:
+    # The session ends with the block, whatever happens in it: errors, Ctrl-C, and here SIGTERM, too.
+    async with client.sessions.open(metadata={"user": "Ada"}, handle_signals=True) as session:
         print(f"Opened {session.session_id}; it would end by itself at {session.expiration:%H:%M} UTC.")
         if session.room is not None:
             print(f"The service made a room for it at {session.room.url}.")
@@ -51,4 +52,7 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    try:
+        asyncio.run(main())
+    except AgentHumanError as error:  # its text says what to do
+        sys.exit(f"sessions.py: {error}")

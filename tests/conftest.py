@@ -4,6 +4,7 @@ import fnmatch
 import os
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,8 +20,7 @@ class _NoSilentSkips:
     """In CI a test that could run must run; `.ci/allowed_skips` names the exceptions."""
 
     def __init__(self) -> None:
-        lines = (_ROOT / ".ci" / "allowed_skips").read_text().splitlines()
-        self._allowed = [line for line in lines if line and not line.startswith("#")]
+        self._allowed = list(_allowed_skips())
         self._skipped: list[str] = []
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -36,6 +36,14 @@ class _NoSilentSkips:
         if bad and session.exitstatus == pytest.ExitCode.OK:
             print("\nSkipped, but not on .ci/allowed_skips:", *bad, sep="\n  ")  # noqa: T201
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _allowed_skips() -> Iterator[str]:
+    for line in (_ROOT / ".ci" / "allowed_skips").read_text().splitlines():
+        condition, _, pattern = line.rpartition(": ")
+        program = condition.removeprefix("without ")
+        if pattern and not line.startswith("#") and not (program and shutil.which(program)):
+            yield pattern
 
 
 def pytest_configure(config: pytest.Config) -> None:

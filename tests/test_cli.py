@@ -14,7 +14,7 @@ import pytest
 
 from agenthuman_plugins import _version, cli, emulator
 from agenthuman_plugins.emulator import _proxy_rooms
-from tests.emulator.processes import still_alive
+from tests.emulator.processes import children_of, still_alive
 
 LIMIT_S = 30.0  # hang limit
 
@@ -51,6 +51,8 @@ def test_import_is_light():
         (["emulator", "--port", "http"], "'http' is not a port"),
         (["emulator", "--video-size", "1280x720"], "is not a 4:3 size such as 640x480"),
         (["emulator", "--video-size", "large"], "is not a 4:3 size"),
+        (["emulator", "--video-size", "0x0"], "is not a 4:3 size"),
+        (["emulator", "--video-size", "160000x120000"], "is not a 4:3 size"),
         (["emulator", "--plan", "gold"], "invalid choice: 'gold'"),
     ],
 )
@@ -76,6 +78,13 @@ def test_taken_port(capsys: pytest.CaptureFixture[str]):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert "Choose another port" in failure(["emulator", "--port", str(port)], capsys)
+
+
+def test_foreign_address(capsys: pytest.CaptureFixture[str]):
+    """An address that is not this machine's is named once, with the reason."""
+    said = failure(["emulator", "--host", "192.0.2.1", "--port", "0"], capsys)
+    assert said.count("192.0.2.1") == 1
+    assert "Choose an address of this machine" in said
 
 
 def test_loopback_only(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
@@ -148,8 +157,7 @@ def test_emulator_runs_until_it_is_told_to_stop(
         trust_env=False,
     )
     assert reply.status_code == 200
-    family = psutil.Process(running_emulator.pid).children(recursive=True)
-    assert len(family) >= 2, "at least a room server and an avatar"
+    family = children_of(psutil.Process(running_emulator.pid), 2)  # a room server and an avatar
     running_emulator.send_signal(number)
     output, errors = running_emulator.communicate(timeout=LIMIT_S)
     assert (running_emulator.returncode, output.splitlines()[-1]) == (0, "Stopped.")

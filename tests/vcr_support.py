@@ -7,11 +7,11 @@ blocked. A conftest gets all of it with `from tests.vcr_support import *`.
 import asyncio
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
 import pytest
@@ -19,6 +19,10 @@ from vcr.cassette import Cassette
 from vcr.request import Request
 
 from agenthuman_plugins.client._config import DEFAULT_BASE_URL
+from agenthuman_plugins.client.redaction import redact
+
+if TYPE_CHECKING:
+    from agenthuman_plugins.emulator import Emulator
 
 __all__ = ["cassette_is_played_fully", "recorded_service", "vcr_cassette_dir", "vcr_config"]
 
@@ -34,7 +38,6 @@ _RESPONSE_HEADERS = {
     "x-ratelimit-remaining",
     "x-ratelimit-reset",
 }
-_SECRETS = {"session_token": "scrubbed-session-token", "participantToken": "scrubbed-participant-token"}
 _ROOM_URL = "wss://rooms.example.com"
 
 
@@ -54,14 +57,8 @@ def vcr_cassette_dir(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def vcr_config() -> dict[str, Any]:
-    """Settings of vcrpy; no playback repeats, because an unexpected repeat may be a second billed session."""
-    return {
-        "match_on": ["method", "scheme", "host", "port", "path", "query", "body"],
-        "filter_headers": [("x-api-key", "scrubbed")],
-        "before_record_request": _clean_request,
-        "before_record_response": _clean_response,
-        "decode_compressed_response": True,
-    }
+    """Settings of vcrpy."""
+    return dict(VCR_CONFIG)
 
 
 @pytest.fixture(autouse=True)
@@ -81,8 +78,12 @@ def recorded_service(record_mode: str) -> Iterator[Callable[..., RecordedService
     if record_mode == "none":
         yield lambda **_: RecordedService(DEFAULT_BASE_URL)
         return
-    with _emulators() as start:
-        yield start
+    with emulators() as start:
+
+        def record(**options: Any) -> RecordedService:
+            return RecordedService(start(**options).url)
+
+        yield record
 
 
 def interactions(cassette: Path) -> list[tuple[Request, dict[str, Any]]]:
@@ -91,7 +92,7 @@ def interactions(cassette: Path) -> list[tuple[Request, dict[str, Any]]]:
 
 
 @contextmanager
-def _emulators() -> Iterator[Callable[..., RecordedService]]:
+def emulators() -> "Iterator[Callable[..., Emulator]]":
     """Emulators on a loop of their own thread, so that sync tests can talk to them."""
     from agenthuman_plugins.emulator import Emulator  # noqa: PLC0415 - only when recording
 
@@ -100,11 +101,11 @@ def _emulators() -> Iterator[Callable[..., RecordedService]]:
     thread.start()
     running: list[Emulator] = []
 
-    def start(**options: Any) -> RecordedService:
+    def start(**options: Any) -> Emulator:
         emulator = Emulator(media=False, api_key=API_KEY, **options)
         asyncio.run_coroutine_threadsafe(emulator.__aenter__(), loop).result(timeout=20)
         running.append(emulator)
-        return RecordedService(emulator.url)
+        return emulator
 
     try:
         yield start
@@ -132,20 +133,28 @@ def _clean_response(response: dict[str, Any]) -> dict[str, Any]:
     }
     body = response["body"]["string"]
     try:
-        scrubbed = json.dumps(_scrub(json.loads(body))).encode()
+        scrubbed = json.dumps(redact(_elsewhere(json.loads(body)))).encode()
     except ValueError:
         scrubbed = body
     return {**response, "headers": headers, "body": {"string": scrubbed}}
 
 
-def _scrub(value: Any) -> Any:
+def _elsewhere(value: Any) -> Any:
+    """Put the address of a room out of reach."""
     match value:
         case dict():
-            return {
-                key: _SECRETS.get(key, _ROOM_URL if key == "roomURL" else _scrub(item))
-                for key, item in value.items()
-            }
+            return {key: _ROOM_URL if key == "roomURL" else _elsewhere(item) for key, item in value.items()}
         case list():
-            return [_scrub(item) for item in value]
+            return [_elsewhere(item) for item in value]
         case _:
             return value
+
+
+# No playback repeats, because an unexpected repeat may be a second billed session.
+VCR_CONFIG: Mapping[str, Any] = {
+    "match_on": ["method", "scheme", "host", "port", "path", "query", "body"],
+    "filter_headers": [("x-api-key", "scrubbed")],
+    "before_record_request": _clean_request,
+    "before_record_response": _clean_response,
+    "decode_compressed_response": True,
+}

@@ -1,7 +1,12 @@
-"""The Agent Human API: sessions, opened and ended safely, sync and async."""
+"""The Agent Human API: sessions, opened and ended safely, sync and async.
 
-from agenthuman_plugins.client._async import AsyncAgentHuman
-from agenthuman_plugins.client._sync import AgentHuman
+The clients and the models are loaded at first use: what takes errors and rooms alone, as each avatar of the emulator
+does in a process of its own, loads neither httpx nor pydantic.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from agenthuman_plugins.client.errors import (
     AgentHumanError,
     APIConnectionError,
@@ -20,41 +25,83 @@ from agenthuman_plugins.client.errors import (
     SpeechLinkError,
     UsageLimitError,
 )
-from agenthuman_plugins.client.models import (
-    Billing,
-    Concurrency,
-    Minutes,
-    Session,
-    SessionRoom,
-    UsageSnapshot,
-)
 from agenthuman_plugins.client.rooms import DailyRoom, LiveKitRoom
+
+if TYPE_CHECKING:
+    from agenthuman_plugins.client._async import AsyncAgentHuman
+    from agenthuman_plugins.client._sync import AgentHuman
+    from agenthuman_plugins.client.models import (
+        Agent,
+        Avatar,
+        AvatarAllowance,
+        AvatarList,
+        AvatarPreview,
+        Billing,
+        Concurrency,
+        Link,
+        LinkSession,
+        ManagedRoom,
+        MinuteAccount,
+        Minutes,
+        Period,
+        Plan,
+        Session,
+        SessionAvatar,
+        SessionRoom,
+        Usage,
+        UsageSnapshot,
+        VoiceAgent,
+        VoiceAgentFields,
+    )
 
 __all__ = [
     "APIConnectionError",
     "APIResponseError",
     "APIStatusError",
     "APITimeoutError",
+    "Agent",
     "AgentHuman",
     "AgentHumanError",
     "AsyncAgentHuman",
     "AuthenticationError",
+    "Avatar",
+    "AvatarAllowance",
+    "AvatarList",
+    "AvatarPreview",
     "BadRequestError",
     "Billing",
     "Concurrency",
     "ConfigurationError",
     "ConflictError",
     "DailyRoom",
+    "Link",
+    "LinkSession",
     "LiveKitRoom",
+    "ManagedRoom",
+    "MinuteAccount",
     "Minutes",
     "NotFoundError",
+    "Period",
     "PermissionDeniedError",
+    "Plan",
     "RateLimitError",
     "ServerError",
     "Session",
+    "SessionAvatar",
     "SessionOutcomeUnknownError",
     "SessionRoom",
     "SpeechLinkError",
+    "Usage",
     "UsageLimitError",
     "UsageSnapshot",
+    "VoiceAgent",
+    "VoiceAgentFields",
 ]
+
+_CLIENTS = {"AgentHuman": "_sync", "AsyncAgentHuman": "_async"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_CLIENTS.get(name, 'models')}"), name)

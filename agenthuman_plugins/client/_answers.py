@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from agenthuman_plugins.client._redact import redact
 from agenthuman_plugins.client.errors import (
     AgentHumanError,
     APIConnectionError,
@@ -26,6 +25,7 @@ from agenthuman_plugins.client.errors import (
     ServerError,
     UsageLimitError,
 )
+from agenthuman_plugins.client.redaction import redact
 
 _T = TypeVar("_T")
 
@@ -55,7 +55,7 @@ class Answer:
 
     Attributes:
         status: HTTP status.
-        headers: Header values by lower-case name.
+        headers: Header values; asked for by lower-case name.
         content: The body as it came, decompressed.
     """
 
@@ -77,7 +77,7 @@ class Answer:
         """The parsed JSON, else the text."""
         try:
             return json.loads(self.content)
-        except ValueError:
+        except (ValueError, RecursionError):
             return self.content.decode(errors="replace")
 
 
@@ -141,6 +141,15 @@ def is_refusal(error: AgentHumanError) -> bool:
     )
 
 
+def is_unknown_route(error: AgentHumanError) -> bool:
+    """Whether a router refused, not the API: 404 or 405 without an error object of the API."""
+    return (
+        isinstance(error, APIStatusError)
+        and error.status_code in {HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED}
+        and not (isinstance(error.body, dict) and "error" in error.body)
+    )
+
+
 def retry_after(outcome: Outcome, now: float) -> float | None:
     """Seconds that the service asks us to wait; `None` if it does not say.
 
@@ -196,7 +205,16 @@ def _status_error(answer: Answer, body: Any, secrets: Collection[str]) -> APISta
     else:
         cls = _BY_STATUS.get(answer.status, APIStatusError)
     return cls(
-        " ".join(filter(None, (message or "The service refused the request.", suggestion, _trace(answer)))),
+        " ".join(
+            filter(
+                None,
+                (
+                    message or "The service refused the request.",
+                    suggestion or _advice(cls, message),
+                    _trace(answer),
+                ),
+            )
+        ),
         status_code=answer.status,
         code=code,
         suggestion=suggestion or None,
@@ -205,6 +223,17 @@ def _status_error(answer: Answer, body: Any, secrets: Collection[str]) -> APISta
         request_id=answer.request_id,
         retryable=answer.status in _PASSING and cls is not UsageLimitError,
     )
+
+
+def _advice(cls: type[APIStatusError], message: str) -> str:
+    """What to do, where the service does not say it itself."""
+    if cls is AuthenticationError:
+        return "Check the key: the api_key argument, else AGENTHUMAN_API_KEY."
+    if cls is UsageLimitError:
+        return "End a session that is still open, or get a larger plan; trying again does not help."
+    if cls is NotFoundError and not message:
+        return "Check the address: the base_url argument, else AGENTHUMAN_BASE_URL."
+    return ""
 
 
 def _is_usage_limit(status: int, code: str | None, message: str) -> bool:

@@ -1,4 +1,4 @@
-"""Time and chance as the client sees them, in one place, so that tests need not wait."""
+"""Time, chance and identity as the client sees them, in one place, so that tests need not wait."""
 
 import asyncio
 import random
@@ -6,6 +6,8 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+
+from agenthuman_plugins.client._owner import this_process
 
 
 def _new_ref() -> str:
@@ -23,6 +25,7 @@ class Clock:
         sleep: Waits, in the sync client.
         asleep: Waits, in the async client.
         new_ref: Makes the reference by which a lost session is found again.
+        owner: The mark of this process, by which what it left open is found when it is dead.
     """
 
     monotonic: Callable[[], float] = time.monotonic
@@ -31,3 +34,4 @@ class Clock:
     sleep: Callable[[float], None] = time.sleep
     asleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     new_ref: Callable[[], str] = _new_ref
+    owner: Callable[[], str | None] = this_process

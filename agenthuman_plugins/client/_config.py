@@ -22,6 +22,7 @@ class Settings:
         base_url: Without a slash at its end.
         timeout_s: Limit for a whole call, retries included.
         max_retries: How often a failed request is sent again.
+        track_owner: Whether sessions carry the mark of this process.
         clock: Time and chance.
     """
 
@@ -29,6 +30,7 @@ class Settings:
     base_url: str
     timeout_s: float
     max_retries: int
+    track_owner: bool
     clock: Clock = field(repr=False)
 
     @property
@@ -38,7 +40,13 @@ class Settings:
 
 
 def resolve(
-    *, api_key: str | None, base_url: str | None, timeout: float, max_retries: int, clock: Clock | None
+    *,
+    api_key: str | None,
+    base_url: str | None,
+    timeout: float,
+    max_retries: int,
+    track_owner: bool = True,
+    clock: Clock | None,
 ) -> Settings:
     """Settings from arguments, then the environment, then defaults.
 
@@ -49,12 +57,16 @@ def resolve(
         raise ConfigurationError(f"timeout must be more than 0 seconds, not {timeout!r}.")
     if max_retries < 0:
         raise ConfigurationError(f"max_retries must be 0 or more, not {max_retries!r}.")
+    clock = clock or Clock()
+    if track_owner:
+        clock.owner()  # elsewhere than on Linux it starts a program; better now than on somebody's event loop
     return Settings(
         api_key=_api_key(api_key),
         base_url=_base_url(base_url),
         timeout_s=float(timeout),
         max_retries=max_retries,
-        clock=clock or Clock(),
+        track_owner=track_owner,
+        clock=clock,
     )
 
 

@@ -9,20 +9,28 @@ exist, and is looked for by the reference that each create carries in `metadata.
 """
 
 import logging
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
-from http import HTTPStatus
 from typing import Any, Final, TypeVar
 
 from agenthuman_plugins.client import _calls
-from agenthuman_plugins.client._answers import Answer, NoAnswer, Outcome, is_refusal, retry_after, understand
+from agenthuman_plugins.client._answers import (
+    Answer,
+    NoAnswer,
+    Outcome,
+    is_refusal,
+    is_unknown_route,
+    retry_after,
+    understand,
+)
 from agenthuman_plugins.client._calls import Call
-from agenthuman_plugins.client._clock import Clock
 from agenthuman_plugins.client._config import Settings
+from agenthuman_plugins.client._owner import CLIENT_OWNER
 from agenthuman_plugins.client.errors import (
     AgentHumanError,
-    APIStatusError,
     BadRequestError,
+    NotFoundError,
     SessionOutcomeUnknownError,
 )
 from agenthuman_plugins.client.models import CLIENT_REF, Session
@@ -72,9 +80,9 @@ class Creation:
     """A create under way, as far as somebody must know who has to clean up behind it.
 
     Attributes:
-        call: The create.
+        call: The create, as it is sent.
         client_ref: Reference in its metadata.
-        may_exist: Whether a session may have been opened.
+        may_exist: Whether a session may have been opened that nobody has cleaned up behind yet.
         session: The session, once it is known.
     """
 
@@ -84,11 +92,18 @@ class Creation:
     session: Session | None = field(default=None, repr=False)
 
     @classmethod
-    def of(cls, call: Call[Session], clock: Clock) -> "Creation":
-        """Give a create its reference: the caller's own `metadata.client_ref`, or a new one."""
-        metadata: Mapping[str, Any] = (call.json or {}).get("metadata") or {}
-        ref = metadata.get(CLIENT_REF) or clock.new_ref()
-        return cls(_calls.with_metadata(call, {**metadata, CLIENT_REF: ref}), ref)
+    def of(cls, call: Call[Session], settings: Settings) -> "Creation":
+        """Give a create its reference, and its owner if wanted: the caller's own ones, or ours."""
+        metadata = _metadata_of(call)
+        marks = {CLIENT_REF: metadata.get(CLIENT_REF) or settings.clock.new_ref()}
+        if settings.track_owner and (owner := settings.clock.owner()) is not None:
+            marks[CLIENT_OWNER] = metadata.get(CLIENT_OWNER, owner)
+        return cls(_calls.with_metadata(call, {**metadata, **marks}), marks[CLIENT_REF])
+
+    @property
+    def is_tracked(self) -> bool:
+        """Whether the session can be told from others: the service took our reference, as far as we know."""
+        return CLIENT_REF in _metadata_of(self.call)
 
 
 def retry_delay(asked: float | None, attempt: int, jitter: float) -> float | None:
@@ -114,15 +129,16 @@ class Flows:
         self._clock: Final = settings.clock
         self._metadata_is_kept = True
 
-    def call(self, call: Call[_T]) -> Steps[_T]:
-        """Any call that may be repeated without harm."""
-        return self._repeatable(call, self._deadline(None))
+    def call(self, call: Call[_T], limit_s: float | None = None) -> Steps[_T]:
+        """Any call but a create, within `limit_s` seconds (`None`: the client's limit)."""
+        return self._attempts(call, self._deadline(limit_s))
 
     def create(self, creation: Creation, limit_s: float | None) -> Steps[Session]:
         """A billed create, sent within `limit_s` seconds (`None`: the client's limit)."""
         deadline = self._deadline(limit_s)
-        call, attempt = creation.call, 0
+        attempt = 0
         while True:
+            call = creation.call
             creation.may_exist = True  # until the answer rules it out
             outcome = yield Send(call, attempt, self._left(deadline))
             assert outcome is not None  # noqa: S101 - the driver's contract: a Send is answered
@@ -137,10 +153,10 @@ class Flows:
             if not _was_not_processed(outcome, error):
                 break
             creation.may_exist = False
-            if _is_about_metadata(error) and CLIENT_REF in _metadata_of(call):
+            if _is_about_metadata(error) and creation.is_tracked:
                 # Better a session that cannot be found again than none; locked by
                 # test_create_goes_without_reference_when_metadata_is_refused.
-                call = _calls.with_metadata(call, _without_ref(call))
+                creation.call = _calls.with_metadata(call, _without_marks(call))
                 continue
             delay = self._delay(outcome, error, attempt, deadline)
             if delay is None:
@@ -148,21 +164,15 @@ class Flows:
             yield from self._pause(delay, error)
             attempt += 1
 
-        if CLIENT_REF in _metadata_of(call):
-            found = yield from self.look_for(creation)
-            if found is not None:
-                _log.warning(
-                    "The answer to a create was lost; session %s was found by its reference. "
-                    "Tokens are only in a create's own answer, so it has none.",
-                    found.session_id,
-                )
-                return found
-        raise SessionOutcomeUnknownError(
-            f"The answer to a create was lost, and no session with metadata.client_ref {creation.client_ref!r} was "
-            f"found. It may still appear, and would be billed: look for it with sessions.list() before creating "
-            f"again. What happened: {error}",
-            client_ref=creation.client_ref,
-        ) from error
+        found = yield from self.look_for(creation)
+        if found is None:
+            raise _lost_create(creation, error)
+        _log.warning(
+            "The answer to a create was lost; session %s was found by its reference. "
+            "Tokens are only in a create's own answer, so it has none.",
+            found.session_id,
+        )
+        return found
 
     def abandon(self, creation: Creation) -> Steps[None]:
         """End what a create may have opened, because nobody waits for it any more."""
@@ -175,13 +185,15 @@ class Flows:
                 "should one appear, it runs until the service ends it.",
                 creation.client_ref,
             )
-            return
-        yield from self._repeatable(_calls.end_session(session.session_id), self._deadline(_LOOK_LIMIT_S))
+        else:
+            yield from self._end_if_there(session, self._deadline(_LOOK_LIMIT_S))
+            _log.info("Session %s was ended: its create was given up.", session.session_id)
         creation.may_exist = False
-        _log.info("Session %s was ended: its create was given up.", session.session_id)
 
     def look_for(self, creation: Creation) -> Steps[Session | None]:
         """Find the session of a create by its reference, with some patience."""
+        if not creation.is_tracked:
+            return None
         deadline = self._deadline(_LOOK_LIMIT_S)
         for wait_s in _LOOK_AFTER_S:
             if wait_s:
@@ -196,20 +208,51 @@ class Flows:
                 return found
         return None
 
+    def running(self) -> Steps[list[Session]]:
+        """Every running session, with its metadata."""
+        deadline = self._deadline(None)
+        found = yield from self._attempts(_calls.list_sessions("started"), deadline)
+        # The list may leave metadata out; no page says that it carries it.
+        for place, session in enumerate(found):
+            if not session.metadata:
+                found[place] = yield from self._get_if_there(session, deadline)
+        return [session for session in found if not session.has_ended]
+
+    def end_each(self, sessions: Iterable[Session]) -> Steps[None]:
+        """End these sessions; one that cannot be ended does not keep the others from it."""
+        failure: AgentHumanError | None = None
+        for session in sessions:
+            try:
+                yield from self._end_if_there(session, self._deadline(None))
+            except AgentHumanError as error:
+                _log.error("Session %s could not be ended: %s", session.session_id, error)
+                failure = failure or error
+        if failure is not None:
+            raise failure
+
     def _find(self, client_ref: str, deadline: float) -> Steps[Session | None]:
-        running = yield from self._repeatable(_calls.list_sessions("started"), deadline)
+        running = yield from self._attempts(_calls.list_sessions("started"), deadline)
         running = [session for session in running if not session.has_ended]
         for session in running:
             if session.client_ref == client_ref:
                 return session
-        # The list may leave metadata out; no page says that it carries it.
         for session in [item for item in running if not item.metadata][:_LOOK_MAX_GETS]:
-            whole = yield from self._repeatable(_calls.get_session(session.session_id), deadline)
+            whole = yield from self._get_if_there(session, deadline)
             if whole.client_ref == client_ref and not whole.has_ended:
                 return whole
         return None
 
-    def _repeatable(self, call: Call[_T], deadline: float) -> Steps[_T]:
+    def _get_if_there(self, session: Session, deadline: float) -> Steps[Session]:
+        try:
+            return (yield from self._attempts(_calls.get_session(session.session_id), deadline))
+        except NotFoundError:
+            return session  # gone since it was listed: nothing more is to be learnt
+
+    def _end_if_there(self, session: Session, deadline: float) -> Steps[None]:
+        with suppress(NotFoundError):  # then nothing is left to end
+            yield from self._attempts(_calls.end_session(session.session_id), deadline)
+
+    def _attempts(self, call: Call[_T], deadline: float) -> Steps[_T]:
         attempt = 0
         while True:
             outcome = yield Send(call, attempt, self._left(deadline))
@@ -218,7 +261,11 @@ class Flows:
                 return understand(outcome, call.parse, self._secrets(call))
             except AgentHumanError as caught:
                 error = caught
-            if call.older is not None and _is_unknown_route(error):
+            if not (call.repeatable or _was_not_processed(outcome, error)):
+                if call.billed:
+                    raise _lost_start(error) from error
+                raise error
+            if call.older is not None and is_unknown_route(error):
                 call = call.older
                 continue
             delay = self._delay(outcome, error, attempt, deadline)
@@ -259,7 +306,8 @@ class Flows:
 
 
 def log_abandoned(creation: Creation, error: Exception) -> None:
-    """Say that the clean-up after an interrupted create failed."""
+    """Say that the clean-up after an interrupted create failed; nobody can do more about it."""
+    creation.may_exist = False
     _log.error(
         "A create was interrupted and its session, if any, could not be ended; it carries metadata.client_ref %r. %s: %s",
         creation.client_ref,
@@ -276,22 +324,40 @@ def _was_not_processed(outcome: Outcome, error: AgentHumanError) -> bool:
             return is_refusal(error)
 
 
-def _is_unknown_route(error: AgentHumanError) -> bool:
-    """Whether a router refused, not the API: 404 or 405 without an error object of the API."""
-    return (
-        isinstance(error, APIStatusError)
-        and error.status_code in {HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED}
-        and not (isinstance(error.body, dict) and "error" in error.body)
+def _lost_create(creation: Creation, error: AgentHumanError) -> SessionOutcomeUnknownError:
+    looked = (
+        f"no session with metadata.client_ref {creation.client_ref!r} was found"
+        if creation.is_tracked
+        else "the service refuses the metadata by which its session could be found"
+    )
+    lost = SessionOutcomeUnknownError(
+        f"The answer to a create was lost, and {looked}. It may still appear, and would be billed: look for it with "
+        f"sessions.list() before creating again. What happened: {error}",
+        client_ref=creation.client_ref,
+    )
+    lost.__cause__ = error
+    return lost
+
+
+def _lost_start(error: AgentHumanError) -> SessionOutcomeUnknownError:
+    return SessionOutcomeUnknownError(
+        "The answer to the start of a session was lost. The session may be running, and would be billed: look for "
+        f"it with sessions.list() before starting another. What happened: {error}",
+        client_ref=None,
     )
 
 
 def _is_about_metadata(error: AgentHumanError) -> bool:
-    return isinstance(error, BadRequestError) and "metadata" in str(error).lower()
+    # Anywhere in the answer, since its form is not documented. A wrong guess costs a second refusal, nothing more.
+    if not isinstance(error, BadRequestError):
+        return False
+    said = str(error.body)
+    return any(word in said for word in ("metadata", "Metadata", CLIENT_REF, CLIENT_OWNER))
 
 
 def _metadata_of(call: Call[Session]) -> Mapping[str, Any]:
     return (call.json or {}).get("metadata") or {}
 
 
-def _without_ref(call: Call[Session]) -> dict[str, Any]:
-    return {key: value for key, value in _metadata_of(call).items() if key != CLIENT_REF}
+def _without_marks(call: Call[Session]) -> dict[str, Any]:
+    return {key: value for key, value in _metadata_of(call).items() if key not in {CLIENT_REF, CLIENT_OWNER}}

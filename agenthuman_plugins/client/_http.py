@@ -14,6 +14,7 @@ from agenthuman_plugins._version import __version__
 from agenthuman_plugins.client._answers import Answer, NoAnswer, Outcome
 from agenthuman_plugins.client._config import Settings
 from agenthuman_plugins.client._flow import Send
+from agenthuman_plugins.client._upload import UploadFile
 
 _CONNECT_S = 5.0  # also the wait for a free connection of the pool
 _TRANSFER_S = 30.0  # a create allocates a GPU server before it answers
@@ -102,11 +103,14 @@ class AsyncHttp:
 
 def _request(step: Send, settings: Settings, library: ModuleType) -> dict[str, Any]:
     call = step.call
-    headers = {"accept": "application/json", "user-agent": _USER_AGENT, "x-api-key": settings.api_key}
+    headers = {"accept": "application/json", "user-agent": _USER_AGENT}
+    if not call.keyless:
+        headers["x-api-key"] = settings.api_key
     content = None
     if call.json is not None:
         headers["content-type"] = "application/json"
-        content = json.dumps(call.json, ensure_ascii=False, allow_nan=False).encode()
+        # In ASCII: half of a surrogate pair has a form in JSON, but none in UTF-8.
+        content = json.dumps(call.json, allow_nan=False).encode()
     if step.attempt:
         headers["x-retry-count"] = str(step.attempt)
     connect, transfer = min(_CONNECT_S, step.limit_s), min(_TRANSFER_S, step.limit_s)
@@ -116,6 +120,7 @@ def _request(step: Send, settings: Settings, library: ModuleType) -> dict[str, A
         "params": dict(call.params) or None,
         "headers": headers,
         "content": content,
+        "files": UploadFile(call.upload).as_form() if call.upload else None,
         "timeout": library.Timeout(transfer, connect=connect, pool=connect),
         # A redirected create might be sent twice, and would take the key to another host.
         "follow_redirects": False,
@@ -123,8 +128,8 @@ def _request(step: Send, settings: Settings, library: ModuleType) -> dict[str, A
 
 
 def _answer(response: Any) -> Answer:
-    headers = {str(name).lower(): str(value) for name, value in response.headers.items()}
-    return Answer(response.status_code, headers, response.content)
+    # The headers as they are, in whatever case: few answers have theirs read, and a copy costs more than the rest.
+    return Answer(response.status_code, response.headers, response.content)
 
 
 def _no_answer(error: Exception, settings: Settings, library: ModuleType) -> NoAnswer:

@@ -1,15 +1,20 @@
 """Who ends a session, and when.
 
 A session that was opened with `sessions.open(...)` is ended on every way out of the block: return, exception,
-cancellation, KeyboardInterrupt. Elsewhere it belongs to the caller.
+cancellation, KeyboardInterrupt and, if asked for, SIGTERM. Elsewhere it belongs to the caller.
 """
 
 import asyncio
+import contextlib
 import logging
+import sys
 from collections.abc import Callable, Coroutine
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, TypeVar
 
+from agenthuman_plugins.client._flow import Creation
+from agenthuman_plugins.client._signals import Watch, terminations
 from agenthuman_plugins.client.errors import AgentHumanError, NotFoundError
 from agenthuman_plugins.client.models import Session
 
@@ -19,55 +24,103 @@ _log = logging.getLogger("agenthuman_plugins.client")
 
 
 class Lease:
-    """Context manager that creates a session and ends it."""
+    """Context manager that creates a session and ends it. One use each.
 
-    def __init__(self, create: Callable[[], Session], end: Callable[[str], Session]) -> None:
+    Args:
+        creation: The create, not yet begun.
+        create: Carries it out; cleans up behind itself when interrupted.
+        abandon: Ends what it may have opened; raises nothing of its own.
+        end: Ends a session.
+        handle_signals: Whether SIGTERM leaves the block.
+    """
+
+    def __init__(
+        self,
+        creation: Creation,
+        *,
+        create: Callable[[Creation], Session],
+        abandon: Callable[[Creation], None],
+        end: Callable[[str], Session],
+        handle_signals: bool,
+    ) -> None:
+        self._creation = creation
         self._create = create
+        self._abandon = abandon
         self._end = end
-        self._session: Session | None = None
+        self._watch: AbstractContextManager[Any] = (
+            Watch(terminations) if handle_signals else contextlib.nullcontext()
+        )
 
     def __enter__(self) -> Session:
-        self._session = self._create()
-        return self._session
+        self._watch.__enter__()
+        try:
+            return self._create(self._creation)
+        except BaseException as error:
+            # Ctrl-C may come when the create is through, and its session not yet with the caller.
+            if self._creation.may_exist and not isinstance(error, AgentHumanError):
+                self._abandon(self._creation)
+            self._watch.__exit__(*sys.exc_info())
+            raise
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        session, self._session = self._session, None
-        if session is None:
-            return
         try:
-            self._end(session.session_id)
+            self._end(_session_of(self._creation).session_id)
         except AgentHumanError as failure:
-            _report(session, failure, error)
+            _report(_session_of(self._creation), failure, error)
+        except BaseException:
+            # Interrupted: ending comes first all the same. Whoever interrupts once more means it.
+            self._abandon(self._creation)
+            raise
+        finally:
+            self._watch.__exit__(kind, error, traceback)
 
 
 class AsyncLease:
-    """Async context manager that creates a session and ends it, also when its task is cancelled."""
+    """Async context manager that creates a session and ends it, also when its task is cancelled. One use each.
+
+    Args:
+        creation: The create, not yet begun.
+        create: Carries it out; cleans up behind itself when cancelled.
+        end: Ends a session.
+        handle_signals: Whether SIGTERM cancels the block.
+    """
 
     def __init__(
         self,
-        create: Callable[[], Coroutine[Any, Any, Session]],
+        creation: Creation,
+        *,
+        create: Callable[[Creation], Coroutine[Any, Any, Session]],
         end: Callable[[str], Coroutine[Any, Any, Session]],
+        handle_signals: bool,
     ) -> None:
+        self._creation = creation
         self._create = create
         self._end = end
-        self._session: Session | None = None
+        self._handle_signals = handle_signals
+        self._watch: AbstractContextManager[Any] = contextlib.nullcontext()
 
     async def __aenter__(self) -> Session:
-        self._session = await self._create()
-        return self._session
+        if self._handle_signals:
+            self._watch = Watch(terminations, asyncio.current_task())
+        self._watch.__enter__()
+        try:
+            return await self._create(self._creation)
+        except BaseException:
+            self._watch.__exit__(*sys.exc_info())
+            raise
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        session, self._session = self._session, None
-        if session is None:
-            return
+        session = _session_of(self._creation)
         try:
             await to_the_end(lambda: self._end(session.session_id))
         except AgentHumanError as failure:
             _report(session, failure, error)
+        finally:
+            self._watch.__exit__(kind, error, traceback)
 
 
 async def to_the_end(make: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
@@ -101,6 +154,11 @@ async def to_the_end(make: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
             if cancelled is not None:
                 raise cancelled
             return result
+
+
+def _session_of(creation: Creation) -> Session:
+    assert creation.session is not None  # noqa: S101 - the block was entered
+    return creation.session
 
 
 def _report(session: Session, failure: AgentHumanError, error: BaseException | None) -> None:

@@ -13,6 +13,9 @@ from agenthuman_plugins.client._config import DEFAULT_MAX_RETRIES, DEFAULT_TIMEO
 from agenthuman_plugins.client._flow import Creation, Flows, Pause, Send, Steps, log_abandoned
 from agenthuman_plugins.client._http import Http, SyncHttpClient
 from agenthuman_plugins.client._lease import Lease
+from agenthuman_plugins.client._reap import check_owner, left_open
+from agenthuman_plugins.client._starting import starting
+from agenthuman_plugins.client._sync_account import Agents, Avatars, Links, UsageReports
 from agenthuman_plugins.client.errors import AgentHumanError
 from agenthuman_plugins.client.models import Session, SessionList, SessionStatus
 from agenthuman_plugins.client.rooms import AspectRatio, Room
@@ -48,7 +51,7 @@ class Sessions:
             room: Room for the avatar to join; `None` has the service make one, told in `session.room`.
             aspect_ratio: `4:3`, `3:4` or `1:1`.
             metadata: JSON object to keep with the session. A `client_ref` of your own, unique to the wanted
-                session, replaces the generated one.
+                session, replaces the generated one; so does a `client_owner` (see `reap`).
             timeout: Limit in seconds for sending, retries included; `None` takes the client's. Looking for
                 a lost session may take 10 s more.
 
@@ -64,7 +67,7 @@ class Sessions:
         Source: docs.agenthuman.com, endpoints/create-session.
         """
         call = _calls.create_session(avatar=avatar, room=room, aspect_ratio=aspect_ratio, metadata=metadata)
-        return self._client._create(call, timeout)  # noqa: SLF001 - the driver is shared
+        return self._client._create(self._client._begin(call), timeout)  # noqa: SLF001 - the driver is shared
 
     def get(self, session_id: str) -> Session:
         """Get a session as it is now.
@@ -84,6 +87,29 @@ class Sessions:
             status: `all`, `started` or `ended`.
         """
         return self._client._call(_calls.list_sessions(status))  # noqa: SLF001 - the driver is shared
+
+    def start(self, session_id: str, *, timeout: float | None = None) -> Session:
+        """Start a session of the older, Daily-managed generation, and wait until its server has booted.
+
+        Only needed for a session that `create` returned with status `created`; today's are started by it. It is
+        billed from here on. Harmless when repeated.
+
+        Args:
+            session_id: `sess_...`
+            timeout: Limit in seconds for the whole wait; `None` takes the client's.
+
+        Returns:
+            The session, with `ws_uri` (the speech gateway) and `daily_room`. Its `session_token` is only in what
+            `create` returned.
+
+        Raises:
+            NotFoundError: There is no such session.
+            APITimeoutError: The server is not ready yet; call again to go on waiting, or end the session.
+
+        Source: docs.agenthuman.com, endpoints/start-session.
+        """
+        client = self._client
+        return client._run(starting(client._flows, client._settings, session_id, timeout))  # noqa: SLF001 - the driver is shared
 
     def end(self, session_id: str) -> Session:
         """End a session, and with it its billing. Harmless when repeated.
@@ -106,6 +132,7 @@ class Sessions:
         aspect_ratio: AspectRatio = "4:3",
         metadata: Mapping[str, Any] | None = None,
         timeout: float | None = None,
+        handle_signals: bool = False,
     ) -> AbstractContextManager[Session]:
         """Create a session for a `with` block (`async with` in the async client) and end it on every way out.
 
@@ -118,13 +145,45 @@ class Sessions:
             aspect_ratio: As in `create`.
             metadata: As in `create`.
             timeout: As in `create`.
+            handle_signals: Whether SIGTERM is a way out, too: the block is cancelled (or interrupted, in the
+                sync client), the session ended, then the handler called that was set before, and the program
+                left with `SystemExit(143)`. For programs, not for libraries; in the main thread only.
         """
+        call = _calls.create_session(avatar=avatar, room=room, aspect_ratio=aspect_ratio, metadata=metadata)
+        client = self._client
         return Lease(
-            lambda: self.create(
-                avatar=avatar, room=room, aspect_ratio=aspect_ratio, metadata=metadata, timeout=timeout
-            ),
-            self.end,
+            client._begin(call),  # noqa: SLF001 - the driver is shared
+            create=lambda creation: client._create(creation, timeout),  # noqa: SLF001 - the driver is shared
+            abandon=client._abandon,  # noqa: SLF001 - the driver is shared
+            end=self.end,
+            handle_signals=handle_signals,
         )
+
+    def reap(self, *, owner: str | None = None, dry_run: bool = False) -> SessionList:
+        """End the sessions that a process left open when it crashed or was killed.
+
+        Every create marks its session with this machine and process (`metadata["client_owner"]`, switched off by
+        `track_owner=False`). Without `owner`, those sessions are ended whose process ran on this machine and is
+        proven dead. After a reboot, from another machine or container, or when in doubt, nothing is proven: then
+        name the owner.
+
+        Args:
+            owner: Whose sessions to end, running or not: the whole `client_owner`.
+            dry_run: End nothing; tell what would be ended.
+
+        Returns:
+            The sessions as they were found.
+
+        Raises:
+            ConfigurationError: `owner` names nobody.
+            AgentHumanError: A session could not be ended; all others were.
+        """
+        check_owner(owner)
+        sessions = self._client._run(self._client._flows.running())  # noqa: SLF001 - the driver is shared
+        found = left_open(sessions, owner)
+        if not dry_run:
+            self._client._run(self._client._flows.end_each(found))  # noqa: SLF001 - the driver is shared
+        return found
 
 
 class AgentHuman:
@@ -138,16 +197,26 @@ class AgentHuman:
         base_url: Address of the service; `None` reads `AGENTHUMAN_BASE_URL`, then takes the public one.
         timeout: Limit for a whole call in seconds, retries included.
         max_retries: How often a failed request is sent again: `2` means three attempts.
+        track_owner: Whether sessions carry a mark of this machine and process, by which `sessions.reap` finds
+            what a crash left open. It holds the host name.
         http_client: An `httpx.Client` of your own (proxies, certificates); you close it.
 
     Attributes:
         sessions: The sessions of the account.
+        avatars: Its avatars, and those that everybody may use.
+        usage: Its minutes, limits and plan.
+        agents: Its voice agents.
+        links: Its links, by which others start sessions.
 
     Raises:
         ConfigurationError: The key is missing or empty, or a value makes no sense.
     """
 
     sessions: Sessions
+    avatars: Avatars
+    usage: UsageReports
+    agents: Agents
+    links: Links
 
     def __init__(
         self,
@@ -156,15 +225,25 @@ class AgentHuman:
         base_url: str | None = None,
         timeout: float = DEFAULT_TIMEOUT_S,
         max_retries: int = DEFAULT_MAX_RETRIES,
+        track_owner: bool = True,
         http_client: SyncHttpClient | None = None,
         _clock: Clock | None = None,
     ) -> None:
         self._settings = resolve(
-            api_key=api_key, base_url=base_url, timeout=timeout, max_retries=max_retries, clock=_clock
+            api_key=api_key,
+            base_url=base_url,
+            timeout=timeout,
+            max_retries=max_retries,
+            track_owner=track_owner,
+            clock=_clock,
         )
         self._flows = Flows(self._settings)
         self._http = Http(self._settings, http_client)
         self.sessions = Sessions(self)
+        self.avatars = Avatars(self._call)
+        self.usage = UsageReports(self._call)
+        self.agents = Agents(self._call)
+        self.links = Links(self._call)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(host={self._settings.host!r})"
@@ -181,11 +260,13 @@ class AgentHuman:
         """Close the connections. Sessions stay open: they are ended, not closed."""
         self._http.close()
 
-    def _call(self, call: Call[_T]) -> _T:
-        return self._run(self._flows.call(call))
+    def _call(self, call: Call[_T], limit_s: float | None = None) -> _T:
+        return self._run(self._flows.call(call, limit_s))
 
-    def _create(self, call: Call[Session], limit_s: float | None) -> Session:
-        creation = Creation.of(call, self._settings.clock)
+    def _begin(self, call: Call[Session]) -> Creation:
+        return Creation.of(call, self._settings)
+
+    def _create(self, creation: Creation, limit_s: float | None) -> Session:
         try:
             return self._run(self._flows.create(creation, limit_s))
         except AgentHumanError:

@@ -7,8 +7,6 @@ import json
 import time
 from typing import Any
 
-AVATAR_IDENTITY = "agenthuman-avatar-agent"  # the participant that the service joins a room as
-ON_BEHALF_OF = "lk.publish_on_behalf"  # attribute of the avatar: identity of the agent that it speaks for
 _CLOCK_SKEW_S = 10  # a server whose clock is a little behind must not call a new token "not yet valid"
 
 

@@ -4,9 +4,9 @@ Liberal on purpose: only ids are required, fields that we do not know are kept (
 field with a value that does not fit is `None`. A create that is billed must not be lost to a new date format.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, TypeAlias, TypeVar
+from typing import Annotated, Any, Literal, TypeAlias, TypedDict, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -20,6 +20,8 @@ from pydantic import (
     ValidatorFunctionWrapHandler,
     WrapValidator,
 )
+
+from agenthuman_plugins.client.redaction import redact
 
 _T = TypeVar("_T")
 
@@ -49,6 +51,12 @@ class _Answered(BaseModel):
     # hide_input: the input of a validation error may be a whole reply, tokens included.
     # defer_build: each model is built at its first answer, not at import.
     model_config = ConfigDict(extra="allow", frozen=True, hide_input_in_errors=True, defer_build=True)
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        # Only what the answer told. Secrets of our own fields hide themselves; a field that we do not know, or an
+        # address, may hold one too.
+        told = [(name, value) for name, value in super().__repr_args__() if name in self.model_fields_set]
+        return [(name, redact({name: value})[name]) for name, value in told]
 
 
 class Concurrency(_Answered):
@@ -115,11 +123,22 @@ class SessionRoom(_Answered):
         name: Name of the room, if the service tells it.
     """
 
-    url: Lenient[str] = Field(default=None, validation_alias=AliasChoices("roomURL", "url"))
+    url: Lenient[str] = Field(
+        default=None, validation_alias=AliasChoices("roomURL", "url"), serialization_alias="roomURL"
+    )
     token: Lenient[SecretStr] = Field(
-        default=None, validation_alias=AliasChoices("participantToken", "token")
+        default=None,
+        validation_alias=AliasChoices("participantToken", "token"),
+        serialization_alias="participantToken",
     )
     name: Lenient[str] = None
+
+
+class ManagedRoom(SessionRoom):
+    """The Daily room of a session of the older, Daily-managed generation."""
+
+    url: Lenient[str] = None
+    token: Lenient[SecretStr] = None
 
 
 class Session(_Answered):
@@ -142,6 +161,7 @@ class Session(_Answered):
         daily_room: Room of a session of the older, Daily-managed generation.
         avatar: Where the reply tells it.
         session_type: Older generation: `webrtc_video`.
+        ws_uri: Older generation: address of the speech gateway; only from `sessions.start`.
         usage: The account's usage after the create; only in its reply.
     """
 
@@ -160,9 +180,10 @@ class Session(_Answered):
     metadata: Annotated[Any, BeforeValidator(_object_or_as_it_is)] = Field(default_factory=dict)
     billing: Lenient[Billing] = None
     room: Lenient[SessionRoom] = None
-    daily_room: Lenient[SessionRoom] = None
+    daily_room: Lenient[ManagedRoom] = None
     avatar: Lenient[SessionAvatar] = None
     session_type: Lenient[str] = None
+    ws_uri: Lenient[str] = None
     usage: Lenient[UsageSnapshot] = None
 
     @property
@@ -177,5 +198,249 @@ class Session(_Answered):
         return ref if isinstance(ref, str) else None
 
 
+class SessionStart(_Answered):
+    """The reply to the start call of the older generation.
+
+    Attributes:
+        ws_uri: Address of the speech gateway, or `try_again` while the server boots.
+        expiration: When the service ends the session by itself; `None`: unlimited, or not told.
+    """
+
+    ws_uri: Lenient[str] = None
+    expiration: Lenient[Time] = None
+
+
+class Avatar(_Answered):
+    """An avatar that a session can show.
+
+    Attributes:
+        avatar_id: Opaque; `avat_...`, or `PUBLIC/...` for one that everybody may use.
+        tags: Such as `female`; `user_exclusive` marks the account's own.
+        preview_url: Square picture of 500 pixels; the address is signed and expires.
+        image_url: Picture of up to 1200 pixels; the address is signed and expires.
+        name: Older generation.
+        preview_img_url: Older generation.
+        parent_id: Older generation: the character that this is a look of.
+        looks_count: Older generation: how many looks a character has.
+        video_url: Older generation: of a look.
+        is_favorite: Older generation: 0 or 1.
+        is_public: Older generation: 0 or 1.
+        active: Older generation: 0 or 1.
+        created_at: Older generation.
+        updated_at: Older generation.
+    """
+
+    avatar_id: str = Field(min_length=1)
+    tags: Lenient[list[str]] = None
+    preview_url: Lenient[str] = None
+    image_url: Lenient[str] = None
+    name: Lenient[str] = None
+    preview_img_url: Lenient[str] = None
+    parent_id: Lenient[str] = None
+    looks_count: Lenient[int] = None
+    video_url: Lenient[str] = None
+    is_favorite: Lenient[int] = None
+    is_public: Lenient[int] = None
+    active: Lenient[int] = None
+    created_at: Lenient[Time] = None
+    updated_at: Lenient[Time] = None
+
+
+class AvatarList(_Answered):
+    """The avatars that the account can use.
+
+    Attributes:
+        public_avatars: Those that everybody may use.
+        my_avatars: The account's own.
+        avatars: What the older generation answers instead: both, in one list.
+    """
+
+    public_avatars: list[Avatar] = Field(default_factory=list)
+    my_avatars: list[Avatar] = Field(default_factory=list)
+    avatars: list[Avatar] = Field(default_factory=list)
+
+    @property
+    def all(self) -> list[Avatar]:
+        """Every avatar, the account's own first."""
+        return [*self.my_avatars, *self.public_avatars, *self.avatars]
+
+
+class AvatarPreview(_Answered):
+    """A link to try an avatar with.
+
+    Attributes:
+        url: Single use, for 5 minutes; opening it starts a live session.
+    """
+
+    url: str = Field(min_length=1)
+
+
+class VoiceAgent(_Answered):
+    """The voice of an agent, which another service provides.
+
+    Attributes:
+        provider: Such as `ElevenLabs`.
+        agent_id: Id at that provider.
+        auth_method: `public`, `api_key` or `token`.
+    """
+
+    provider: Lenient[str] = None
+    agent_id: Lenient[str] = None
+    auth_method: Lenient[str] = None
+
+
+class Agent(_Answered):
+    """A voice agent with a face, to be shared by links.
+
+    Attributes:
+        agent_id: Opaque; starts with `agnt_`.
+        name: Name.
+        avatar_image_url: Picture of the face; `None` if it has none, and then no link can start a session.
+        created_at: When it was made.
+        voice_agent: The voice behind it.
+    """
+
+    agent_id: str = Field(min_length=1)
+    name: Lenient[str] = None
+    avatar_image_url: Lenient[str] = None
+    created_at: Lenient[Time] = None
+    voice_agent: Lenient[VoiceAgent] = None
+
+
+class Link(_Answered):
+    """A link by which others start sessions with an agent, at the account's cost.
+
+    Attributes:
+        link_id: Opaque; starts with `lnk_`. Whoever knows it can start sessions.
+        name: Name; `None` after it was cleared.
+        url: Address to share.
+        agent: The agent that it leads to.
+        status: `active`, `paused` or `expired` (its date passed, or its limit is reached).
+        uses: How often it was used.
+        use_limit: How often it can be used; `None`: without limit.
+        created_at: When it was made.
+        expires_at: Until when it can be used; `None`: for ever.
+    """
+
+    link_id: str = Field(min_length=1)
+    name: Lenient[str] = None
+    url: Lenient[str] = None
+    agent: Lenient[Agent] = None
+    status: Lenient[str] = None
+    uses: Lenient[int] = None
+    use_limit: Lenient[int] = None
+    created_at: Lenient[Time] = None
+    expires_at: Lenient[Time] = None
+
+
+class LinkSession(_Answered):
+    """A session that was started by a link, and our way into its room.
+
+    Attributes:
+        session_id: Opaque; starts with `sess_`.
+        livekit_url: `wss://...` of the LiveKit server.
+        participant_token: What our side joins with.
+        agent_identity: Identity of the avatar in the room.
+    """
+
+    session_id: str = Field(min_length=1)
+    livekit_url: Lenient[str] = None
+    participant_token: Lenient[SecretStr] = None
+    agent_identity: Lenient[str] = None
+
+
+class Period(_Answered):
+    """From when to when minutes are counted."""
+
+    start: Lenient[Time] = None
+    end: Lenient[Time] = None
+
+
+class MinuteAccount(_Answered):
+    """Minutes of one kind.
+
+    Attributes:
+        total: Minutes in all.
+        used: Minutes spent in this period; not told for purchased ones.
+        remaining: Minutes left.
+    """
+
+    total: Lenient[float] = None
+    used: Lenient[float] = None
+    remaining: Lenient[float] = None
+
+
+class Plan(_Answered):
+    """The plan of the account.
+
+    Attributes:
+        key: Such as `pro`.
+        name: Such as `Pro`.
+        max_session_duration: How long one session may take, in minutes as it seems; no page names the unit.
+        will_renew: Whether it goes on after the period.
+    """
+
+    key: Lenient[str] = None
+    name: Lenient[str] = None
+    max_session_duration: Lenient[float] = None
+    will_renew: Lenient[bool] = None
+
+
+class AvatarAllowance(_Answered):
+    """How many avatars can be made in this period.
+
+    Attributes:
+        limit: 0: not in the plan; `None`: without limit.
+    """
+
+    limit: Lenient[int] = None
+
+
+class Usage(_Answered):
+    """What the account has used, and what it may use.
+
+    Attributes:
+        period: From when to when minutes are counted.
+        included_minutes: Minutes of the plan.
+        purchased_minutes: Minutes bought.
+        total_remaining: Minutes left, of both kinds.
+        active_sessions: Sessions that run now.
+        active_minutes: Minutes of those so far, rounded up.
+        concurrency: How many sessions run, and may run, at the same time.
+        plan: The plan.
+        avatars: How many avatars can be made; `None` if not told.
+    """
+
+    period: Lenient[Period] = None
+    included_minutes: Lenient[MinuteAccount] = None
+    purchased_minutes: Lenient[MinuteAccount] = None
+    total_remaining: Lenient[float] = None
+    active_sessions: Lenient[list[Session]] = None
+    active_minutes: Lenient[float] = None
+    concurrency: Lenient[Concurrency] = None
+    plan: Lenient[Plan] = None
+    avatars: Lenient[AvatarAllowance] = None
+
+
+class VoiceAgentFields(TypedDict, total=False):
+    """Argument: the voice of an agent, or the part of it that shall change.
+
+    Attributes:
+        provider: Such as `ElevenLabs`.
+        agent_id: Id at that provider.
+        auth_method: How the service authorizes itself there.
+    """
+
+    provider: str
+    agent_id: str
+    auth_method: Literal["public", "api_key", "token"]
+
+
+# Beside a method that is called `list`, `list[...]` cannot be written.
 SessionList: TypeAlias = list[Session]
+AgentList: TypeAlias = list[Agent]
+LinkList: TypeAlias = list[Link]
+
 SessionStatus = Literal["all", "started", "ended"]  # what a list can be asked for
+LinkStatus = Literal["active", "paused", "expired"]
+LinkFilter = Literal["all", "active", "paused", "expired"]  # what a list can be asked for

@@ -15,6 +15,9 @@ from agenthuman_plugins.client.errors import ConfigurationError
 ASPECT_RATIOS = ("4:3", "3:4", "1:1")
 AspectRatio = Literal["4:3", "3:4", "1:1"]
 
+AVATAR_IDENTITY = "agenthuman-avatar-agent"  # the participant that the service joins a room as
+ON_BEHALF_OF = "lk.publish_on_behalf"  # attribute of the avatar: identity of the agent that it speaks for
+
 _TOKEN_TTL_S = 6 * 60 * 60  # LiveKit's own default; needed to join only, the server renews it for reconnects
 
 
@@ -54,7 +57,7 @@ class LiveKitRoom:
         room: str,
         *,
         agent_identity: str | None = None,
-        avatar_identity: str = _tokens.AVATAR_IDENTITY,
+        avatar_identity: str = AVATAR_IDENTITY,
         ttl_s: int = _TOKEN_TTL_S,
     ) -> "LiveKitRoom":
         """Make both tokens for a room on your own LiveKit server.
@@ -96,7 +99,7 @@ class LiveKitRoom:
 
         return cls(
             url,
-            avatar_token=token(avatar_identity, {_tokens.ON_BEHALF_OF: agent_identity}),
+            avatar_token=token(avatar_identity, {ON_BEHALF_OF: agent_identity}),
             agent_token=token(agent_identity),
         )
 
@@ -149,9 +152,9 @@ def _check_pair(avatar_token: str, agent_token: str) -> None:
             "avatar_token and agent_token carry the same identity: the second to join would evict the first."
         )
     attributes = avatar.get("attributes")
-    listens_to = attributes.get(_tokens.ON_BEHALF_OF) if isinstance(attributes, dict) else None
+    listens_to = attributes.get(ON_BEHALF_OF) if isinstance(attributes, dict) else None
     if listens_to is not None and listens_to != agent.get("sub"):
         raise ConfigurationError(
-            f"The avatar would listen to {listens_to!r} ({_tokens.ON_BEHALF_OF} of avatar_token), "
+            f"The avatar would listen to {listens_to!r} ({ON_BEHALF_OF} of avatar_token), "
             f"but agent_token joins as {agent.get('sub')!r}: the avatar would stay mute."
         )

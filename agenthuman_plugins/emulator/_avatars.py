@@ -1,11 +1,13 @@
 """The avatars of running sessions: one worker process each."""
 
 import asyncio
+import base64
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from agenthuman_plugins.emulator.process import Child, ChildError
+from agenthuman_plugins.speech.link import SPEECH_SAMPLE_RATE
 
 WORKER = "agenthuman_plugins.emulator.worker"
 _FPS = 25
@@ -16,17 +18,21 @@ OnEvent = Callable[[dict[str, Any]], None]
 
 @dataclass(frozen=True, slots=True)
 class AvatarJob:
-    """What an avatar does: look like `avatar`, in a room, in a size."""
+    """What an avatar does: look like `avatar`, in a room or without one (`url` is empty), in a size."""
 
     avatar: str
     url: str
     token: str = field(repr=False)
     width: int
     height: int
+    faults: tuple[str, ...] = ()
 
 
 class Avatar(Protocol):
     """An avatar on its way into a room, or in it."""
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Send a command of the gateway, or a fault; before `ready` and after the end it is dropped."""
 
     async def stop(self, reason: str) -> None:
         """Tell the room why, leave it, and end; also while the avatar is still on its way."""
@@ -48,6 +54,11 @@ class WorkerAvatar:
         on_event({"event": "avatar_starting"})
         self._starting = asyncio.create_task(self._start(job), name="start of an avatar")
 
+    def send(self, message: dict[str, Any]) -> None:
+        """Send a command of the gateway, or a fault; before `ready` and after the end it is dropped."""
+        if self._child is not None:
+            self._child.send(message)
+
     async def stop(self, reason: str) -> None:
         """Tell the room why, leave it, and end; also while the avatar is still on its way."""
         self._starting.cancel()
@@ -66,6 +77,7 @@ class WorkerAvatar:
             "height": job.height,
             "fps": _FPS,
             "sender": None,  # the one that the avatar's token names
+            "faults": list(job.faults),
         }
         try:
             self._child = await Child.start(WORKER, settings, on_event=self._on_event)
@@ -76,10 +88,23 @@ class WorkerAvatar:
 
 
 class NoAvatar:
-    """An avatar that joins no room, for tests of the REST side alone."""
+    """An avatar that joins no room and plays nothing, for tests of REST and gateway alone."""
 
     def __init__(self, job: AvatarJob, on_event: OnEvent) -> None:
-        """Do nothing."""
+        del job
+        self._on_event = on_event
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Confirm what the gateway asks for."""
+        match message:
+            case {"command": "speak", "audio": str(audio), "sample_rate": int(rate)}:
+                samples = len(base64.b64decode(audio)) // 2 * SPEECH_SAMPLE_RATE // rate
+                self._confirm({"type": "agent.speak.confirmed", "audio_samples": samples})
+            case {"command": "interrupt"}:
+                self._confirm({"type": "agent.interrupt.confirmed"})
+
+    def _confirm(self, message: dict[str, Any]) -> None:
+        self._on_event({"event": "gateway", "message": message})
 
     async def stop(self, reason: str) -> None:
         """Do nothing."""

@@ -80,6 +80,29 @@ def avatar_not_found() -> ServiceError:
     )
 
 
+class AgentNotFoundError(ServiceError):
+    """The answer about an agent that is not the caller's: its `error` is a string."""
+
+    def __init__(self) -> None:
+        super().__init__(404, "Agent not found or access denied")
+        self.body = {"success": False, "error": str(self)}
+
+
+def link_not_found() -> ServiceError:
+    """HTTP 404: no such link, or one that cannot be used. The text is ours."""
+    return ServiceError(404, "Link not found")
+
+
+def avatar_limit_reached(status: int, limit: int) -> ServiceError:
+    """The plan's avatars of this period are used up; the pages tell neither status nor code."""
+    return ServiceError(
+        status,
+        f"Avatar limit reached: the plan includes {limit} avatars in each period.",
+        code="AVATAR_LIMIT_REACHED",
+        suggestion="Use a public avatar or upgrade your plan",
+    )
+
+
 def session_not_found() -> ServiceError:
     """HTTP 404: no such session."""
     return ServiceError(404, "Session not found")

@@ -13,6 +13,7 @@ class Plan:
         max_sessions: Sessions at the same time.
         included_minutes: Minutes of each period; used first.
         purchased_minutes: Minutes on top, used when the included ones are gone.
+        max_avatars: Avatars that may be made in a period.
         max_session_duration: After it a session ends by itself.
         image_avatars: Whether a session may bring its avatar as an image instead of an id.
     """
@@ -20,6 +21,7 @@ class Plan:
     key: str
     max_sessions: int
     included_minutes: int
+    max_avatars: int
     purchased_minutes: int = 0
     max_session_duration: timedelta = timedelta(hours=4)  # what the documented bodies show
     image_avatars: bool = True
@@ -30,14 +32,14 @@ class Plan:
         return self.key.capitalize()
 
 
-# The pages list the sessions of each plan; minutes are listed for none of them: 120 is in the example bodies,
-# the others are ours.
+# The pages list the sessions and avatars of each plan; minutes are listed for none of them: 120 is in the example
+# bodies, the others are ours.
 PLANS = {
     plan.key: plan
     for plan in (
-        Plan("free", max_sessions=1, included_minutes=120, image_avatars=False),
-        Plan("explorer", max_sessions=5, included_minutes=600),
-        Plan("growth", max_sessions=10, included_minutes=1_500),
-        Plan("pro", max_sessions=20, included_minutes=4_000),
+        Plan("free", max_sessions=1, included_minutes=120, max_avatars=0, image_avatars=False),
+        Plan("explorer", max_sessions=5, included_minutes=600, max_avatars=20),
+        Plan("growth", max_sessions=10, included_minutes=1_500, max_avatars=60),
+        Plan("pro", max_sessions=20, included_minutes=4_000, max_avatars=180),
     )
 }

@@ -34,6 +34,7 @@ class CreateRequest:
     Attributes:
         avatar: Avatar id, or for an image a short stand-in that is the same for the same image.
         avatar_is_image: Whether the avatar came as an image.
+        image: That image, as URL or data URI.
         room: Where it shall appear.
         aspect_ratio: One of `ASPECT_RATIOS`.
         metadata: The caller's own.
@@ -44,6 +45,7 @@ class CreateRequest:
     aspect_ratio: str = "4:3"
     metadata: dict[str, Any] = field(default_factory=dict)
     avatar_is_image: bool = False
+    image: str = field(default="", repr=False)
 
 
 def parse_json(body: bytes) -> Any:
@@ -66,24 +68,54 @@ def parse_create(body: Any) -> CreateRequest:
     """
     if not isinstance(body, dict):
         raise bad_request("The request body must be a JSON object")
-    avatar, is_image = _avatar(body)
-    return CreateRequest(avatar, _room(body), _aspect_ratio(body), _metadata(body), is_image)
+    avatar, image = _avatar(body)
+    return CreateRequest(avatar, _room(body), _aspect_ratio(body), _metadata(body), bool(image), image)
 
 
-def _avatar(body: dict[str, Any]) -> tuple[str, bool]:
-    avatar = body.get("avatar") or body.get("avatar_id")  # `avatar_id`: older callers
+def parse_managed_create(body: Any) -> CreateRequest:
+    """Check a create body of the older generation, whose room the service makes.
+
+    Raises:
+        ServiceError: A rule is broken.
+    """
+    if not isinstance(body, dict):
+        raise bad_request("The request body must be a JSON object")
+    avatar = body.get("avatar_id")
     if not avatar:
-        raise bad_request("Avatar ID is required", "Include avatar in the request body")
+        raise bad_request("Avatar ID is required", "Include avatar_id in the request body")
+    return CreateRequest(check_avatar_id(avatar), RoomRequest("daily"), "4:3", _metadata(body))
+
+
+def check_avatar_id(avatar: Any) -> str:
+    """Check an avatar id.
+
+    There is no catalogue here: every well-formed id exists, except for those that ask not to: with `unknown` in it
+    the avatar does not exist, with `exclusive` it is another account's.
+
+    Raises:
+        ServiceError: There is no such avatar, or it is another account's.
+    """
     if not isinstance(avatar, str):
         raise bad_request("avatar must be a string", "Send an avatar id, an image URL or a base64 image")
-    if avatar.startswith(_IMAGE_PREFIXES):
-        return f"image-{hashlib.sha256(avatar.encode(errors='replace')).hexdigest()[:16]}", True
-    # There is no catalogue here: every well-formed id exists, except for those that ask not to.
     if not avatar.startswith(_AVATAR_PREFIXES) or "unknown" in avatar:
         raise avatar_not_found()
     if "exclusive" in avatar:
         raise access_denied()
-    return avatar, False
+    return avatar
+
+
+def stand_in(image: str) -> str:
+    """Name an image: the same name for the same image."""
+    return f"image-{hashlib.sha256(image.encode(errors='replace')).hexdigest()[:16]}"
+
+
+def _avatar(body: dict[str, Any]) -> tuple[str, str]:
+    avatar = body.get("avatar") or body.get("avatar_id")  # `avatar_id`: older callers
+    if not avatar:
+        raise bad_request("Avatar ID is required", "Include avatar in the request body")
+    if isinstance(avatar, str) and avatar.startswith(_IMAGE_PREFIXES):
+        return stand_in(avatar), avatar
+    return check_avatar_id(avatar), ""
 
 
 def _room(body: dict[str, Any]) -> RoomRequest:

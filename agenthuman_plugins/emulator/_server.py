@@ -11,13 +11,23 @@ from typing import Any, Self
 
 from agenthuman_plugins.emulator._app import create_app
 from agenthuman_plugins.emulator._avatars import NoAvatar, WorkerAvatar
-from agenthuman_plugins.emulator._errors import EmulatorError
+from agenthuman_plugins.emulator._errors import EmulatorError, ServiceError
+from agenthuman_plugins.emulator._faults import Fault
+from agenthuman_plugins.emulator._gateway import MAX_MESSAGE_BYTES
 from agenthuman_plugins.emulator._ids import new_api_key
 from agenthuman_plugins.emulator._plans import PLANS
 from agenthuman_plugins.emulator._proxy_rooms import NoRooms, RoomServerKind, RoomServerRooms
 from agenthuman_plugins.emulator._rate_limit import RateLimit
 from agenthuman_plugins.emulator._service import Service
-from agenthuman_plugins.emulator._store import SWEEP_AFTER_S, Clock, Rules, SessionStore, utc_now
+from agenthuman_plugins.emulator._store import (
+    SWEEP_AFTER_S,
+    Clock,
+    Generation,
+    Metadata,
+    Rules,
+    SessionStore,
+    utc_now,
+)
 from agenthuman_plugins.emulator.http_server import serving
 
 VIDEO_SIZE = (640, 480)
@@ -42,12 +52,16 @@ class Emulator:
         sweep_after_s: Time that an avatar may be alone in its room, in seconds.
         expiry: Whether sessions end when the plan's limit is reached.
         minutes: Minutes that the plan includes; by default as many as the plan has.
-        limit_status: HTTP status when minutes or sessions are used up, which the pages do not tell.
+        limit_status: HTTP status when minutes, sessions or avatars are used up, which the pages do not tell.
         requests_per_minute: Limit on the requests to `/v1`, 60 at the real service; by default there is none.
         video_size: Width and height of the avatar's picture at 4:3.
         media: Whether sessions get real rooms and avatars. Without, only REST works, at no cost.
         room_server: Kind of the room server; see `RoomServer`.
         clock: Tells the time; tests move it.
+        generation: `own-room` is the service of today; `managed` the one before, whose sessions are created, then
+            started, in rooms of Daily that the service makes.
+        metadata: Whether sessions have their metadata `kept` or `dropped`, or a create with any is `refused`.
+        list_metadata: Whether the list of sessions carries it.
 
     Raises:
         EmulatorError: There is no such plan; on entering, the address cannot be listened on.
@@ -70,6 +84,9 @@ class Emulator:
         media: bool = True,
         room_server: RoomServerKind = "auto",
         clock: Clock = utc_now,
+        generation: Generation = "own-room",
+        metadata: Metadata = "kept",
+        list_metadata: bool = True,
     ) -> None:
         if plan not in PLANS:
             raise EmulatorError(f"There is no plan {plan!r}: choose one of {', '.join(PLANS)}.")
@@ -82,6 +99,9 @@ class Emulator:
             sweep_after=timedelta(seconds=sweep_after_s) if sweep else None,
             expiry=expiry,
             limit_status=limit_status,
+            generation=generation,
+            metadata=metadata,
+            list_metadata=list_metadata,
         )
         self._service = Service(
             SessionStore(rules, clock),
@@ -93,11 +113,13 @@ class Emulator:
         self._stack = contextlib.AsyncExitStack()
         self.api_key = api_key or new_api_key()
         self.url = ""
+        self.gateway_url = ""
 
     async def __aenter__(self) -> Self:
         listener = _listen(self._host, self._port)
         host, port = listener.getsockname()[:2]
         self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        self.gateway_url = self.url.replace("http", "ws", 1)
         app = create_app(self._service, [self.api_key], self._rate_limit)
         async with contextlib.AsyncExitStack() as stack:
             stack.callback(listener.close)
@@ -105,7 +127,7 @@ class Emulator:
                 await stack.enter_async_context(self._rooms)
             stack.push_async_callback(self._service.aclose)
             await stack.enter_async_context(_running(self._service.run(), "session housekeeping"))
-            await stack.enter_async_context(serving(app, listener))
+            await stack.enter_async_context(serving(app, listener, max_message_bytes=MAX_MESSAGE_BYTES))
             self._stack = stack.pop_all()
         return self
 
@@ -121,6 +143,26 @@ class Emulator:
             EmulatorError: There is no room server to be had; the text says what to do.
         """
         return (await self._rooms.ready()).kind if self._rooms is not None else "none"
+
+    def fail(self, fault: str, **details: Any) -> None:
+        """Let something go wrong, as `POST /emulator/faults` does.
+
+        Args:
+            fault: What: see the reference of that call.
+            **details: How often, and where.
+
+        Raises:
+            EmulatorError: There is no such fault, or its details do not fit.
+        """
+        try:
+            self._service.inject(Fault.parse({"fault": fault, **details}))
+        except ServiceError as error:
+            advice = error.body["error"].get("suggestion", "")
+            raise EmulatorError(f"{error}. {advice}".strip()) from None
+
+    def clear_faults(self) -> None:
+        """Let nothing go wrong any more."""
+        self._service.faults.clear()
 
     def sessions(self) -> list[dict[str, Any]]:
         """Return what `GET /emulator/sessions` answers: all sessions, newest first, and who ended each."""

@@ -2,14 +2,23 @@
 
 import asyncio
 import logging
+import secrets
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from agenthuman_plugins.client.rooms import AVATAR_IDENTITY
+from agenthuman_plugins.emulator._agents import Agents
 from agenthuman_plugins.emulator._avatars import Avatar, AvatarJob, AvatarStarter
+from agenthuman_plugins.emulator._catalogue import Catalogue
+from agenthuman_plugins.emulator._errors import bad_request
+from agenthuman_plugins.emulator._faults import AVATAR_FAULTS, Fault, FaultBoard
 from agenthuman_plugins.emulator._ids import ulid
+from agenthuman_plugins.emulator._links import Links
+from agenthuman_plugins.emulator._pictures import decode_base64, fetch
 from agenthuman_plugins.emulator._proxy_rooms import ProxyRoom, ProxyRooms
-from agenthuman_plugins.emulator._requests import CreateRequest
-from agenthuman_plugins.emulator._store import EndedBy, Session, SessionStore, utc_now
+from agenthuman_plugins.emulator._requests import ASPECT_RATIOS, CreateRequest, RoomRequest, stand_in
+from agenthuman_plugins.emulator._store import EndedBy, Session, SessionStore, timestamp, utc_now
 
 _TICK_S = 0.25  # how often the service looks for sessions that it has to end itself
 _REASONS: dict[EndedBy, str] = {
@@ -17,7 +26,9 @@ _REASONS: dict[EndedBy, str] = {
     "expiry": "session_expired",
     "sweep": "session_swept",
     "room_empty": "room_empty",
+    "gateway_closed": "gateway_closed",
 }
+TRY_AGAIN = "try_again"  # what the start call tells in place of an address while the avatar boots
 
 _logger = logging.getLogger(__name__)
 
@@ -36,6 +47,12 @@ class Service:
         self, store: SessionStore, rooms: ProxyRooms, start_avatar: AvatarStarter, video_size: tuple[int, int]
     ) -> None:
         self.store = store
+        self.catalogue = Catalogue(store.rules, store.clock)
+        self.agents = Agents(store.clock)
+        self.links = Links(self.agents, store.clock)
+        self.faults = FaultBoard()
+        self._listeners: dict[str, Callable[[dict[str, Any]], None]] = {}
+        self._requests: dict[str, CreateRequest] = {}  # of sessions that are created and not started
         self._rooms = rooms
         self._start_avatar = start_avatar
         self._video_size = video_size
@@ -49,18 +66,111 @@ class Service:
             ServiceError: A limit is reached, or no room could be made; no session is left behind.
         """
         self.store.check_limits(request)  # refused at once, not after the room server has started
+        if request.image:
+            self.catalogue.check_allowance()
+            picture = await self.checked_picture(request.image)
+        elif self.store.rules.generation == "own-room":
+            self.catalogue.check(request.avatar)
         room = await self._rooms.open(f"ah-{ulid(utc_now())}") if request.room.platform == "proxy" else None
         # Nothing is awaited from here on: a create that is cancelled has opened a whole session or none.
         session = self.store.create(request)
-        self._send_avatar(session, request, room)
+        if request.image:
+            self.catalogue.add(*picture)
+        if session.status == "created":
+            self._requests[session.session_id] = request
+        else:
+            self._send_avatar(session, request, room)
         return self._created(session, room)
+
+    async def checked_picture(self, image: bytes | str) -> tuple[bytes, bytes]:
+        """Run a picture, its data URI or its URL through the checks of upload-face; see `make_avatar_pictures`.
+
+        Raises:
+            ServiceError: It makes no avatar.
+        """
+        if isinstance(image, str):
+            image = decode_base64(image) if image.startswith("data:") else await fetch(image)
+        from agenthuman_plugins.emulator._faces import make_avatar_pictures  # noqa: PLC0415 - OpenCV takes its time
+
+        return await asyncio.to_thread(make_avatar_pictures, image)
+
+    def start(self, session: Session, ws_uri: str) -> dict[str, Any]:
+        """Start a session of the older generation; the first answer is `try_again`, later ones have the address.
+
+        Raises:
+            ServiceError: It has ended, or a limit is reached.
+        """
+        if self.store.start(session):
+            name = f"ah-{session.session_id.removeprefix('sess_').lower()}"
+            token = f"daily-token-{secrets.token_hex(16)}"
+            session.daily_room = {"url": f"https://agenthuman.daily.co/{name}", "name": name, "token": token}
+            self._send_avatar(session, self._requests.pop(session.session_id), None)
+            ws_uri = TRY_AGAIN
+        return {
+            "success": True,
+            "ws_uri": ws_uri,
+            "expiration": session.expiration and timestamp(session.expiration),
+            "message": "Session started successfully",
+        }
+
+    async def start_by_link(self, link_id: Any, aspect_ratio: Any) -> dict[str, Any]:
+        """Open the session of a link, in a room of the service's own.
+
+        Raises:
+            ServiceError: The link cannot be used, a limit is reached, or no room could be made.
+        """
+        ratio = aspect_ratio if aspect_ratio in ASPECT_RATIOS else "4:3"  # as documented: no refusal here
+        link = self.links.usable(link_id)
+        request = CreateRequest(stand_in(link.agent.avatar_image_url or ""), RoomRequest("proxy"), ratio)
+        self.store.check_limits(request)
+        room = await self._rooms.open(f"ah-{ulid(utc_now())}")
+        link = self.links.usable(link_id)  # it may have been used up meanwhile
+        session = self.store.create(request)
+        link.uses += 1
+        self._send_avatar(session, request, room)
+        return {
+            "success": True,
+            "session_id": session.session_id,
+            "livekit_url": room.url,
+            "participant_token": room.participant_token,
+            "agent_identity": AVATAR_IDENTITY,
+        }
 
     def end(self, session: Session, by: EndedBy) -> bool:
         """End a session; its avatar leaves in the background. `False` if it had ended before."""
         ended = self.store.end(session, by)
         if ended and (avatar := self._avatars.pop(session.session_id, None)):
             self._dismiss(avatar, _REASONS[by])
+        if ended and (listener := self._listeners.get(session.session_id)):
+            listener({"event": "ended"})
         return ended
+
+    def listen(self, session: Session, listener: Callable[[dict[str, Any]], None]) -> bool:
+        """Hear of everything that happens to a session; `False` if somebody does already."""
+        return self._listeners.setdefault(session.session_id, listener) is listener
+
+    def unlisten(self, session: Session) -> None:
+        """End what `listen` began."""
+        self._listeners.pop(session.session_id, None)
+
+    def command(self, session: Session, message: dict[str, Any]) -> None:
+        """Send a session's avatar a message, if it has one."""
+        if avatar := self._avatars.get(session.session_id):
+            avatar.send(message)
+
+    def inject(self, fault: Fault) -> None:
+        """Let something go wrong: at once if it names a running session, else when its time comes.
+
+        Raises:
+            ServiceError: It names a session that does not run.
+        """
+        if fault.kind not in AVATAR_FAULTS or fault.session_id is None:
+            self.faults.add(fault)
+            return
+        session = self.store.get(fault.session_id)
+        if not session.active:
+            raise bad_request("Session has already ended")
+        self.command(session, {"command": "fault", "fault": fault.kind})
 
     def tick(self) -> None:
         """End the sessions that are due."""
@@ -82,30 +192,44 @@ class Service:
             await asyncio.wait(self._leaving)  # each has its own time limit
 
     def _send_avatar(self, session: Session, request: CreateRequest, room: ProxyRoom | None) -> None:
-        on_event = partial(self.store.note, session)
-        if request.room.platform == "daily":
-            on_event({"event": "avatar_not_sent", "message": "The emulator cannot join Daily rooms."})
-            return
+        on_event = partial(self._on_event, session)
+        in_room = request.room.platform != "daily"
+        if not in_room:
+            # Daily needs Daily's cloud: this avatar plays to nobody, and its timeline tells what it played.
+            on_event({"event": "without_room", "platform": "daily"})
         width, height = _size_at(request.aspect_ratio, self._video_size)
         job = AvatarJob(
             avatar=request.avatar,
-            url=room.url if room else request.room.url,
-            token=room.avatar_token if room else request.room.token,
+            url=(room.url if room else request.room.url) if in_room else "",
+            token=(room.avatar_token if room else request.room.token) if in_room else "",
             width=width,
             height=height,
+            faults=self.faults.for_avatar(),
         )
         self._avatars[session.session_id] = self._start_avatar(job, on_event)
 
+    def _on_event(self, session: Session, event: dict[str, Any]) -> None:
+        if (
+            event.get("event") != "gateway"
+        ):  # what the gateway tells its caller, which would fill the timeline
+            self.store.note(session, event)
+        if listener := self._listeners.get(session.session_id):
+            listener(event)
+
     def _created(self, session: Session, room: ProxyRoom | None) -> dict[str, Any]:
         described = self.store.describe(session) | {"duration": None}
-        if room is None:
+        token = "session_token"
+        if session.status == "created":
+            token = "access_token"
+            del described["duration"]
+        elif room is None:
             # The documented create body has neither of the two.
             del described["duration"], described["aspect_ratio"]
         else:
             described["room"] = {"roomURL": room.url, "participantToken": room.participant_token}
         return {
             "success": True,
-            "session": {**described, "session_token": session.session_token},
+            "session": {**described, token: session.session_token},
             "usage": self.store.usage(),
             "message": "Session created successfully",
         }

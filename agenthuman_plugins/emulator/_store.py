@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
+from urllib.parse import quote
 
 from agenthuman_plugins.emulator._errors import (
+    bad_request,
     image_avatar_denied,
     no_free_session,
     no_minutes,
@@ -23,7 +25,9 @@ _ROOM_EMPTY_AFTER = timedelta(seconds=5)  # a participant that reconnects in ful
 _TIMELINE_LENGTH = 1_000  # events kept of each session
 
 Clock = Callable[[], datetime]
-EndedBy = Literal["caller", "expiry", "sweep", "room_empty"]
+EndedBy = Literal["caller", "expiry", "sweep", "room_empty", "gateway_closed"]
+Generation = Literal["own-room", "managed"]
+Metadata = Literal["kept", "dropped", "refused"]
 AvatarState = Literal["none", "starting", "ready", "failed", "gone"]
 
 
@@ -41,13 +45,19 @@ class Rules:
         sweep_after: Time after which a session whose avatar is alone is ended, which also switches on that an
             emptied room and a dead avatar end theirs; `None` switches all three off.
         expiry: Whether sessions end after the plan's limit; without, their `expiration` is null.
-        limit_status: HTTP status when minutes or sessions are used up, which the pages do not tell.
+        limit_status: HTTP status when minutes, sessions or avatars are used up, which the pages do not tell.
+        generation: Which of the two documented generations answers.
+        metadata: What becomes of a session's metadata.
+        list_metadata: Whether the list of sessions carries it.
     """
 
     plan: Plan
     sweep_after: timedelta | None = timedelta(seconds=SWEEP_AFTER_S)
     expiry: bool = True
     limit_status: int = 403
+    generation: Generation = "own-room"
+    metadata: Metadata = "kept"
+    list_metadata: bool = True
 
 
 @dataclass(slots=True, eq=False)
@@ -60,8 +70,10 @@ class Session:
     platform: str
     aspect_ratio: str
     metadata: dict[str, Any]
-    started_at: datetime
-    expiration: datetime | None
+    created_at: datetime
+    started_at: datetime | None = None  # null only in the older generation, between create and start
+    expiration: datetime | None = None
+    daily_room: dict[str, str] | None = field(default=None, repr=False)
     ended_at: datetime | None = None
     ended_by: EndedBy | None = None
     billing: dict[str, Any] | None = None
@@ -74,16 +86,23 @@ class Session:
 
     @property
     def active(self) -> bool:
-        """Whether it holds one of the plan's concurrent sessions."""
+        """Whether it has not ended."""
         return self.ended_at is None
+
+    @property
+    def status(self) -> Literal["created", "started", "ended"]:
+        """The status as the service tells it; a started session holds one of the plan's concurrent sessions."""
+        if self.ended_at is not None:
+            return "ended"
+        return "created" if self.started_at is None else "started"
 
 
 class SessionStore:
     """All sessions of one account."""
 
     def __init__(self, rules: Rules, clock: Clock = utc_now) -> None:
-        self._rules = rules
-        self._clock = clock
+        self.rules = rules
+        self.clock = clock
         self._sessions: dict[str, Session] = {}
         self._minutes_used = 0
 
@@ -93,13 +112,10 @@ class SessionStore:
         Raises:
             ServiceError: The plan does not allow it, or minutes or sessions are used up.
         """
-        plan = self._rules.plan
+        plan = self.rules.plan
         if request.avatar_is_image and not plan.image_avatars:
             raise image_avatar_denied()
-        if self._minutes_left <= 0:
-            raise no_minutes(self._rules.limit_status)
-        if self._concurrency["available"] <= 0:
-            raise no_free_session(self._rules.limit_status, self._concurrency)
+        self._check_usage()
 
     def create(self, request: CreateRequest) -> Session:
         """Open a session.
@@ -108,20 +124,38 @@ class SessionStore:
             ServiceError: See `check_limits`; no session is left behind.
         """
         self.check_limits(request)
-        now = self._clock()
+        if request.metadata and self.rules.metadata == "refused":
+            raise bad_request("metadata is not accepted")
+        now = self.clock()
         session = Session(
             session_id=f"sess_{ulid(now)}",
             session_token=f"session_token_{secrets.token_hex(16)}",
             avatar=request.avatar,
             platform=request.room.platform,
             aspect_ratio=request.aspect_ratio,
-            metadata=request.metadata,
-            started_at=now,
-            expiration=now + self._rules.plan.max_session_duration if self._rules.expiry else None,
+            metadata=request.metadata if self.rules.metadata == "kept" else {},
+            created_at=now,
         )
         self._sessions[session.session_id] = session
         self.note(session, {"event": "created"})
+        if self.rules.generation == "own-room":
+            self._begin(session)
         return session
+
+    def start(self, session: Session) -> bool:
+        """Start a session of the older generation; `False` if it had been started before.
+
+        Raises:
+            ServiceError: It has ended, or minutes or sessions are used up.
+        """
+        if not session.active:
+            raise bad_request("Session has already ended", "Create a new session")
+        if session.started_at is not None:
+            return False
+        self._check_usage()
+        self._begin(session)
+        self.note(session, {"event": "started"})
+        return True
 
     def get(self, session_id: str) -> Session:
         """Return a session.
@@ -136,29 +170,31 @@ class SessionStore:
 
     def newest_first(self, status: str = "all") -> list[Session]:
         """Return the sessions with status `started` or `ended`; any other word means all of them."""
-        wanted = {"started": (True,), "ended": (False,)}.get(status, (True, False))
-        return [session for session in reversed(self._sessions.values()) if session.active in wanted]
+        every = reversed(self._sessions.values())
+        return [
+            session for session in every if status not in ("started", "ended") or session.status == status
+        ]
 
     def end(self, session: Session, by: EndedBy) -> bool:
         """End a session and bill it; `False` if it had ended before."""
         if not session.active:
             return False
-        session.ended_at = self._clock()
+        session.ended_at = self.clock()
         session.ended_by = by
-        session.billing = self._bill(session.ended_at - session.started_at)
+        session.billing = self._bill(session.ended_at - (session.started_at or session.ended_at))
         self.note(session, {"event": "ended", "by": by})
         return True
 
     def due(self) -> Iterator[tuple[Session, EndedBy]]:
         """Yield the sessions that the service itself has to end now, and why."""
-        now = self._clock()
+        now = self.clock()
         for session in [session for session in self._sessions.values() if session.active]:
             if by := self._verdict(session, now):
                 yield session, by
 
     def note(self, session: Session, event: dict[str, Any]) -> None:
         """Write an event of a session, or of its avatar, down."""
-        now = self._clock()
+        now = self.clock()
         session.timeline.append({"at": now.isoformat(timespec="milliseconds"), **event})
         match event:
             case {"event": "avatar_starting"}:
@@ -178,27 +214,69 @@ class SessionStore:
 
     def describe(self, session: Session) -> dict[str, Any]:
         """Return a session as get and list show it."""
-        until = session.ended_at or self._clock()
+        if self.rules.generation == "managed":
+            return self._describe_managed(session)
         body = {
             "session_id": session.session_id,
-            "status": "started" if session.active else "ended",
-            "started_at": timestamp(session.started_at),
+            "status": session.status,
+            "started_at": session.started_at and timestamp(session.started_at),
             "ended_at": session.ended_at and timestamp(session.ended_at),
             "expiration": session.expiration and timestamp(session.expiration),
-            "duration": int((until - session.started_at).total_seconds()),
+            "duration": self.duration(session),
             "aspect_ratio": session.aspect_ratio,
             "metadata": session.metadata,
         }
         return body if session.billing is None else {**body, "billing": session.billing}
 
+    def duration(self, session: Session) -> int:
+        """Return the seconds that a session lasts, or lasted."""
+        until = session.ended_at or self.clock()
+        return int((until - (session.started_at or until)).total_seconds())
+
+    def _describe_managed(self, session: Session) -> dict[str, Any]:
+        body = {
+            "session_id": session.session_id,
+            "avatar": {
+                "avatar_id": session.avatar,
+                "name": session.avatar,
+                "url": f"https://example.com/avatars/{quote(session.avatar, safe='')}.jpg",
+            },
+            "session_type": "webrtc_video",
+            "status": session.status,
+            "started_at": session.started_at and timestamp(session.started_at),
+            "ended_at": session.ended_at and timestamp(session.ended_at),
+            "expiration": session.expiration and timestamp(session.expiration),
+            "duration": None if session.active else self.duration(session),
+            "created_at": timestamp(session.created_at),
+            "metadata": session.metadata,
+        }
+        return body if session.daily_room is None else {**body, "daily_room": session.daily_room}
+
     def usage(self) -> dict[str, Any]:
         """Return the snapshot that comes with a create."""
-        return {"concurrency": self._concurrency, "minutes": {"total_remaining": self._minutes_left}}
+        return {"concurrency": self.concurrency, "minutes": {"total_remaining": self._minutes_left}}
+
+    def minutes(self) -> dict[str, Any]:
+        """Return the minutes as the usage call tells them."""
+        plan = self.rules.plan
+        included = min(self._minutes_used, plan.included_minutes)
+        purchased = max(0, plan.purchased_minutes - (self._minutes_used - included))
+        return {
+            "included_minutes": {
+                "total": plan.included_minutes,
+                "used": included,
+                "remaining": plan.included_minutes - included,
+            },
+            "purchased_minutes": {"total": plan.purchased_minutes, "remaining": purchased},
+            "total_remaining": self._minutes_left,
+        }
 
     def record(self, session: Session) -> dict[str, Any]:
         """Return what the emulator saw of a session; no secret is in it."""
+        described = self.describe(session)
+        described.pop("daily_room", None)
         return {
-            **self.describe(session),
+            **described,
             "avatar": session.avatar,
             "platform": session.platform,
             "ended_by": session.ended_by,
@@ -209,20 +287,32 @@ class SessionStore:
         }
 
     @property
-    def _concurrency(self) -> dict[str, int]:
-        current = sum(session.active for session in self._sessions.values())
-        maximum = self._rules.plan.max_sessions
+    def concurrency(self) -> dict[str, int]:
+        """How many sessions run, and how many may."""
+        current = sum(session.status == "started" for session in self._sessions.values())
+        maximum = self.rules.plan.max_sessions
         return {"current": current, "max": maximum, "available": max(0, maximum - current)}
+
+    def _check_usage(self) -> None:
+        if self._minutes_left <= 0:
+            raise no_minutes(self.rules.limit_status)
+        if self.concurrency["available"] <= 0:
+            raise no_free_session(self.rules.limit_status, self.concurrency)
+
+    def _begin(self, session: Session) -> None:
+        session.started_at = self.clock()
+        if self.rules.expiry:
+            session.expiration = session.started_at + self.rules.plan.max_session_duration
 
     @property
     def _minutes_left(self) -> int:
-        plan = self._rules.plan
+        plan = self.rules.plan
         return max(0, plan.included_minutes + plan.purchased_minutes - self._minutes_used)
 
     def _bill(self, duration: timedelta) -> dict[str, Any]:
         """Take the minutes of an ended session, rounded up, from the included ones first."""
         consumed = math.ceil(duration / timedelta(minutes=1))
-        included = min(consumed, max(0, self._rules.plan.included_minutes - self._minutes_used))
+        included = min(consumed, max(0, self.rules.plan.included_minutes - self._minutes_used))
         self._minutes_used += consumed
         # `mixed` and `billed` are documented, and that 15 of 45 minutes were then billed; the rest is inferred.
         source = "plan" if included == consumed else "mixed" if included else "purchased"
@@ -236,7 +326,7 @@ class SessionStore:
     def _verdict(self, session: Session, now: datetime) -> EndedBy | None:
         if session.expiration is not None and now >= session.expiration:
             return "expiry"
-        if self._rules.sweep_after is None:
+        if self.rules.sweep_after is None:
             return None
         if session.avatar_state in ("failed", "gone"):
             return "sweep"
@@ -245,7 +335,7 @@ class SessionStore:
         alone = now - session.alone_since
         if session.had_participants and alone >= _ROOM_EMPTY_AFTER:
             return "room_empty"
-        return "sweep" if alone >= self._rules.sweep_after else None
+        return "sweep" if alone >= self.rules.sweep_after else None
 
 
 def timestamp(moment: datetime) -> str:

@@ -4,21 +4,35 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import uvicorn
-from fastapi import FastAPI
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from agenthuman_plugins.emulator._faults import CUT
 
 _START_TIMEOUT_S = 10.0
 _GRACEFUL_SHUTDOWN_S = 1  # for requests in flight; uvicorn takes whole seconds
 
 
 @contextlib.asynccontextmanager
-async def serving(app: FastAPI, listener: socket.socket) -> AsyncIterator[None]:
-    """Serve `app` on a listening socket while the body runs."""
+async def serving(
+    app: ASGIApp, listener: socket.socket, *, max_message_bytes: int | None = None
+) -> AsyncIterator[None]:
+    """Serve `app` on a listening socket while the body runs.
+
+    Args:
+        app: The application.
+        listener: Where it is served.
+        max_message_bytes: Largest message of a WebSocket; `None` for no WebSockets at all.
+    """
     config = uvicorn.Config(
         app,
+        http=_CuttableProtocol,
         lifespan="off",
-        ws="none",
+        ws="none" if max_message_bytes is None else "websockets-sansio",
+        ws_max_size=max_message_bytes or 0,
         log_config=None,  # logging is the program's business
         access_log=False,  # query strings belong in no log
         timeout_graceful_shutdown=_GRACEFUL_SHUTDOWN_S,
@@ -32,6 +46,20 @@ async def serving(app: FastAPI, listener: socket.socket) -> AsyncIterator[None]:
     finally:
         server.should_exit = True
         await task
+
+
+class _CuttableProtocol(H11Protocol):
+    """HTTP whose application can drop the connection, which ASGI has no word for."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        app = self.app
+
+        async def cuttable(scope: Scope, receive: Receive, send: Send) -> None:
+            scope[CUT] = self.transport.abort
+            await app(scope, receive, send)  # type: ignore[arg-type]  # uvicorn has types of its own
+
+        self.app = cuttable  # type: ignore[assignment]
 
 
 class _Server(uvicorn.Server):

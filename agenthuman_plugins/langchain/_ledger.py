@@ -12,6 +12,10 @@ class CreateInProgressError(Exception):
     """Raised when the same tool call is already opening its session."""
 
 
+class LedgerClosedError(Exception):
+    """Raised when a session is to be opened that nobody would end."""
+
+
 @dataclass(frozen=True, slots=True)
 class Origin:
     """Where a tool call comes from.
@@ -88,8 +92,11 @@ class Ledger:
 
         Raises:
             CreateInProgressError: The same call is under way.
+            LedgerClosedError: The block is over.
         """
         with self._lock:
+            if self._closed:
+                raise LedgerClosedError
             entry = self._entries.get(key)
             if entry is None:
                 self._entries[key] = _Entry(origin.thread_id)

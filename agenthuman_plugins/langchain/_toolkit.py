@@ -21,8 +21,9 @@ from agenthuman_plugins.client import (
 )
 from agenthuman_plugins.client._config import DEFAULT_MAX_RETRIES, DEFAULT_TIMEOUT_S, resolve
 from agenthuman_plugins.client._lease import to_the_end
+from agenthuman_plugins.client.rooms import AspectRatio, Room
 from agenthuman_plugins.langchain._ledger import Ledger
-from agenthuman_plugins.langchain._tools import AspectRatio, Room, RoomProvider, SessionTools
+from agenthuman_plugins.langchain._tools import RoomProvider, SessionTools
 
 _log = logging.getLogger("agenthuman_plugins.langchain")
 

@@ -6,8 +6,9 @@ secret may be an argument, a result or an artifact.
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable
-from typing import Annotated, Any, Literal, Protocol, TypeAlias
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any, Protocol, TypeAlias
 
 from langchain_core.tools import BaseTool, InjectedToolArg, StructuredTool, ToolException
 from pydantic import BaseModel, Field
@@ -17,17 +18,15 @@ from agenthuman_plugins.client import (
     AgentHumanError,
     AsyncAgentHuman,
     ConfigurationError,
-    DailyRoom,
-    LiveKitRoom,
     Session,
 )
+from agenthuman_plugins.client._lease import to_the_end
 from agenthuman_plugins.client.models import CLIENT_REF
+from agenthuman_plugins.client.rooms import AspectRatio, Room
 from agenthuman_plugins.langchain import _texts
-from agenthuman_plugins.langchain._ledger import CreateInProgressError, Ledger, Origin
+from agenthuman_plugins.langchain._ledger import CreateInProgressError, Ledger, LedgerClosedError, Origin
 
-Room: TypeAlias = LiveKitRoom | DailyRoom
 RoomProvider: TypeAlias = Callable[[], Room | Awaitable[Room | None] | None]
-AspectRatio: TypeAlias = Literal["4:3", "3:4", "1:1"]
 
 _AVATAR_LIMIT = 2_000  # characters; a picture as base64 would fill context and trace
 _METADATA_LIMIT = 1_000  # characters in all
@@ -160,16 +159,15 @@ class SessionTools:
             with _told():
                 return _opened_before(await client.sessions.get(earlier.session_id))
         try:
+            room = await self._amake_room()  # its errors are the application's, not the model's
             with _told():
-                session = await client.sessions.create(
-                    **_with_ref(wanted, key), room=await self._amake_room()
-                )
+                session = await client.sessions.create(**_with_ref(wanted, key), room=room)
         except BaseException:
             self._ledger.release(key)
             raise
         if not self._ledger.add(key, session):
             with _told():
-                await client.sessions.end(session.session_id)
+                await to_the_end(lambda: client.sessions.end(session.session_id))
             raise _closed(session)
         return _texts.opened(session), _texts.artifact(session)
 
@@ -201,6 +199,8 @@ class SessionTools:
             raise ToolException(
                 "This very call is already opening its session. Do not retry; wait for it."
             ) from None
+        except LedgerClosedError:
+            raise ToolException("The run is over, so no session was opened. Do not retry.") from None
 
     def _own(self, session_id: str, runtime: object | None) -> Session:
         origin = Origin.of(runtime)
@@ -231,15 +231,13 @@ class SessionTools:
         return room
 
 
-class _told:  # noqa: N801 - reads as a statement: `with _told():`
-    """Turns an error of the service into one that the model is told; anything else is a defect and passes."""
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if isinstance(error, AgentHumanError):
-            raise ToolException(_texts.failure(error)) from error
+@contextmanager
+def _told() -> Iterator[None]:
+    """Turn an error of the service into one that the model is told; anything else is a defect and passes."""
+    try:
+        yield
+    except AgentHumanError as error:
+        raise ToolException(_texts.failure(error)) from error
 
 
 def _tool(

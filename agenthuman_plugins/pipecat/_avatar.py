@@ -21,7 +21,7 @@ class AvatarKeeper:
         make_link: Makes the link of a session.
         on_session: Called with each session that was opened, and with `None` when it has ended.
         use: Uses a connected link; returns never, raises when the link is lost.
-        on_lost: Called with the reason each time there is no avatar any more, before the next try.
+        on_lost: Called with the reason as soon as there is no avatar any more, each time.
     """
 
     def __init__(
@@ -49,35 +49,45 @@ class AvatarKeeper:
         pause = _BACKOFF_S[0]
         while True:
             began = asyncio.get_running_loop().time()
-            try:
-                await self._run_once()
-            except Exception as error:  # noqa: BLE001 - whatever it is, the bot must keep its voice and hear of it
-                reason = _innermost(error)
-            else:
-                return
-            await self._on_lost(reason)
-            if not _can_pass(reason):
+            reason = await self._keep_session()
+            if reason is None or not _can_pass(reason):
                 return
             if asyncio.get_running_loop().time() - began > _BACKOFF_S[1]:
                 pause = _BACKOFF_S[0]  # it worked for a while: a new trouble, not the same one
             await asyncio.sleep(pause * random.uniform(0.75, 1.0))  # noqa: S311 - jitter, not cryptography
             pause = min(2 * pause, _BACKOFF_S[1])
 
-    async def _run_once(self) -> None:
+    async def _keep_session(self) -> Exception | None:
         opened = False
         try:
             async with self._client.sessions.open(**self._session_options) as session:
                 opened = True
                 await self._on_session(session)
-                link = self._make_link(session)
-                try:
-                    await link.connect(timeout_s=_JOIN_TIMEOUT_S)
-                    await self._use(link)
-                finally:
-                    await link.aclose()
+                return await self._keep_link(session)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the bot must keep its voice and hear of it
+            await self._on_lost(error)
+            return error
         finally:
             if opened:
                 await self._on_session(None)
+
+    async def _keep_link(self, session: Session) -> Exception | None:
+        """Use the session's link until it is lost, and return the reason.
+
+        `on_lost` is called before anything is closed: with the network gone, leaving the room and ending the
+        session take many seconds, in which the bot would be silent.
+        """
+        link = self._make_link(session)
+        try:
+            await link.connect(timeout_s=_JOIN_TIMEOUT_S)
+            await self._use(link)
+        except Exception as error:  # noqa: BLE001 - as above
+            reason = _innermost(error)
+            await self._on_lost(reason)
+            return reason
+        finally:
+            await link.aclose()
+        return None
 
 
 def _can_pass(error: Exception) -> bool:

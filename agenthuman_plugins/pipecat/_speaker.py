@@ -42,15 +42,16 @@ class Speaker:
         """Queue the end of the utterance."""
         self._queue.put_nowait(_Mark.END)
 
-    def interrupt(self) -> None:
-        """Drop what is queued and stop what was sent."""
-        self.clear()
-        self._queue.put_nowait(_Mark.INTERRUPT)
+    def drop(self, *, interrupt: bool) -> None:
+        """Drop what is queued.
 
-    def clear(self) -> None:
-        """Drop what is queued."""
+        Args:
+            interrupt: Whether to stop what was sent, too.
+        """
         while not self._queue.empty():
-            self._queue.get_nowait()
+            interrupt |= self._queue.get_nowait() is _Mark.INTERRUPT  # the avatar has not been told yet
+        if interrupt:
+            self._queue.put_nowait(_Mark.INTERRUPT)
 
     async def run(self, link: SpeechLink) -> None:
         """Send what is queued through a fresh `link` until cancelled.

@@ -6,6 +6,7 @@ frames are opaque.
 """
 
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -21,14 +22,12 @@ class Utterance:
         number: The link's number for it; 0 until its first sample is sent.
         duration_s: Seconds of speech so far.
         lead_s: Seconds of silence that it begins with; `None` until a voiced sample came.
-        ended: Whether no more speech will follow.
     """
 
     context_id: str | None = None
     number: int = 0
     duration_s: float = 0.0
     lead_s: float | None = None
-    ended: bool = False
 
 
 @dataclass(slots=True)
@@ -72,35 +71,33 @@ class Timeline(Generic[FrameT]):
         self._entries.append(_Entry(frame, self._utterance, self._utterance.duration_s, is_speech=False))
         return True
 
-    def advance(self, utterance: Utterance, position_s: float) -> list[FrameT]:
-        """Note that `utterance` was played up to `position_s`; return what is due now, in order.
+    # Each of these gives up a frame when it is asked for the next one: whoever is cancelled between two of them
+    # leaves the rest here.
+
+    def advance(self, utterance: Utterance, position_s: float) -> Iterator[FrameT]:
+        """Note that `utterance` was played up to `position_s`; yield what is due now, in order.
 
         What waits for the very end of the speech that has come so far stays until `finish`: more may follow.
         """
-        due = []
         while self._entries and self._entries[0].utterance is utterance:
             entry = self._entries[0]
             if entry.due_s > position_s or (not entry.is_speech and entry.due_s >= utterance.duration_s):
                 break
             self._entries.popleft()
             if not entry.is_speech:
-                due.append(entry.frame)
-        return due
+                yield entry.frame
 
-    def finish(self, utterance: Utterance) -> list[FrameT]:
-        """Note that `utterance` was played to its end; return what waited for it, in order."""
-        due = []
+    def finish(self, utterance: Utterance) -> Iterator[FrameT]:
+        """Note that `utterance` was played to its end; yield what waited for it, in order."""
         while self._entries and self._entries[0].utterance is utterance:
             entry = self._entries.popleft()
             if not entry.is_speech:
-                due.append(entry.frame)
+                yield entry.frame
         if self._utterance is utterance:
             self._utterance = None
-        return due
 
-    def drain(self) -> list[FrameT]:
-        """Empty the timeline; return everything unplayed in order, speech included."""
-        frames = [entry.frame for entry in self._entries]
-        self._entries.clear()
+    def drain(self) -> Iterator[FrameT]:
+        """Empty the timeline; yield everything unplayed in order, speech included."""
         self._utterance = None
-        return frames
+        while self._entries:
+            yield self._entries.popleft().frame

@@ -36,6 +36,8 @@ class _Playing:
     started_at: float | None = None  # gate time of the avatar's report
     voiced_at: float | None = None  # gate time of the first voiced sample
     ended_at: float | None = None
+    position_s: float = 0.0
+    starved_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,7 @@ class Heard:
         position_s: How far the utterance was played at the end of the block.
         first: Whether the block holds the utterance's first voiced sample.
         finished: Whether the utterance is over, with this block or before it.
+        starved_s: For how long all speech that came has been played, and no more has come.
     """
 
     utterance: Utterance
@@ -63,6 +66,7 @@ class Heard:
     position_s: float
     first: bool = False
     finished: bool = False
+    starved_s: float = 0.0
 
 
 class VoiceGate:
@@ -76,9 +80,15 @@ class VoiceGate:
         self._reports_start = False  # whether this avatar reports starts at all
         # After an interruption, sound is the old utterance's until a stretch of it is known to be the new one's.
         self._stale = False
-        self._stretch: list[_Block] | None = (
-            None  # sound since the last silence; `None` if it is known to be old
-        )
+        # Sound since the last silence; `None` if it is known to be old.
+        self._stretch: list[_Block] | None = None
+
+    @property
+    def audible(self) -> Utterance | None:
+        """The utterance that is being heard, if there is one."""
+        if not self._in_flight or self._in_flight[0].voiced_at is None:
+            return None
+        return self._in_flight[0].utterance
 
     def expect(self, utterance: Utterance) -> None:
         """Note that an utterance is being sent."""
@@ -99,13 +109,9 @@ class VoiceGate:
         playing.ended_at = self._now
         return playing.utterance
 
-    def drop(self, utterance: Utterance) -> bool:
-        """Forget an utterance whose end will not be heard; `False` if that has happened already."""
-        for playing in self._in_flight:
-            if playing.utterance is utterance:
-                self._in_flight.remove(playing)
-                return True
-        return False
+    def is_in_flight(self, utterance: Utterance) -> bool:
+        """Whether the end of an utterance has not been heard yet."""
+        return any(playing.utterance is utterance for playing in self._in_flight)
 
     def interrupt(self) -> bool:
         """Forget all utterances and let nothing of them through; `False` if there was none."""
@@ -170,17 +176,21 @@ class VoiceGate:
             return heard
         playing = self._in_flight[0]
         utterance = playing.utterance
-        first = playing.voiced_at is None and block.voice is not None
-        if block.voice is not None and first:
-            playing.voiced_at = block.voice[0]
-            self._measure_delay(playing)
+        begin, first = block.begin, False
         if playing.voiced_at is None:
-            return heard
-        position = (utterance.lead_s or 0.0) + block.end - playing.voiced_at
+            if block.voice is None:
+                return heard
+            begin, first = block.voice[0], True
+            playing.voiced_at, playing.position_s = begin, utterance.lead_s or 0.0
+            self._measure_delay(playing)
+        # Capped block by block: an avatar that waits for speech does not get ahead by its wait.
+        passed_s = block.end - begin
+        playing.position_s = min(playing.position_s + passed_s, utterance.duration_s)
+        playing.starved_s = playing.starved_s + passed_s if playing.position_s == utterance.duration_s else 0.0
         finished = block.end >= self._over_at(block)
         if finished:
             self._in_flight.popleft()
-        heard.append(Heard(utterance, block.pcm, min(position, utterance.duration_s), first, finished))
+        heard.append(Heard(utterance, block.pcm, playing.position_s, first, finished, playing.starved_s))
         return heard
 
     def _measure_delay(self, playing: _Playing) -> None:

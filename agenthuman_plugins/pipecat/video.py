@@ -61,9 +61,10 @@ LinkFactory = Callable[[Session, int], SpeechLink]
 
 # The block that Pipecat's transports write: audio of this length passes them without another buffer.
 _AUDIO_BLOCK_MS = 40
-_UNHEARD_END_S = (
-    1.0  # after that the last sound of a finished utterance is not coming: the audio itself has stopped
-)
+# The last sound of a finished utterance is not coming after that: the audio itself has stopped.
+_UNHEARD_END_S = 3.0
+# A reply without an end frame is over when it has been played for that long; Pipecat's transports wait as long.
+_STARVED_END_S = 3.0
 _DRAIN_MARGIN_S = 5.0  # on EndFrame, beyond the length of the speech that is still to be played
 _END_TIMEOUT_S = 15.0  # for leaving the room and ending the session; the client's own limits are shorter
 
@@ -150,14 +151,14 @@ class AgentHumanVideoService(AIService):
         self._gate = VoiceGate()
         self._speaker = Speaker(self._gate)
         self._resampler = SpeechResampler()
-        self._order = (
-            asyncio.Lock()
-        )  # held while frames are sorted and pushed, so that none overtakes another
+        # Held while frames are sorted and pushed, so that none overtakes another.
+        self._order = asyncio.Lock()
         self._played_out = asyncio.Event()  # set while nothing waits to be played
         self._played_out.set()
 
         self._utterance: Utterance | None = None  # the one that the TTS is speaking
         self._plain = False  # whether that one passes as plain audio
+        self._interrupted_context_id: str | None = None  # the one that the TTS was speaking
         self._avatar_there = False
         self._may_wait = True  # for the avatar's first appearance
         self._in_fallback = False
@@ -227,9 +228,7 @@ class AgentHumanVideoService(AIService):
     async def cancel(self, frame: CancelFrame) -> None:
         """Begin to end the session; `cleanup` waits for it, so that the frame does not have to."""
         await super().cancel(frame)
-        if self._keeper is not None and not self._ending:
-            self._ending = True
-            self._keeper.cancel()
+        self._begin_ending()
 
     async def cleanup(self) -> None:
         """End the session and free everything, whatever came before."""
@@ -238,13 +237,16 @@ class AgentHumanVideoService(AIService):
         if self._owned_client is not None:
             await self._owned_client.aclose()
 
-    async def _end_session(self) -> None:
+    def _begin_ending(self) -> set[asyncio.Task[None]]:
         tasks = {task for task in (self._waiter, self._keeper) if task is not None}
         if not self._ending:
             self._ending = True  # a second cancel would cut short the ending of the session
             for task in tasks:
                 task.cancel()
-        if tasks:
+        return tasks
+
+    async def _end_session(self) -> None:
+        if tasks := self._begin_ending():
             await asyncio.wait(tasks, timeout=_END_TIMEOUT_S)
 
     # Frames in
@@ -259,6 +261,8 @@ class AgentHumanVideoService(AIService):
             if isinstance(frame, OutputTransportReadyFrame | BotStartedSpeakingFrame):
                 self._transport_ready = True
             await self.push_frame(frame, direction)
+        elif self._is_stale(frame):
+            logger.trace(f"{self}: dropping {frame} of an interrupted reply")
         elif isinstance(frame, TTSAudioRawFrame):
             await self._take_speech(frame)
         elif isinstance(frame, SystemFrame | StartFrame | EndFrame | HeartbeatFrame):
@@ -266,15 +270,25 @@ class AgentHumanVideoService(AIService):
         else:
             await self._take_other(frame)
 
+    def _is_stale(self, frame: Frame) -> bool:
+        """Whether the TTS made this for an interrupted reply, before it heard of the interruption.
+
+        That happens when the interruption comes from further down, or overtakes the frames on their way.
+        """
+        context_id = getattr(frame, "context_id", None)
+        return (
+            context_id is not None
+            and context_id == self._interrupted_context_id
+            and frame.interruptible
+            and not isinstance(frame, TTSStartedFrame)
+        )
+
     async def _take_speech(self, frame: TTSAudioRawFrame) -> None:
         if not frame.audio:
             return  # nothing that could ever be played, so nothing may wait for it
-        if self._utterance is None:
-            self._begin_utterance(frame.context_id)
-        utterance = self._utterance
-        assert utterance is not None  # noqa: S101 - begun above
         seconds = frame.num_frames / frame.sample_rate
         async with self._order:
+            utterance = self._utterance or self._begin_utterance(frame.context_id)
             if self._plain:
                 if not self._timeline.add(frame):
                     await self.push_frame(frame)
@@ -302,9 +316,12 @@ class AgentHumanVideoService(AIService):
             if not waits:
                 await self.push_frame(frame)
 
-    def _begin_utterance(self, context_id: str | None) -> None:
+    def _begin_utterance(self, context_id: str | None) -> Utterance:
         self._utterance = Utterance(context_id)
         self._plain = not (self._avatar_there or self._may_wait)
+        if context_id == self._interrupted_context_id:
+            self._interrupted_context_id = None  # begun anew
+        return self._utterance
 
     def _end_utterance(self) -> None:
         utterance, self._utterance = self._utterance, None
@@ -315,19 +332,24 @@ class AgentHumanVideoService(AIService):
 
     async def _interrupt(self, frame: InterruptionFrame, direction: FrameDirection) -> None:
         # Before the lock: from here on nothing of the old reply gets through.
-        if self._gate.interrupt():
-            self._speaker.interrupt()
-        else:
-            self._speaker.clear()
-        self._resampler.reset()
-        self._utterance = None
+        audible = self._gate.audible
+        self._silence()
+        if self._utterance is not None:
+            self._interrupted_context_id = self._utterance.context_id
+            self._utterance = None
         async with self._order:
-            unplayed = self._timeline.drain()
-            self._played_out.set()
             await self.push_frame(frame, direction)
-            for waiting in unplayed:
+            for waiting in self._timeline.drain():
                 if not waiting.interruptible:
                     await self.push_frame(waiting)
+            self._played_out.set()
+        if audible is not None:
+            await self._call_event_handler("on_playback_finished", audible.context_id)
+
+    def _silence(self) -> None:
+        """Stop the avatar, and forget what it has not been sent."""
+        self._speaker.drop(interrupt=self._gate.interrupt())
+        self._resampler.reset()
 
     # The avatar comes and goes
 
@@ -387,11 +409,9 @@ class AgentHumanVideoService(AIService):
 
     async def _pass_everything(self) -> None:
         """Push what the avatar has not played, in order; the reply that is being spoken goes on as plain audio."""
-        self._gate.interrupt()
-        self._speaker.clear()
-        self._resampler.reset()
-        self._plain = True
         async with self._order:
+            self._silence()
+            self._plain = True
             for frame in self._timeline.drain():
                 await self.push_frame(frame)
             self._played_out.set()
@@ -419,6 +439,9 @@ class AgentHumanVideoService(AIService):
             await self.push_frame(frame)
         if heard.finished:
             await self._finish(utterance)
+        elif heard.starved_s > _STARVED_END_S and utterance is self._utterance:
+            logger.warning(f"{self}: the speech stopped without a TTSStoppedFrame")
+            self._end_utterance()
 
     async def _watch(self, link: SpeechLink) -> None:
         """Push the avatar's picture."""
@@ -439,7 +462,7 @@ class AgentHumanVideoService(AIService):
                     self._gate.started(number)
                 case PlaybackFinished(number):
                     if utterance := self._gate.ended(number):
-                        tasks.create_task(self._finish_unheard(utterance))
+                        tasks.create_task(self._expect_end(utterance))
                 case Reconnecting():
                     await self._call_event_handler("on_reconnecting")
                 case AvatarDisconnected(reason):
@@ -449,12 +472,11 @@ class AgentHumanVideoService(AIService):
                 case _:
                     pass
 
-    async def _finish_unheard(self, utterance: Utterance) -> None:
-        """End an utterance whose last sound does not arrive."""
+    async def _expect_end(self, utterance: Utterance) -> None:
+        """Give up an avatar that says it has spoken, and whose voice does not arrive."""
         await asyncio.sleep(_UNHEARD_END_S)
-        async with self._order:
-            if self._gate.drop(utterance):
-                await self._finish(utterance)
+        if self._gate.is_in_flight(utterance):
+            raise SpeechLinkError("The avatar's voice is lost.")
 
     async def _finish(self, utterance: Utterance) -> None:
         for frame in self._timeline.finish(utterance):

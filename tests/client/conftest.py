@@ -25,6 +25,7 @@ class Time:
 
     now: float = 1_000_000.0
     waits: list[float] = field(default_factory=list)
+    owner: str | None = None
 
     def sleep(self, seconds: float) -> None:
         self.waits.append(seconds)
@@ -42,6 +43,7 @@ class Time:
             sleep=self.sleep,
             asleep=self.asleep,
             new_ref=lambda: next(refs),
+            owner=lambda: self.owner,
         )
 
 

@@ -8,9 +8,9 @@ import pytest
 
 from agenthuman_plugins.client import ConfigurationError, DailyRoom, LiveKitRoom
 from agenthuman_plugins.client._config import DEFAULT_AVATAR
-from tests.client.conftest import API_KEY, ROOM, FakeService, Handle
+from tests.client.conftest import API_KEY, ROOM, FakeService, Handle, Reply
 
-PNG = "data:image/png;base64," + base64.b64encode(b"not really a picture").decode()
+PNG = "data:image/png;base64," + base64.b64encode(b"\x89PNG\r\n\x1a\n and so on").decode()
 
 
 def circular() -> dict[str, Any]:
@@ -33,10 +33,11 @@ def circular() -> dict[str, Any]:
         pytest.param({"avatar": "data:text/plain;base64,QQ=="}, "data:image/", id="data-of-another-type"),
         pytest.param({"avatar": "data:image/png,QQ=="}, "data:image/", id="data-without-base64"),
         pytest.param({"avatar": "data:image/png;base64,?"}, "cannot be decoded", id="broken-base64"),
-        pytest.param({"avatar": "data:image/png;base64,"}, "without a picture", id="empty-picture"),
+        pytest.param({"avatar": "data:image/png;base64,QQ=="}, "jpeg, png, gif or webp", id="not-a-picture"),
+        pytest.param({"avatar": "data:image/png;base64,"}, "no picture in it", id="empty-picture"),
         pytest.param(
             {"avatar": "data:image/png;base64," + "A" * (15 * 1024 * 1024)},
-            "allowed are 1 to 10 MiB",
+            "more than 10 MiB",
             id="huge-picture",
         ),
         pytest.param({"aspect_ratio": "16:9"}, "one of 4:3, 3:4, 1:1, not '16:9'", id="ratio"),
@@ -142,6 +143,14 @@ def test_default_avatar(
         monkeypatch.setenv("AGENTHUMAN_AVATAR", variable)
     client(lambda c: c.sessions.create())
     assert service.bodies("POST", "/v1/sessions")[0]["avatar"] == expected
+
+
+@pytest.mark.parametrize("text", ["Ada Ž 🙂", "half a pair: \ud83d"])
+def test_any_text_is_sent_as_it_is(text: str, client: Handle, service: FakeService) -> None:
+    """Every text that Python holds has a form in JSON, also the half of a pair that has none in UTF-8."""
+    service.faults.append(Reply(200, {"success": True, "session": {"session_id": "sess_1"}}))
+    client(lambda c: c.sessions.create(metadata={"user": text}))
+    assert service.bodies("POST", "/v1/sessions")[0]["metadata"]["user"] == text
 
 
 def test_metadata_is_copied(client: Handle, service: FakeService) -> None:

@@ -6,6 +6,7 @@ import logging
 import socket
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -19,14 +20,22 @@ from agenthuman_plugins.client import (
     AsyncAgentHuman,
     ConfigurationError,
 )
-from agenthuman_plugins.client._async import AsyncSessions
-from agenthuman_plugins.client._sync import Sessions
 from tests.client.conftest import API_KEY, ROOM, FakeService, Handle, Lost, Time
 
+RESOURCES = {
+    "sessions": ["create", "get", "list", "start", "end", "open", "reap"],
+    "avatars": ["upload_face", "list", "preview", "delete"],
+    "usage": ["get"],
+    "agents": ["create", "get", "list", "update", "delete"],
+    "links": ["create", "get", "list", "update", "delete", "start_session"],
+}
 
-def public(cls: type) -> dict[str, Any]:
+
+def public(thing: object) -> dict[str, Any]:
     return {
-        name: member for name, member in vars(cls).items() if callable(member) and not name.startswith("_")
+        name: member
+        for name, member in vars(type(thing)).items()
+        if callable(member) and not name.startswith("_")
     }
 
 
@@ -34,20 +43,37 @@ def parameters(function: Any) -> list[inspect.Parameter]:
     return [item for item in inspect.signature(function).parameters.values() if item.name != "http_client"]
 
 
-def test_sync_and_async_have_the_same_methods() -> None:
-    """Names, parameters, defaults, annotations and docstrings are the same in both clients."""
-    sync, other = public(Sessions), public(AsyncSessions)
-    assert list(sync) == list(other) == ["create", "get", "list", "end", "open"]
+@pytest.fixture
+async def both() -> AsyncIterator[tuple[AgentHuman, AsyncAgentHuman]]:
+    with AgentHuman(api_key=API_KEY) as sync:
+        async with AsyncAgentHuman(api_key=API_KEY) as other:
+            yield sync, other
+
+
+async def test_both_clients_have_the_same_resources(both: tuple[AgentHuman, AsyncAgentHuman]) -> None:
+    """What hangs on a client is the same in both, under the same names."""
+    for client in both:
+        assert [name for name in vars(client) if not name.startswith("_")] == list(RESOURCES)
+    assert parameters(AgentHuman.__init__) == parameters(AsyncAgentHuman.__init__)
+
+
+@pytest.mark.parametrize("resource", RESOURCES)
+async def test_both_clients_have_the_same_methods(
+    resource: str, both: tuple[AgentHuman, AsyncAgentHuman]
+) -> None:
+    """Names, order, parameters, defaults, annotations and docstrings are the same in both clients."""
+    resources = [getattr(client, resource) for client in both]
+    sync, other = (public(each) for each in resources)
+    assert list(sync) == list(other) == RESOURCES[resource]
+    assert inspect.getdoc(resources[0]) == inspect.getdoc(resources[1])
     for name, method in sync.items():
         assert parameters(method) == parameters(other[name]), name
         assert inspect.getdoc(method) == inspect.getdoc(other[name]), name
+        # `open` returns a context manager: it is the only one that is not awaited.
         assert inspect.iscoroutinefunction(other[name]) is (name != "open")
         if name != "open":
-            assert (
-                inspect.signature(method).return_annotation
-                == inspect.signature(other[name]).return_annotation
-            )
-    assert parameters(AgentHuman.__init__) == parameters(AsyncAgentHuman.__init__)
+            returned = [inspect.signature(each).return_annotation for each in (method, other[name])]
+            assert returned[0] == returned[1], name
 
 
 def test_settings_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -249,6 +249,29 @@ def test_create_goes_without_reference_when_metadata_is_refused(
     assert caplog.text.count("cannot be found again") == 1
 
 
+def test_lost_create_without_reference_says_that_it_cannot_be_found(
+    client: Handle, service: FakeService
+) -> None:
+    """When metadata was refused and the answer is lost too, nothing is looked up and the error says why."""
+    refusal = Reply(400, {"success": False, "error": {"message": "metadata is not supported"}})
+    service.faults.extend([refusal, Lost(httpx.ReadTimeout)])
+    with pytest.raises(SessionOutcomeUnknownError, match="refuses the metadata"):
+        client(lambda c: c.sessions.create())
+    assert service.log == [CREATE, CREATE]
+
+
+def test_session_that_vanishes_during_the_look_up_is_passed_over(
+    client: Handle, service: FakeService
+) -> None:
+    """A 404 on one get does not keep the next session from being recognised."""
+    service.sessions["sess_other"] = {"session_id": "sess_other", "status": "started"}
+    service.list_omits_metadata = True
+    gone = Reply(404, {"success": False, "error": {"message": "Session not found"}})
+    service.faults.extend([Lost(httpx.ReadTimeout), None, gone])
+    assert client(lambda c: c.sessions.create(room=ROOM)).session_id == "sess_2"
+    assert service.log.count(LIST) == 1
+
+
 def test_refused_metadata_of_the_caller_is_an_error(client: Handle, service: FakeService) -> None:
     """When the create without our reference is refused as well, the refusal reaches the caller."""
     refusal = Reply(400, {"success": False, "error": {"message": "metadata is not supported"}})

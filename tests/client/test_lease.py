@@ -1,12 +1,23 @@
 """`sessions.open(...)` ends the session on every way out."""
 
 import asyncio
+import inspect
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Any, Self
 
 import httpx
 import pytest
 
-from agenthuman_plugins.client import AsyncAgentHuman, AuthenticationError, SessionOutcomeUnknownError
-from agenthuman_plugins.client._lease import to_the_end
+from agenthuman_plugins.client import (
+    AgentHuman,
+    AsyncAgentHuman,
+    AuthenticationError,
+    SessionOutcomeUnknownError,
+    _lease,
+)
+from agenthuman_plugins.client._lease import Lease, to_the_end
 from tests.client.conftest import API_KEY, ROOM, FakeService, Handle, Reply, Time
 
 LIMIT_S = 10.0  # hang limit only
@@ -165,3 +176,58 @@ async def test_failure_of_a_clean_up_after_cancellation_is_logged(caplog: pytest
         with pytest.raises(asyncio.CancelledError):
             await task
     assert "lost" in caplog.text
+
+
+class CtrlC:
+    """Raises KeyboardInterrupt at the nth step of the client: before a line, or when a call has just returned.
+
+    These are the places where Python itself looks for signals. It does not look between `__enter__` and the block.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.place = ("", 0)
+        self._left = number
+        self._folder = str(Path(_lease.__file__).parent)
+
+    def trace(self, frame: FrameType, event: str, _: object) -> Any:
+        if not frame.f_code.co_filename.startswith(self._folder):
+            return None
+        if event == "line" or (event == "return" and frame.f_code is not Lease.__enter__.__code__):
+            self._left -= 1
+            if self._left == 0:
+                self.place = (frame.f_code.co_filename, frame.f_lineno)
+                raise KeyboardInterrupt
+        return self.trace
+
+    def __enter__(self) -> Self:
+        self._before = sys.gettrace()
+        sys.settrace(self.trace)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.settrace(self._before)
+
+
+def test_ctrl_c_at_any_step_ends_the_session() -> None:
+    """Wherever in our code Ctrl-C strikes, create and end included, no session stays open.
+
+    But for one place that no `try` covers: the moment before the first line of `__exit__`.
+    """
+    source, first = inspect.getsourcelines(Lease.__exit__)
+    try_line = first + next(number for number, line in enumerate(source) if line.strip() == "try:")
+    before_try = {(inspect.getsourcefile(Lease), line) for line in range(first, try_line + 1)}
+    interrupted = 0
+    while True:
+        service = FakeService()
+        strike = CtrlC(interrupted + 1)
+        with httpx.Client(transport=httpx.MockTransport(service.handle)) as http:
+            client = AgentHuman(api_key=API_KEY, http_client=http, _clock=Time().clock())
+            try:
+                with strike, client.sessions.open(room=ROOM):
+                    pass
+            except KeyboardInterrupt:
+                interrupted += 1
+            else:
+                break
+        assert service.running == [] or strike.place in before_try, strike.place
+    assert interrupted > 200  # every step of a whole life was struck

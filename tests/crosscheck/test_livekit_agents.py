@@ -13,7 +13,7 @@ import pytest
 
 from agenthuman_plugins.emulator.process import Child
 from agenthuman_plugins.emulator.rooms import RoomServer
-from agenthuman_plugins.speech.link import AVATAR_IDENTITY, LinkEvent, PlaybackFinished, PlaybackStarted
+from agenthuman_plugins.speech import AVATAR_IDENTITY, LinkEvent, PlaybackFinished, PlaybackStarted
 from agenthuman_plugins.speech.livekit import LiveKitSpeechLink
 
 _HERE = Path(__file__).parent

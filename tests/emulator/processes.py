@@ -1,9 +1,18 @@
-"""Whether processes have ended."""
+"""Whether processes have begun, and whether they have ended."""
 
 import time
 from collections.abc import Iterable
 
 import psutil
+
+
+def children_of(parent: psutil.Process, count: int, limit_s: float = 20.0) -> list[psutil.Process]:
+    """Wait until a process has so many children of its own, and return them; theirs may come and go."""
+    deadline = time.monotonic() + limit_s
+    while len(children := parent.children()) < count:
+        assert time.monotonic() < deadline, f"{len(children)} of {count} children"
+        time.sleep(0.02)
+    return children
 
 
 def gone(process: psutil.Process) -> bool:

@@ -7,9 +7,10 @@ import subprocess
 import sys
 from typing import Any
 
+import httpx
 import pytest
 
-from agenthuman_plugins.client import AuthenticationError, ConfigurationError
+from agenthuman_plugins.client import AsyncAgentHuman, AuthenticationError, ConfigurationError
 from agenthuman_plugins.langchain import AgentHumanToolkit
 from tests.client.conftest import API_KEY, ROOM, FakeService, Reply
 
@@ -111,6 +112,40 @@ async def test_session_that_opens_after_the_block_is_ended_at_once(client: Any, 
     toolkit = AgentHumanToolkit(client=client, room=lambda: toolkit._ledger.close() or None)
     assert "ended at once" in toolkit.get_tools()[0].invoke({})
     assert service.running == []
+
+
+async def test_late_session_is_ended_although_its_call_is_cancelled(service: FakeService, time: Any) -> None:
+    """A create that finishes after the block ends its session, also when its task is cancelled at that."""
+    ending, go_on = asyncio.Event(), asyncio.Event()
+
+    async def handle(request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("/end"):
+            ending.set()
+            await go_on.wait()
+        return service.handle(request)
+
+    async with asyncio.timeout(LIMIT_S), httpx.AsyncClient(transport=httpx.MockTransport(handle)) as http:
+        client = AsyncAgentHuman(api_key=API_KEY, http_client=http, _clock=time.clock())
+        toolkit = AgentHumanToolkit(async_client=client, room=lambda: toolkit._ledger.close() or None)
+        task = asyncio.ensure_future(toolkit.get_tools()[0].ainvoke({}))
+        await ending.wait()
+        task.cancel()
+        asyncio.get_running_loop().call_soon(go_on.set)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert service.running == []
+
+
+@pytest.mark.parametrize("native", [False, True], ids=["sync", "async"])
+async def test_no_session_is_opened_after_the_block(
+    native: bool, toolkit: AgentHumanToolkit, service: FakeService
+) -> None:
+    """A run that goes on after its block is told so, and nothing is billed."""
+    with toolkit:
+        pass
+    create = toolkit.get_tools()[0]
+    assert "run is over" in (await create.ainvoke({}) if native else create.invoke({}))
+    assert service.requests == []
 
 
 async def test_toolkit_can_be_used_again(toolkit: AgentHumanToolkit, service: FakeService) -> None:

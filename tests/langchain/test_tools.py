@@ -298,6 +298,20 @@ async def test_async_room_provider(client: Any, async_client: Any, service: Fake
         _create(toolkit).invoke({})
 
 
+@pytest.mark.parametrize("native", [False, True], ids=["sync", "async"])
+async def test_failing_room_provider_is_the_applications(
+    native: bool, client: Any, async_client: Any, service: FakeService
+) -> None:
+    """A room that cannot be made is raised to the application: no model can mend its settings."""
+    toolkit = AgentHumanToolkit(
+        client=client, async_client=async_client, room=lambda: LiveKitRoom.mint("wss://r", "key", "", "room")
+    )
+    with pytest.raises(ConfigurationError, match="api_secret"):
+        await _create(toolkit).ainvoke({}) if native else _create(toolkit).invoke({})
+    assert service.requests == []
+    assert not toolkit._ledger.opening
+
+
 async def test_cancelled_tool_call_leaves_nothing_open(service: FakeService, time: Any) -> None:
     """Cancelling an async create on the wire ends the session that it opened."""
     reached, answer = asyncio.Event(), asyncio.Event()

@@ -17,7 +17,7 @@ from agenthuman_plugins.client import AsyncAgentHuman
 from agenthuman_plugins.emulator import Emulator
 from agenthuman_plugins.pipecat import AgentHumanVideoService
 
-from .bot import RATE, Bot, running_service, tone
+from tests.pipecat.bot import RATE, Bot, running_service, tone
 
 pytestmark = pytest.mark.chain
 

@@ -21,7 +21,7 @@ from pipecat.utils.errors import ErrorCategory
 from agenthuman_plugins.client import AgentHumanError, AuthenticationError, ConfigurationError, ServerError
 from agenthuman_plugins.pipecat import AgentHumanVideoService
 
-from .bot import RATE, FakeClient, running, speech, tone
+from tests.pipecat.bot import RATE, FakeClient, running, speech, tone
 
 
 def _text(text: str) -> TTSTextFrame:

@@ -10,8 +10,7 @@ import pytest_asyncio
 from livekit import rtc
 
 from agenthuman_plugins.emulator.rooms import RoomServer, media_interface
-
-from .clients import Client
+from tests.emulator.room_server.clients import Client
 
 Join = Callable[..., Awaitable[Client]]
 

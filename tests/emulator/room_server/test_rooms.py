@@ -15,8 +15,7 @@ import pytest
 from agenthuman_plugins.client.errors import ConfigurationError
 from agenthuman_plugins.emulator.process import ChildError
 from agenthuman_plugins.emulator.rooms import RoomServer, media_interface
-
-from .conftest import need_livekit_server
+from tests.emulator.room_server.conftest import need_livekit_server
 
 _PROGRAM = """
 import asyncio, sys

@@ -8,9 +8,8 @@ import pytest
 from livekit import rtc
 
 from agenthuman_plugins.emulator.rooms import RoomServer
-
-from .clients import TIMEOUT_S, WIDTH, Client, loud_samples, picture
-from .conftest import Join
+from tests.emulator.room_server.clients import TIMEOUT_S, WIDTH, Client, loud_samples, picture
+from tests.emulator.room_server.conftest import Join
 
 pytestmark = [pytest.mark.chain, pytest.mark.asyncio(loop_scope="package")]
 

@@ -14,15 +14,15 @@ import numpy as np
 import psutil
 import pytest
 import pytest_asyncio
+from aiohttp import web
 from livekit import rtc
 
 from agenthuman_plugins.emulator.process import Child, ChildError
 from agenthuman_plugins.emulator.rooms import RoomServer
-from agenthuman_plugins.speech.link import AVATAR_IDENTITY
+from agenthuman_plugins.speech import AVATAR_IDENTITY
 from tests.emulator.room_server.clients import TIMEOUT_S, Client, frames
 from tests.emulator.room_server.conftest import Join
-
-from .fakes import tone
+from tests.emulator.worker.fakes import tone
 
 pytestmark = [pytest.mark.chain, pytest.mark.asyncio(loop_scope="package")]
 
@@ -303,6 +303,30 @@ async def test_refused_token_is_one_sentence_without_the_token(
             WORKER, {"url": room_server.url, "token": token, "avatar": "avat_1"}, timeout_s=TIMEOUT_S
         )
     assert token not in str(caught.value)
+
+
+async def test_token_that_a_server_repeats_is_not_told(capfd: pytest.CaptureFixture[str]) -> None:
+    """A server may quote the token that it refuses; neither the error nor the worker's log passes that on."""
+    token = "seeded-token-of-an-avatar"
+
+    async def refuse(request: web.Request) -> web.Response:
+        quoted = request.query.get("access_token") or request.headers.get("Authorization")
+        return web.Response(status=401, text=f"invalid token: {quoted}")
+
+    app = web.Application()
+    app.router.add_get("/{path:.*}", refuse)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    settings = {"url": f"ws://127.0.0.1:{runner.addresses[0][1]}", "token": token, "avatar": "avat_1"}
+    try:
+        with pytest.raises(ChildError, match="invalid token") as caught:
+            await Child.start(WORKER, settings, timeout_s=TIMEOUT_S)
+    finally:
+        await runner.cleanup()
+    logged = capfd.readouterr().err
+    assert "invalid token" in logged
+    assert token not in logged + str(caught.value)
 
 
 async def test_worker_dies_with_its_parent(

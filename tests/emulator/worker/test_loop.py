@@ -5,8 +5,7 @@ import asyncio
 import pytest
 
 from agenthuman_plugins.emulator.worker._loop import AvatarLoop
-
-from .fakes import BLOCK, HANG_LIMIT_S, SILENCE, Stage, loop_on, mark, tone
+from tests.emulator.worker.fakes import BLOCK, HANG_LIMIT_S, SILENCE, Stage, loop_on, mark, tone
 
 
 @pytest.fixture

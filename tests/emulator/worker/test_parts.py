@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import subprocess
+import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,10 +14,16 @@ from agenthuman_plugins.emulator.worker import _notifier
 from agenthuman_plugins.emulator.worker._notifier import FINISHED, STARTED, PlaybackNotifier
 from agenthuman_plugins.emulator.worker._sender import Sender
 from agenthuman_plugins.emulator.worker._settings import WorkerSettings
-
-from .fakes import HANG_LIMIT_S
+from tests.emulator.worker.fakes import HANG_LIMIT_S
 
 SETTINGS = {"url": "ws://127.0.0.1:1", "token": "secret-token", "avatar": "avat_1"}
+
+
+def test_worker_starts_light() -> None:
+    """An avatar is a process for each session, and its start is waited for: it loads nothing of the HTTP side."""
+    code = "import sys, agenthuman_plugins.emulator.worker._avatar; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True).stdout
+    assert not {"aiohttp", "fastapi", "httpx", "jwt", "pydantic"} & set(loaded.split())
 
 
 def test_settings_show_no_token() -> None:

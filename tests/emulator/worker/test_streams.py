@@ -9,8 +9,7 @@ import pytest
 from agenthuman_plugins.emulator.worker import _streams
 from agenthuman_plugins.emulator.worker._decoder import SpeechDecoder
 from agenthuman_plugins.emulator.worker._streams import SpeechReceiver
-
-from .fakes import HANG_LIMIT_S, FakeStream
+from tests.emulator.worker.fakes import HANG_LIMIT_S, FakeStream
 
 END = "end"
 

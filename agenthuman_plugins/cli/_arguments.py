@@ -1,0 +1,20 @@
+"""What several sub-commands want from argparse."""
+
+import argparse
+from typing import TypeAlias
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001 - it has no other name
+
+_MAX_PORT = 65_535
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """Let a command answer to a program."""
+    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
+
+
+def port(text: str) -> int:
+    """Read a port number; 0 takes a free one."""
+    if not text.isdecimal() or int(text) > _MAX_PORT:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port: use a number from 0 to {_MAX_PORT}")
+    return int(text)

@@ -1,0 +1,184 @@
+"""`agenthuman doctor`: what keeps this machine from talking to an avatar, and what to do about it.
+
+It is for broken installations, so it needs no extra.
+"""
+
+import argparse
+import platform
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Literal
+
+from agenthuman_plugins._version import __version__
+from agenthuman_plugins.cli import _installed
+from agenthuman_plugins.cli._arguments import Commands, add_json
+from agenthuman_plugins.cli._output import count, print_json, readable, say
+from agenthuman_plugins.client.errors import (
+    AgentHumanError,
+    APIConnectionError,
+    AuthenticationError,
+    ConfigurationError,
+)
+
+if TYPE_CHECKING:
+    from agenthuman_plugins.client import AgentHuman, Usage
+
+_LIMIT_S = 15.0  # for each call; who asks a doctor does not want to wait through retries
+_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a check found.
+
+    Attributes:
+        check: What was looked at.
+        state: `note` is something that is not needed by everybody.
+        found: What is there.
+        fix: What to do about it; `None` if nothing is to be done.
+    """
+
+    check: str
+    state: Literal["ok", "note", "problem"]
+    found: str
+    fix: str | None = None
+
+
+def add(commands: Commands) -> None:
+    """Add the command."""
+    doctor = commands.add_parser(
+        "doctor",
+        help="check key, connection, plan and installation",
+        description=(
+            "Check the installation, the key, the connection, the plan and its free sessions, and tell how to fix"
+            " what is wrong. Exit code 1 if there is a problem."
+        ),
+    )
+    add_json(doctor)
+    doctor.set_defaults(run=_run, extra="cli")
+
+
+def _run(args: argparse.Namespace) -> int:
+    findings = []
+    for finding in _examine():
+        findings.append(finding)
+        if not args.json:
+            _print(finding)  # at once: the next check may take its time
+    problems = sum(finding.state == "problem" for finding in findings)
+    if args.json:
+        print_json([asdict(finding) for finding in findings])
+    else:
+        many = "1 problem" if problems == 1 else f"{problems} problems"
+        say(f"\n{many} found." if problems else "\nNo problem found.")
+    return 1 if problems else 0
+
+
+def _print(finding: Finding) -> None:
+    say(f"{finding.state:<7}   {finding.check:<9}   {readable(finding.found)}")
+    if finding.fix is not None:
+        say(f"{'':<22}   -> {finding.fix}")
+
+
+def _examine() -> Iterator[Finding]:
+    yield Finding("version", "ok", f"agenthuman-plugins {__version__}, Python {platform.python_version()}")
+    for extra in _installed.extras():
+        yield _extra(extra)
+    yield from _service()
+
+
+def _extra(extra: _installed.Extra) -> Finding:
+    if extra.missing:
+        found = "not installed" if not extra.versions else f"missing: {', '.join(extra.missing)}"
+        return Finding(
+            extra.name, "note", found, f"if wanted: pip install 'agenthuman-plugins[{extra.name}]'"
+        )
+    return Finding(
+        extra.name, "ok", ", ".join(f"{name} {version}" for name, version in extra.versions.items())
+    )
+
+
+def _service() -> Iterator[Finding]:
+    from agenthuman_plugins.client import AgentHuman  # noqa: PLC0415 - slow to import
+
+    try:
+        client = AgentHuman(timeout=_LIMIT_S, max_retries=0)
+    except ConfigurationError as error:
+        fix = "set it; for a service without a key: `agenthuman emulator`, and export what it prints"
+        yield Finding("settings", "problem", str(error), fix)
+        return
+    with client:
+        yield from _account(client)
+
+
+def _account(client: "AgentHuman") -> Iterator[Finding]:
+    settings = client._settings  # noqa: SLF001 - of this package
+    try:
+        usage = client.usage.get()
+    except AuthenticationError as error:
+        yield Finding("service", "ok", f"{settings.base_url} answers")
+        yield Finding(
+            "key",
+            "problem",
+            str(error),
+            "copy the key anew into AGENTHUMAN_API_KEY; it must be of the service at this address",
+        )
+        return
+    except APIConnectionError as error:
+        fix = (
+            "start the emulator, or unset AGENTHUMAN_BASE_URL: `agenthuman emulator`"
+            if settings.host in _LOOPBACK
+            else "check the network, AGENTHUMAN_BASE_URL, and the proxy in HTTPS_PROXY"
+        )
+        yield Finding("service", "problem", f"{settings.base_url}: {error}", fix)
+        return
+    except AgentHumanError as error:
+        fix = (
+            "try again later"
+            if error.retryable
+            else "check that AGENTHUMAN_BASE_URL is the service's address"
+        )
+        yield Finding("service", "problem", f"{settings.base_url}: {error}", fix)
+        return
+    yield Finding("service", "ok", f"{settings.base_url} answers")
+    yield Finding("key", "ok", "accepted")
+    yield from _plan(usage)
+    yield from _left_open(client)
+
+
+def _plan(usage: "Usage") -> Iterator[Finding]:
+    plan = (usage.plan and (usage.plan.name or usage.plan.key)) or "not told"
+    left = usage.total_remaining
+    if left is not None and left <= 0:
+        yield Finding(
+            "plan", "problem", f"{plan}, no minutes left", "buy minutes, or wait for the next period"
+        )
+    else:
+        yield Finding("plan", "ok", f"{plan}, {count(left)} minutes left")
+
+    slots = usage.concurrency
+    if slots is None:
+        return
+    found = f"{count(slots.available)} of {count(slots.max)} free"
+    if slots.available is not None and slots.available <= 0:
+        fix = "see which run: `agenthuman sessions list --status started`, then `agenthuman sessions end SESSION_ID`"
+        yield Finding("sessions", "problem", found, fix)
+    else:
+        yield Finding("sessions", "ok", found)
+
+
+def _left_open(client: "AgentHuman") -> Iterator[Finding]:
+    try:
+        sessions = client.sessions.reap(dry_run=True)
+    except AgentHumanError as error:
+        yield Finding("left open", "problem", str(error), "try again later")
+        return
+    if sessions:
+        names = ", ".join(session.session_id for session in sessions)
+        yield Finding(
+            "left open",
+            "problem",
+            f"billed, and their processes are dead: {names}",
+            "`agenthuman sessions reap --yes`",
+        )
+    else:
+        yield Finding("left open", "ok", "no session of a dead process of this machine")

@@ -1,0 +1,100 @@
+"""`agenthuman emulator`."""
+
+import argparse
+import asyncio
+import contextlib
+import signal
+
+from agenthuman_plugins.cli._arguments import Commands, port
+from agenthuman_plugins.cli._errors import CommandError
+from agenthuman_plugins.cli._output import say
+
+_PORT = 8000
+_MIN_HEIGHT, _MAX_HEIGHT = 240, 1_440  # pixels; beyond, a face is not one, or not drawn in time
+
+
+def add(commands: Commands) -> None:
+    """Add the command."""
+    emulator = commands.add_parser(
+        "emulator",
+        help="run a local Agent Human service",
+        description="Run a local Agent Human service until Ctrl-C: REST API, rooms, and avatars with a rendered face.",
+    )
+    emulator.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    emulator.add_argument(
+        "--port", type=port, default=_PORT, help="0 takes a free one (default: %(default)s)"
+    )
+    emulator.add_argument(
+        "--plan",
+        choices=("free", "explorer", "growth", "pro"),
+        default="free",
+        help="limits of the account (default: %(default)s)",
+    )
+    emulator.add_argument(
+        "--video-size",
+        type=_video_size,
+        default=(640, 480),
+        metavar="WxH",
+        help="picture at 4:3; other ratios follow (default: 640x480)",
+    )
+    emulator.add_argument(
+        "--no-sweep", action="store_true", help="never end sessions whose avatar is alone or dead"
+    )
+    emulator.add_argument("--no-expiry", action="store_true", help="never end sessions at the plan's limit")
+    emulator.set_defaults(run=_run, extra="emulator")
+
+
+def _run(args: argparse.Namespace) -> None:
+    from agenthuman_plugins.emulator import EmulatorError  # noqa: PLC0415 - an extra
+
+    try:
+        asyncio.run(_serve(args))
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        say("Stopped.")
+    except EmulatorError as error:
+        raise CommandError(str(error)) from error
+
+
+async def _serve(args: argparse.Namespace) -> None:
+    from agenthuman_plugins.emulator import Emulator  # noqa: PLC0415 - an extra
+
+    _cancel_on_sigterm()
+    async with Emulator(
+        host=args.host,
+        port=args.port,
+        plan=args.plan,
+        video_size=args.video_size,
+        sweep=not args.no_sweep,
+        expiry=not args.no_expiry,
+    ) as emulator:
+        kind = await emulator.wait_ready()
+        say(f"Agent Human emulator: {emulator.url} (plan {args.plan}, rooms on {kind})\n")
+        say(f"  export AGENTHUMAN_BASE_URL={emulator.url}")
+        say(f"  export AGENTHUMAN_API_KEY={emulator.api_key}\n")
+        say("Press Ctrl-C to stop.")
+        await asyncio.Event().wait()
+
+
+def _cancel_on_sigterm() -> None:
+    """Stop in order on SIGTERM, as `asyncio.run` does on Ctrl-C by itself; a second one ends the process."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+
+    def stop() -> None:
+        loop.remove_signal_handler(signal.SIGTERM)
+        if task is not None:
+            task.cancel()
+
+    with contextlib.suppress(NotImplementedError):  # Windows has no SIGTERM to handle
+        loop.add_signal_handler(signal.SIGTERM, stop)
+
+
+def _video_size(text: str) -> tuple[int, int]:
+    width, _, height = text.partition("x")
+    if (
+        not (width.isdecimal() and height.isdecimal())
+        or int(width) * 3 != int(height) * 4
+        or int(height) % 30
+        or not _MIN_HEIGHT <= int(height) <= _MAX_HEIGHT
+    ):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a 4:3 size such as 640x480, 960x720 or 1280x960")
+    return int(width), int(height)

@@ -1,0 +1,52 @@
+"""The command from its arguments to its exit code."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from agenthuman_plugins._version import __version__
+from agenthuman_plugins.cli import _avatars, _demo, _doctor, _emulator, _sessions, _usage
+from agenthuman_plugins.cli._errors import CommandError
+from agenthuman_plugins.cli._output import readable
+from agenthuman_plugins.client.errors import AgentHumanError
+
+_INTERRUPTED = 130  # as shells report SIGINT
+_BROKEN_PIPE = 141  # as shells report SIGPIPE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code; what goes wrong is one sentence on standard error."""
+    args = _parser().parse_args(argv)
+    try:
+        code: int | None = args.run(args)
+        sys.stdout.flush()  # here, where a reader that is gone can still be handled
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except BrokenPipeError:
+        # `agenthuman ... | head`: the interpreter would flush once more at its exit, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _BROKEN_PIPE
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("agenthuman_plugins"):
+            raise  # ours to mend
+        return _fail(f"{error}: pip install 'agenthuman-plugins[{args.extra}]'")
+    except (AgentHumanError, CommandError, ImportError) as error:
+        return _fail(error)
+    return code or 0
+
+
+def _fail(reason: object) -> int:
+    sys.stderr.write(f"agenthuman: {readable(str(reason))}\n")
+    return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="agenthuman", description="Agent Human avatars, from the command line."
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for module in (_demo, _emulator, _sessions, _avatars, _usage, _doctor):
+        module.add(commands)
+    return parser

@@ -1,0 +1,114 @@
+"""The calls of `/v1/sessions`."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from agenthuman_plugins.client._calls import _checks
+from agenthuman_plugins.client._calls._call import Call, told
+from agenthuman_plugins.client.errors import ConfigurationError
+from agenthuman_plugins.client.models import Session, SessionStart
+from agenthuman_plugins.client.rooms import DailyRoom, LiveKitRoom, Room
+
+STATES = ("all", "started", "ended")
+
+
+def create_session(
+    *, avatar: str | None, room: Room | None, aspect_ratio: str, metadata: Mapping[str, Any] | None
+) -> Call[Session]:
+    """`POST /v1/sessions`: a session that starts, and is billed, at once.
+
+    Source: docs.agenthuman.com, endpoints/create-session.
+    """
+    ratio = _checks.aspect_ratio(aspect_ratio)
+    place = _room(room)
+    return Call(
+        "POST",
+        "/v1/sessions",
+        _created_session,
+        json={
+            "avatar": _checks.avatar(avatar),
+            "aspect_ratio": ratio,
+            "room": place,
+            "metadata": _checks.metadata(metadata),
+        },
+        secrets=tuple(place[key] for key in ("token",) if key in place),
+        repeatable=False,
+        billed=True,
+    )
+
+
+def with_metadata(call: Call[Session], metadata: Mapping[str, Any]) -> Call[Session]:
+    """The same create with other metadata; without the field if there is none."""
+    body = {key: value for key, value in (call.json or {}).items() if key != "metadata"}
+    return replace(call, json={**body, "metadata": dict(metadata)} if metadata else body)
+
+
+def get_session(session_id: str) -> Call[Session]:
+    """`GET /v1/sessions/{session_id}`."""
+    return Call("GET", f"/v1/sessions/{_segment(session_id)}", _session)
+
+
+def list_sessions(status: str = "all") -> Call[list[Session]]:
+    """`GET /v1/sessions`; no paging is documented."""
+    return Call("GET", "/v1/sessions", _sessions, params={"status": _checks.one_of("status", status, STATES)})
+
+
+def start_session(session_id: str) -> Call[SessionStart]:
+    """`PUT /v1/sessions/{session_id}/start`; repeating it answers with what the first one started.
+
+    `POST` is what one page of the same generation says.
+    """
+    path = f"/v1/sessions/{_segment(session_id)}/start"
+    return Call("PUT", path, _start, older=Call("POST", path, _start))
+
+
+def end_session(session_id: str) -> Call[Session]:
+    """`POST /v1/sessions/{session_id}/end`; safe to repeat, since an ended session answers with success too."""
+    path = f"/v1/sessions/{_segment(session_id)}/end"
+
+    def parse(body: Any) -> Session:
+        # Whether the reply has a body is not what decides that the session is over.
+        if isinstance(body, dict) and "session" in body:
+            return _session(body)
+        return Session(session_id=session_id, status="ended")
+
+    return Call("POST", path, parse, json={}, older=Call("PUT", path, parse))
+
+
+def _segment(session_id: object) -> str:
+    return _checks.segment("session_id", session_id, "sess_…")
+
+
+def _session(body: Any) -> Session:
+    return Session.model_validate(body["session"])
+
+
+def _created_session(body: Any) -> Session:
+    # The usage stands beside the session; one object is easier to hold.
+    return Session.model_validate(
+        {**body["session"], **{key: body[key] for key in ("usage",) if key in body}}
+    )
+
+
+def _sessions(body: Any) -> list[Session]:
+    return [Session.model_validate(item) for item in body["sessions"]]
+
+
+def _start(body: Any) -> SessionStart:
+    return SessionStart.model_validate(told(body))
+
+
+def _room(room: Room | None) -> dict[str, str]:
+    match room:
+        case None:
+            # Not on the public pages; sent by the vendor's own Pipecat service.
+            return {"platform": "proxy"}
+        case LiveKitRoom():
+            return {"platform": "livekit", "url": room.url, "token": room.avatar_token}
+        case DailyRoom():
+            return {"platform": "daily", "url": room.url, "token": room.token}
+        case _:
+            raise ConfigurationError(
+                f"room must be a LiveKitRoom, a DailyRoom or None (the service makes one), not {type(room).__name__}."
+            )

@@ -1,0 +1,42 @@
+"""Secrets taken out of what others say, before it becomes an error text, a log line or a repr."""
+
+import re
+from collections.abc import Collection
+from typing import Any
+
+MASK = "**********"
+
+_SHORTEST = 6  # a shorter value is a word of a test, and masking it would garble every text
+_DEEPEST = 50  # levels of an answer that is meant to be read; Python itself follows some hundred
+_SECRET_KEY = re.compile(r"(?:token|secret|password|api_?key)$", re.IGNORECASE)
+_SECRET_TEXT = re.compile(
+    r"ah_(?:live|test)_\w+"  # API keys
+    r"|eyJ[\w-]+\.[\w-]+(?:\.[\w-]*)?"  # JSON web tokens
+    r"|(?<=[?&])[\w.~-]+=[^\s&\"'<>)]+"  # URL queries
+)
+
+
+def redact(value: Any, secrets: Collection[str] = (), *, levels: int = _DEEPEST) -> Any:
+    """Copy JSON-like `value` with secrets masked: by their key, by their look, and those given in `secrets`.
+
+    What is nested deeper than `levels` is masked, too.
+    """
+    match value:
+        case str():
+            for secret in secrets:
+                if len(secret) >= _SHORTEST:
+                    value = value.replace(secret, MASK)
+            return _SECRET_TEXT.sub(MASK, value)
+        case dict() | list() if not levels:
+            return MASK
+        case dict():
+            return {
+                key: MASK
+                if isinstance(item, str) and _SECRET_KEY.search(str(key))
+                else redact(item, secrets, levels=levels - 1)
+                for key, item in value.items()
+            }
+        case list():
+            return [redact(item, secrets, levels=levels - 1) for item in value]
+        case _:
+            return value

@@ -1,0 +1,145 @@
+"""The avatars that an account can use: public ones, and those made of its own pictures."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cache
+from urllib.parse import quote
+
+from agenthuman_plugins.emulator._errors import avatar_limit_reached, avatar_not_found
+from agenthuman_plugins.emulator._ids import ulid
+from agenthuman_plugins.emulator._requests import check_avatar_id
+from agenthuman_plugins.emulator._store import Clock, Rules, utc_now
+
+_PUBLIC = {
+    "PUBLIC/Avatars/sara-office": ("female", "professional"),
+    "PUBLIC/Avatars/omar-studio": ("male", "professional"),
+    "PUBLIC/Avatars/mei-cafe": ("female", "casual"),
+}
+_PREVIEW_SIDE = 500  # pixels, as documented
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogueAvatar:
+    """An avatar of the list.
+
+    Attributes:
+        avatar_id: `avat_…`, or `PUBLIC/Avatars/…`.
+        tags: Words about it; `user_exclusive` marks an account's own.
+        created_at: When it was made.
+        preview: Its face as JPEG; empty for public ones, which are drawn when asked for.
+        image: Its whole picture as JPEG; empty likewise.
+    """
+
+    avatar_id: str
+    tags: tuple[str, ...]
+    created_at: datetime
+    preview: bytes = field(default=b"", repr=False)
+    image: bytes = field(default=b"", repr=False)
+
+    def urls(self, base_url: str) -> dict[str, str]:
+        """Return where its pictures are."""
+        place = f"{base_url}/emulator/pictures/{quote(self.avatar_id, safe='')}"
+        return {"preview_url": f"{place}/preview", "image_url": f"{place}/image"}
+
+
+class Catalogue:
+    """Public and own avatars.
+
+    Args:
+        rules: What the plan allows.
+        clock: Tells the time.
+    """
+
+    def __init__(self, rules: Rules, clock: Clock = utc_now) -> None:
+        self._rules = rules
+        self._clock = clock
+        self._own: dict[str, CatalogueAvatar] = {}
+        self._deleted: set[str] = set()
+        self._made: list[datetime] = []
+        self.public = [CatalogueAvatar(name, tags, clock()) for name, tags in _PUBLIC.items()]
+
+    @property
+    def own(self) -> list[CatalogueAvatar]:
+        """The account's own avatars, newest first."""
+        return list(reversed(self._own.values()))
+
+    @property
+    def made_this_period(self) -> int:
+        """Avatars made in this calendar month, deleted ones included."""
+        now = self._clock()
+        return sum((at.year, at.month) == (now.year, now.month) for at in self._made)
+
+    def check_allowance(self) -> None:
+        """Check that one more avatar may be made.
+
+        Raises:
+            ServiceError: The plan's avatars of this period are used up.
+        """
+        limit = self._rules.plan.max_avatars
+        if self.made_this_period >= limit:
+            raise avatar_limit_reached(self._rules.limit_status, limit)
+
+    def add(self, preview: bytes, image: bytes) -> CatalogueAvatar:
+        """Make an avatar of a picture that was checked.
+
+        Raises:
+            ServiceError: See `check_allowance`.
+        """
+        self.check_allowance()
+        now = self._clock()
+        avatar = CatalogueAvatar(f"avat_{ulid(now)}", ("user_exclusive", "user_1"), now, preview, image)
+        self._own[avatar.avatar_id] = avatar
+        self._made.append(now)
+        return avatar
+
+    def check(self, avatar_id: object) -> str:
+        """Check that the account may use an avatar.
+
+        Raises:
+            ServiceError: It was deleted; or see `check_avatar_id`.
+        """
+        checked = check_avatar_id(avatar_id)
+        if checked in self._deleted:
+            raise avatar_not_found()
+        return checked
+
+    def delete(self, avatar_id: str) -> None:
+        """Delete an own avatar for good.
+
+        Raises:
+            ServiceError: It is none of the account's own.
+        """
+        self.check(avatar_id)
+        if avatar_id not in self._own:
+            raise avatar_not_found()
+        del self._own[avatar_id]
+        self._deleted.add(avatar_id)
+
+    def every(self) -> Iterator[CatalogueAvatar]:
+        """Yield the public avatars, then the account's own."""
+        yield from self.public
+        yield from self.own
+
+    def picture(self, avatar_id: str, kind: str) -> bytes:
+        """Return a picture as JPEG. Blocks.
+
+        Raises:
+            ServiceError: There is no such avatar.
+        """
+        self.check(avatar_id)
+        own = self._own.get(avatar_id)
+        if own is None:
+            return _portrait(avatar_id)
+        return own.preview if kind == "preview" else own.image
+
+
+@cache
+def _portrait(avatar_id: str) -> bytes:
+    import cv2  # noqa: PLC0415 - hundreds of milliseconds that few callers of the REST side need
+
+    from agenthuman_plugins.emulator.face import Face, Look  # noqa: PLC0415
+    from agenthuman_plugins.emulator.mouth import MouthShape  # noqa: PLC0415
+
+    picture = Face(_PREVIEW_SIDE, _PREVIEW_SIDE, Look.of(avatar_id)).draw(0.0, MouthShape())
+    return bytes(cv2.imencode(".jpg", picture)[1])

@@ -1,0 +1,31 @@
+"""Answers in the service's own form."""
+
+import json
+from typing import Any
+
+from fastapi import Request
+from fastapi.responses import JSONResponse
+
+from agenthuman_plugins.emulator._requests import parse_json
+
+
+class Reply(JSONResponse):
+    """JSON in ASCII: a lone surrogate in a caller's metadata has no UTF-8 form."""
+
+    def render(self, content: Any) -> bytes:
+        """Encode the body."""
+        return json.dumps(content, separators=(",", ":")).encode()
+
+
+def base_url(request: Request) -> str:
+    """Return the address that the caller reached us at."""
+    return str(request.base_url).rstrip("/")
+
+
+async def json_body(request: Request) -> Any:
+    """Return the body as JSON.
+
+    Raises:
+        ServiceError: It is none.
+    """
+    return parse_json(await request.body())

@@ -1,0 +1,436 @@
+"""The commands that ask the service, against a scripted one on loopback that answers with the documented bodies."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agenthuman_plugins import cli
+from agenthuman_plugins.cli import _installed
+from agenthuman_plugins.client import _owner
+
+CONTRACT = Path(__file__).parent / "contract"
+KEY = "ah_test_seeded-key-000000000000000000"
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(200_000)
+TIMES = {"started_at": "2024-01-15T10:30:00Z", "expiration": "2024-01-15T10:35:00Z"}
+# No process has this id: it is above every limit of the kernel (PID_MAX_LIMIT, 2^22).
+DEAD_PID = 2**22 + 1
+
+
+def documented(name: str) -> Any:
+    return json.loads((CONTRACT / f"{name}.json").read_text())
+
+
+def session(number: int, **fields: Any) -> dict[str, Any]:
+    return {"session_id": f"sess_{number}", "status": "started", "metadata": {}, **TIMES, **fields}
+
+
+def marked(pid: int) -> dict[str, str]:
+    """Metadata of a session that a process of this machine opened."""
+    return {"client_owner": f"{_owner._host()}:{_owner._machine()}:{pid}:1"}
+
+
+class Service:
+    """Answers by method and path; what it does not know is a 404."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, tuple[int, Any]] = {}
+        self.log: list[str] = []
+
+    def answer(self, request: str, body: Any, status: int = 200) -> None:
+        self.answers[request] = (status, body)
+
+    def sessions(self, *running: dict[str, Any]) -> None:
+        self.answer("GET /v1/sessions", {"success": True, "sessions": list(running)})
+        for each in running:
+            ended = {"success": True, "session": {**each, "status": "ended"}}
+            self.answer(f"POST /v1/sessions/{each['session_id']}/end", ended)
+
+
+def _handler(service: Service) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        def _answer(self) -> None:
+            self.rfile.read(int(self.headers.get("content-length", 0)))
+            request = f"{self.command} {self.path.partition('?')[0]}"
+            service.log.append(request)
+            unknown = (404, {"success": False, "error": {"message": "Not\n\x1b[31mfound", "suggestion": ""}})
+            status, body = service.answers.get(request, unknown)
+            if self.headers.get("x-api-key") != KEY:
+                status, body = 401, documented("error-auth-401")
+            content = json.dumps(body).encode()
+            self.send_response(status)
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        do_GET = do_POST = do_PUT = do_DELETE = _answer  # noqa: N815 - names of http.server
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    return Handler
+
+
+@pytest.fixture
+def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
+    """A service that the command finds through the environment, as in life."""
+    scripted = Service()
+    with ThreadingHTTPServer(("127.0.0.1", 0), _handler(scripted)) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        monkeypatch.setenv("AGENTHUMAN_BASE_URL", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setenv("AGENTHUMAN_API_KEY", KEY)
+        yield scripted
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Run a command that must succeed, and return what it printed."""
+
+    def succeed(*argv: str) -> str:
+        code = cli.main(argv)
+        output = capsys.readouterr()
+        assert (code, output.err) == (0, "")
+        return output.out
+
+    return succeed
+
+
+@pytest.fixture
+def fail(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Run a command that must fail, and return its one sentence."""
+
+    def refuse(*argv: str) -> str:
+        assert cli.main(argv) == 1
+        output = capsys.readouterr()
+        assert output.out == ""
+        assert output.err.startswith("agenthuman: ")
+        assert output.err.count("\n") == 1, "one line"
+        assert output.err.rstrip("\n").isprintable(), "nothing that a terminal obeys"
+        return output.err
+
+    return refuse
+
+
+def test_sessions_list(service: Service, run: Callable[..., str]) -> None:
+    """A person gets one line a session, with start, duration, and what it cost or when it ends by itself."""
+    billing = {"minutes_consumed": 6, "minutes_billed": 6, "billing_status": "billed"}
+    service.sessions(
+        session(1, duration=62), session(2, status="ended", ended_at=TIMES["expiration"], billing=billing)
+    )
+    heading, running, ended = run("sessions", "list").splitlines()
+    assert heading.split()[0] == "SESSION"
+    assert " ".join(running.split()) == (
+        "sess_1 started 2024-01-15 10:30:00 UTC 0:01:02 2024-01-15 10:35:00 UTC -"
+    )
+    assert " ".join(ended.split()) == "sess_2 ended 2024-01-15 10:30:00 UTC - - 6"
+
+
+def test_long_ids_are_not_cut(
+    service: Service, run: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A table in a pipe is as wide as it must be, whatever the terminal."""
+    monkeypatch.setenv("COLUMNS", "30")
+    service.sessions(session(10**60))
+    assert f"sess_{10**60} " in run("sessions", "list")
+
+
+def test_no_sessions(service: Service, run: Callable[..., str]) -> None:
+    """An empty list is said, not shown as an empty table."""
+    service.sessions()
+    assert run("sessions", "list") == "No sessions.\n"
+    assert run("sessions", "list", "--status", "started") == "No sessions with status 'started'.\n"
+    assert json.loads(run("sessions", "list", "--json")) == []
+
+
+def test_json_is_for_programs(service: Service, run: Callable[..., str]) -> None:
+    """`--json` prints the fields of the models, the same ones for every session, and no token."""
+    service.sessions(session(1, session_token="seeded-session-token", other_token="seeded-other-token"))
+    output = run("sessions", "list", "--json")
+    (told,) = json.loads(output)
+    assert told["session_id"] == "sess_1"
+    assert told["started_at"] == "2024-01-15T10:30:00Z"
+    assert told["billing"] is None
+    assert "seeded" not in output
+
+
+def test_session_get(service: Service, run: Callable[..., str]) -> None:
+    """One session is shown with all that there is to know, but no token."""
+    service.answer("GET /v1/sessions/sess_1", documented("session-get-managed"))
+    output = run("sessions", "get", "sess_1")
+    assert "0:05:30" in output
+    assert '"user_name": "John Doe"' in output
+    assert "eyJ" not in output + run("sessions", "get", "sess_1", "--json")
+
+
+def test_session_end(service: Service, run: Callable[..., str]) -> None:
+    """Ending says which session ended."""
+    service.sessions(session(1))
+    assert run("sessions", "end", "sess_1") == "Ended sess_1.\n"
+    assert json.loads(run("sessions", "end", "sess_1", "--json"))["status"] == "ended"
+
+
+def test_reap_lists_first(service: Service, run: Callable[..., str]) -> None:
+    """Without --yes nothing is ended, and the output says how to."""
+    service.sessions(session(1, metadata=marked(DEAD_PID)), session(2))
+    output = run("sessions", "reap")
+    assert "sess_1" in output
+    assert "sess_2" not in output
+    assert "To end 1 session, add --yes." in output
+    assert json.loads(run("sessions", "reap", "--json"))["ended"] is False
+    assert not any(request.startswith("POST") for request in service.log)
+
+
+def test_reap_ends_with_yes(service: Service, run: Callable[..., str]) -> None:
+    """With --yes the sessions of dead processes are ended, and no other."""
+    service.sessions(session(1, metadata=marked(DEAD_PID)), session(2), session(3, metadata=marked(DEAD_PID)))
+    assert "Ended 2 sessions." in run("sessions", "reap", "--yes")
+    ended = [request for request in service.log if request.startswith("POST")]
+    assert sorted(ended) == ["POST /v1/sessions/sess_1/end", "POST /v1/sessions/sess_3/end"]
+
+
+def test_reap_of_a_named_owner(service: Service, run: Callable[..., str]) -> None:
+    """--owner ends the sessions of exactly that owner."""
+    service.sessions(session(1, metadata={"client_owner": "kiosk-7"}), session(2, metadata=marked(DEAD_PID)))
+    answer = json.loads(run("sessions", "reap", "--owner", "kiosk-7", "--yes", "--json"))
+    assert answer["ended"] is True
+    assert [each["session_id"] for each in answer["sessions"]] == ["sess_1"]
+
+
+def test_nothing_to_reap(service: Service, run: Callable[..., str]) -> None:
+    """Nothing left open is a success."""
+    service.sessions(session(1))
+    assert run("sessions", "reap", "--yes") == "No session is left open.\n"
+
+
+def test_avatars_list(service: Service, run: Callable[..., str]) -> None:
+    """Avatars are listed with whose they are, the account's own first."""
+    service.answer("GET /v1/avatars", documented("avatar-list-own-room"))
+    _, mine, public = run("avatars", "list").splitlines()
+    assert mine.split()[:2] == ["avat_01J8ZK4R2N5M6P7Q8W4T", "yours"]
+    assert public.split() == ["PUBLIC/Avatars/sara-office", "public", "female,", "professional"]
+    told = json.loads(run("avatars", "list", "--json"))
+    assert told["my_avatars"][0]["avatar_id"] == "avat_01J8ZK4R2N5M6P7Q8W4T"
+
+
+def test_avatar_upload(service: Service, run: Callable[..., str], tmp_path: Path) -> None:
+    """A file or an address becomes an avatar, and the output says how to use it."""
+    service.answer("POST /v1/avatars/upload-face", documented("avatar-uploaded"))
+    picture = tmp_path / "face.png"
+    picture.write_bytes(PNG)
+    for source in (str(picture), "https://example.com/face.png"):
+        assert "export AGENTHUMAN_AVATAR=avat_01KMZHXFPBVCXA5ATK85HCP8G1" in run("avatars", "upload", source)
+    told = json.loads(run("avatars", "upload", str(picture), "--json"))
+    assert told["avatar_id"] == "avat_01KMZHXFPBVCXA5ATK85HCP8G1"
+
+
+def test_upload_shows_progress_to_people(
+    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On a terminal a bar on standard error tells how far the upload is; standard output holds the result alone."""
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setenv("TERM", "xterm")
+    service.answer("POST /v1/avatars/upload-face", documented("avatar-uploaded"))
+    picture = tmp_path / "face.png"
+    picture.write_bytes(PNG)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    assert cli.main(["avatars", "upload", str(picture)]) == 0
+    assert "Looking for the face" in terminal.getvalue()
+    assert "100%" in terminal.getvalue()
+    assert capsys.readouterr().out.startswith("Made avatar avat_")
+
+
+def test_usage(service: Service, run: Callable[..., str]) -> None:
+    """Usage names plan, minutes and running sessions."""
+    service.answer("GET /v1/usage", documented("usage-summary"))
+    facts = dict(line.strip().split("   ", 1) for line in run("usage").splitlines())
+    facts = {name.strip(): fact.strip() for name, fact in facts.items()}
+    assert facts["plan"] == "Pro"
+    assert facts["minutes left"] == "145"
+    assert facts["included"] == "45 of 120"
+    assert facts["sessions running"] == "1 of 20"
+    assert json.loads(run("usage", "--json"))["total_remaining"] == 145
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["sessions", "get", "sess_9"],
+        ["sessions", "end", "sess_9"],
+        ["sessions", "list"],
+        ["sessions", "reap", "--yes"],
+        ["avatars", "list"],
+        ["usage", "--json"],
+    ],
+    ids=" ".join,
+)
+def test_refusal_is_one_sentence(argv: list[str], service: Service, fail: Callable[..., str]) -> None:
+    """What the service refuses is one sentence without control characters, and exit code 1."""
+    assert "found" in fail(*argv)
+
+
+def test_wrong_key_is_one_sentence(
+    service: Service, fail: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A wrong key is one sentence that does not hold it."""
+    monkeypatch.setenv("AGENTHUMAN_API_KEY", "ah_test_wrong-key-1111111111111111111")
+    assert "1111" not in fail("sessions", "list")
+
+
+def test_no_key(fail: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a key the command names the variable."""
+    monkeypatch.delenv("AGENTHUMAN_API_KEY", raising=False)
+    assert "AGENTHUMAN_API_KEY" in fail("usage")
+
+
+def test_missing_file(service: Service, fail: Callable[..., str]) -> None:
+    """A picture that is not there is named, and nothing is sent."""
+    assert "no-such-face.png" in fail("avatars", "upload", "no-such-face.png")
+    assert service.log == []
+
+
+def test_json_needs_no_extra(
+    service: Service, run: Callable[..., str], fail: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without rich, programs are served, and people are told what to install."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "rich"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "rich", None)
+    service.sessions(session(1))
+    assert len(json.loads(run("sessions", "list", "--json"))) == 1
+    assert "pip install 'agenthuman-plugins[cli]'" in fail("sessions", "list")
+
+
+def test_reader_that_is_gone() -> None:
+    """`agenthuman ... | head` ends quietly, with the code of a broken pipe."""
+    command = [sys.executable, "-m", "agenthuman_plugins", "doctor"]
+    environment = {name: value for name, value in os.environ.items() if name != "AGENTHUMAN_API_KEY"}
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        process.stdout.close()
+        errors = process.stderr.read()
+        assert (process.wait(timeout=30), errors) == (141, b"")
+
+
+def diagnose(capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, dict[str, Any]]]:
+    code = cli.main(["doctor", "--json"])
+    return code, {finding["check"]: finding for finding in json.loads(capsys.readouterr().out)}
+
+
+def problems(findings: dict[str, dict[str, Any]]) -> list[str]:
+    found = [finding for finding in findings.values() if finding["state"] == "problem"]
+    assert all(finding["fix"] for finding in found), "a problem without a fix"
+    return [finding["check"] for finding in found]
+
+
+def test_doctor_finds_nothing(service: Service, run: Callable[..., str]) -> None:
+    """With all in order the doctor tells versions, plan and free sessions, and exits with 0."""
+    service.answer("GET /v1/usage", documented("usage-summary"))
+    service.sessions()
+    output = run("doctor")
+    for text in (
+        "Python 3.",
+        "httpx ",
+        "accepted",
+        "Pro, 145 minutes left",
+        "19 of 20 free",
+        "No problem found.",
+    ):
+        assert text in output
+    assert KEY not in output
+
+
+def test_doctor_names_every_problem_of_the_account(
+    service: Service, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No minutes, no free session, and sessions of dead processes are problems, each with its fix."""
+    usage = documented("usage-summary")
+    usage["usage"] |= {"total_remaining": 0, "concurrency": {"current": 1, "max": 1, "available": 0}}
+    service.answer("GET /v1/usage", usage)
+    service.sessions(session(1, metadata=marked(DEAD_PID)))
+    code, findings = diagnose(capsys)
+    assert code == 1
+    assert problems(findings) == ["plan", "sessions", "left open"]
+    assert "sess_1" in findings["left open"]["found"]
+    assert not any(request.startswith("POST") for request in service.log)
+
+
+def test_doctor_without_a_key(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A missing key is a problem with a way out that needs none."""
+    monkeypatch.delenv("AGENTHUMAN_API_KEY", raising=False)
+    code, findings = diagnose(capsys)
+    assert (code, problems(findings)) == (1, ["settings"])
+    assert "agenthuman emulator" in findings["settings"]["fix"]
+
+
+def test_doctor_with_a_wrong_key(
+    service: Service, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A service that answers 401 is there; the key is the problem."""
+    monkeypatch.setenv("AGENTHUMAN_API_KEY", "ah_test_wrong-key-1111111111111111111")
+    code, findings = diagnose(capsys)
+    assert (code, problems(findings)) == (1, ["key"])
+    assert findings["service"]["state"] == "ok"
+
+
+def test_doctor_without_a_service(
+    service: Service, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An address where nobody listens is a problem, told with the address."""
+    monkeypatch.setenv("AGENTHUMAN_BASE_URL", "http://127.0.0.1:9")
+    code, findings = diagnose(capsys)
+    assert (code, problems(findings)) == (1, ["service"])
+    assert "http://127.0.0.1:9" in findings["service"]["found"]
+    assert "agenthuman emulator" in findings["service"]["fix"]
+
+
+def test_doctor_at_a_wrong_address(service: Service, capsys: pytest.CaptureFixture[str]) -> None:
+    """Something that answers, but is not the service, is a problem of the address."""
+    code, findings = diagnose(capsys)
+    assert (code, problems(findings)) == (1, ["service"])
+    assert "AGENTHUMAN_BASE_URL" in findings["service"]["fix"]
+
+
+def test_extras_are_told_by_what_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An extra is missing what is not installed, also through another extra that it asks for."""
+    wanted = [
+        "httpx<1,>=0.27",
+        "rich<16,>=13; extra == 'cli'",
+        "agenthuman-plugins[cli,face]; extra == 'demo'",
+        'no-such-package>=1; extra == "face"',
+    ]
+    monkeypatch.setattr(_installed, "requires", lambda _: wanted)
+    extras = {extra.name: extra for extra in _installed.extras()}
+    assert [*extras] == ["core", "cli", "demo", "face"]
+    assert [*extras["demo"].versions] == ["rich"]
+    assert extras["demo"].missing == extras["face"].missing == ["no-such-package"]
+    assert extras["core"].missing == []
+
+
+def test_doctor_tells_missing_extras_as_notes(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What only some need is a note with the command that installs it, not a problem."""
+    monkeypatch.setattr(_installed, "requires", lambda _: ['no-such-package>=1; extra == "face"'])
+    monkeypatch.delenv("AGENTHUMAN_API_KEY", raising=False)
+    _, findings = diagnose(capsys)
+    assert findings["face"]["state"] == "note"
+    assert "pip install 'agenthuman-plugins[face]'" in findings["face"]["fix"]
+    assert problems(findings) == ["settings"]
