@@ -21,6 +21,7 @@ from agenthuman_plugins.client import (
     Session,
 )
 from agenthuman_plugins.client._lease import to_the_end
+from agenthuman_plugins.client._owner import CLIENT_OWNER
 from agenthuman_plugins.client.models import CLIENT_REF
 from agenthuman_plugins.client.rooms import AspectRatio, Room
 from agenthuman_plugins.langchain import _texts
@@ -273,8 +274,8 @@ def _checked_avatar(avatar: str) -> str:
 def _checked_metadata(metadata: dict[str, str]) -> dict[str, str]:
     if sum(len(key) + len(value) for key, value in metadata.items()) > _METADATA_LIMIT:
         raise ToolException(f"metadata is too long: at most {_METADATA_LIMIT} characters in all. Shorten it.")
-    if CLIENT_REF in metadata:
-        raise ToolException(f"metadata must not hold {CLIENT_REF!r}, which is reserved. Leave it out.")
+    if reserved := {CLIENT_REF, CLIENT_OWNER} & metadata.keys():
+        raise ToolException(f"metadata must not hold {min(reserved)!r}, which is reserved. Leave it out.")
     return metadata
 
 

@@ -95,6 +95,7 @@ async def test_ending_twice_is_harmless(use: Use, service: FakeService) -> None:
         pytest.param({"avatar": "two words"}, "not an avatar id", id="blanks"),
         pytest.param({"metadata": {"a": "b" * 2_000}}, "too long", id="long-metadata"),
         pytest.param({"metadata": {"client_ref": "stolen"}}, "reserved", id="reserved-metadata"),
+        pytest.param({"metadata": {"client_owner": "me"}}, "reserved", id="reserved-owner"),
         pytest.param({"aspect_ratio": "16:9"}, "aspect_ratio", id="ratio"),
         pytest.param({"avatar": 7}, "avatar", id="type"),
         pytest.param({"metadata": {"a": {"b": "c" * 100_000}}}, "metadata", id="nested-metadata"),
