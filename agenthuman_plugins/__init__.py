@@ -3,11 +3,12 @@
 Names are loaded at their first use: `import agenthuman_plugins` alone loads neither httpx nor pydantic.
 """
 
-from typing import TYPE_CHECKING, Any
-
 from agenthuman_plugins._version import __version__
 
+TYPE_CHECKING = False  # type checkers know it by its name; loading `typing` would take longer than all of this
 if TYPE_CHECKING:
+    from typing import Any
+
     from agenthuman_plugins.client import AgentHuman, AgentHumanError, AsyncAgentHuman, DailyRoom, LiveKitRoom
 
 __all__ = [
@@ -20,7 +21,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
     # An explicit list, so that a misspelt name does not pay for the import before it fails.
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
