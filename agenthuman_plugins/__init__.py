@@ -5,7 +5,8 @@ Names are loaded at their first use: `import agenthuman_plugins` alone loads nei
 
 from agenthuman_plugins._version import __version__
 
-TYPE_CHECKING = False  # type checkers know it by its name; loading `typing` would take longer than all of this
+# Type checkers know it by its name; loading `typing` would take longer than all of this.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 

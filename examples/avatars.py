@@ -50,8 +50,9 @@ async def run(picture: str) -> None:
 
     from agenthuman_plugins.emulator import Emulator  # noqa: PLC0415 - only needed without a key
 
+    # The free plan includes no avatars of one's own.
     async with (
-        Emulator() as emulator,
+        Emulator(plan="explorer", media=False) as emulator,
         AsyncAgentHuman(api_key=emulator.api_key, base_url=emulator.url) as client,
     ):
         await tour(client, picture)

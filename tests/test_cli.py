@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 
 import httpx
@@ -13,6 +14,7 @@ import psutil
 import pytest
 
 from agenthuman_plugins import _version, cli, emulator
+from agenthuman_plugins.cli import _main
 from agenthuman_plugins.emulator import _proxy_rooms
 from tests.emulator.processes import children_of, still_alive
 
@@ -164,3 +166,22 @@ def test_emulator_runs_until_it_is_told_to_stop(
     assert "Traceback" not in errors
     assert exported["AGENTHUMAN_API_KEY"] not in errors
     assert still_alive(family) == []
+
+
+def _commands(parser: argparse.ArgumentParser, name: str) -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    inner = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    if not inner:
+        yield name, parser
+    for action in inner:
+        for word, command in action.choices.items():
+            yield from _commands(command, f"{name} {word}")
+
+
+def test_documentation_names_every_command_and_option():
+    """`docs/how-to/cli.md` tells of all that there is."""
+    page = (Path(__file__).parent.parent / "docs" / "how-to" / "cli.md").read_text()
+    for name, parser in _commands(_main._parser(), "agenthuman"):
+        assert f"`{name}" in page
+        for action in parser._actions:
+            for option in action.option_strings:
+                assert option in {"-h", "--help"} or option in page, f"{name} {option}"

@@ -6,6 +6,7 @@ blocked. A conftest gets all of it with `from tests.vcr_support import *`.
 
 import asyncio
 import json
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -38,7 +39,11 @@ _RESPONSE_HEADERS = {
     "x-ratelimit-remaining",
     "x-ratelimit-reset",
 }
+_LOCAL = re.compile(rb"http://127\.0\.0\.1:\d+")
+_BOUNDARY = re.compile(r"boundary=(\w+)")  # random for each upload
+_FIXED_BOUNDARY = "0" * 32
 _ROOM_URL = "wss://rooms.example.com"
+_ROOM_URLS = {"roomURL", "livekit_url"}
 
 
 @dataclass(frozen=True)
@@ -118,12 +123,21 @@ def emulators() -> "Iterator[Callable[..., Emulator]]":
 
 
 def _clean_request(request: Request) -> Request:
+    """Applied to what is recorded and to what is looked for, so both have the same address and boundary."""
     parts = urlsplit(request.uri)
     if parts.hostname == "127.0.0.1":
         request.uri = urlunsplit((*urlsplit(DEFAULT_BASE_URL)[:2], *parts[2:]))
+    boundary = _BOUNDARY.search(str(request.headers.get("content-type", "")))
     request.headers = {
-        name: value for name, value in request.headers.items() if name.lower() in _REQUEST_HEADERS
+        name: value if boundary is None else value.replace(boundary[1], _FIXED_BOUNDARY)
+        for name, value in request.headers.items()
+        if name.lower() in _REQUEST_HEADERS
     }
+    if request.body:
+        body = _LOCAL.sub(DEFAULT_BASE_URL.encode(), bytes(request.body))
+        request.body = (
+            body if boundary is None else body.replace(boundary[1].encode(), _FIXED_BOUNDARY.encode())
+        )
     return request
 
 
@@ -131,7 +145,7 @@ def _clean_response(response: dict[str, Any]) -> dict[str, Any]:
     headers = {
         name: value for name, value in response["headers"].items() if name.lower() in _RESPONSE_HEADERS
     }
-    body = response["body"]["string"]
+    body = _LOCAL.sub(DEFAULT_BASE_URL.encode(), response["body"]["string"])
     try:
         scrubbed = json.dumps(redact(_elsewhere(json.loads(body)))).encode()
     except ValueError:
@@ -143,7 +157,7 @@ def _elsewhere(value: Any) -> Any:
     """Put the address of a room out of reach."""
     match value:
         case dict():
-            return {key: _ROOM_URL if key == "roomURL" else _elsewhere(item) for key, item in value.items()}
+            return {key: _ROOM_URL if key in _ROOM_URLS else _elsewhere(item) for key, item in value.items()}
         case list():
             return [_elsewhere(item) for item in value]
         case _:

@@ -103,7 +103,7 @@ def _service() -> Iterator[Finding]:
     try:
         client = AgentHuman(timeout=_LIMIT_S, max_retries=0)
     except ConfigurationError as error:
-        fix = "set it; for a service without a key: `agenthuman emulator`, and export what it prints"
+        fix = "set it right; for a service without a key: `agenthuman emulator`, and export what it prints"
         yield Finding("settings", "problem", str(error), fix)
         return
     with client:

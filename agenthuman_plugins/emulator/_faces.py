@@ -2,6 +2,7 @@
 
 import threading
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -22,8 +23,9 @@ _ROTATIONS = (None, cv2.ROTATE_90_CLOCKWISE, cv2.ROTATE_90_COUNTERCLOCKWISE, cv2
 
 _SUGGESTION = "Use a picture of exactly one clearly visible face"
 
-Picture = npt.NDArray[np.uint8]  # (H, W, 3), BGR
+Picture = npt.NDArray[Any]  # (H, W, 3) uint8, BGR
 
+_CASCADES = Path(cv2.__file__).parent / "data"  # they come with the package
 _one_at_a_time = threading.Lock()  # a classifier keeps state between calls of its own
 
 
@@ -66,7 +68,7 @@ def _is_supported(content: bytes) -> bool:
 
 @cache
 def _cascade() -> Any:
-    return cv2.CascadeClassifier(f"{cv2.data.haarcascades}haarcascade_frontalface_default.xml")
+    return cv2.CascadeClassifier(f"{_CASCADES}/haarcascade_frontalface_default.xml")
 
 
 def _prominent_faces(picture: Picture) -> list[tuple[int, int, int, int]]:

@@ -6,6 +6,7 @@ names a session that runs.
 
 import asyncio
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, Literal, get_args
@@ -98,7 +99,7 @@ def _is_headers(value: Any) -> bool:
 
 
 _MIN_STATUS, _MAX_STATUS = 200, 599
-_CHECKS = {
+_CHECKS: dict[str, Callable[[Any], bool]] = {
     "times": lambda value: type(value) is int and value > 0,
     "method": _is_text,
     "path": _is_text,

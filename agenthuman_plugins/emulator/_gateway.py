@@ -47,18 +47,16 @@ class Gateway:
         """Serve one connection to its end."""
         await socket.accept()
         events: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-        session: Session | None = None
-        # The caller may leave at any await.
-        with contextlib.suppress(WebSocketDisconnect, TimeoutError):
-            try:
-                session = self._session(await _first_message(socket))
-                if not self._service.listen(session, events.put_nowait):
-                    session = None  # it is the other connection's
-                    raise _RefusedError("Session is already connected")
-            except _RefusedError as error:
+        try:
+            session = self._session(await _first_message(socket), events)
+        except _RefusedError as error:
+            with contextlib.suppress(WebSocketDisconnect, TimeoutError):
                 await _send(socket, _error(error))
                 await socket.close(_POLICY_VIOLATION)
-        if session is None:
+            return
+        except (WebSocketDisconnect, TimeoutError):
+            with contextlib.suppress(WebSocketDisconnect, RuntimeError):
+                await socket.close(_POLICY_VIOLATION)
             return
         try:
             await self._speak(socket, session, events)
@@ -66,7 +64,8 @@ class Gateway:
             self._service.unlisten(session)
             self._service.end(session, "gateway_closed")
 
-    def _session(self, message: Any) -> Session:
+    def _session(self, message: Any, events: asyncio.Queue[dict[str, Any]]) -> Session:
+        """Return the session of a first message, from now on with its events."""
         if not isinstance(message, dict) or message.get("type") != "session.init":
             raise _RefusedError(_FIRST)
         managed = self._service.store.rules.generation == "managed"
@@ -89,6 +88,8 @@ class Gateway:
             raise _RefusedError("Invalid session token")
         if session.status != "started":
             raise _RefusedError(f"Session is {session.status}, not started")
+        if not self._service.listen(session, events.put_nowait):
+            raise _RefusedError("Session is already connected")
         return session
 
     async def _speak(

@@ -10,6 +10,8 @@ from typing import Any
 _SCALARS: dict[str, dict[str, Any]] = {
     "string": {"type": "string"},
     "text": {"type": "string", "minLength": 1, "pattern": r"\S"},
+    "avatar_id": {"type": "string", "pattern": "^(avat_|PUBLIC/Avatars/)"},
+    "avatar": {"type": "string", "pattern": "^(avat_|PUBLIC/Avatars/|https?://|data:image/)"},
     "number": {"type": "number"},
     "positive": {"type": "integer", "minimum": 1},
     "boolean": {"type": "boolean"},
@@ -73,9 +75,9 @@ def describe(
 def create_body(*, managed: bool) -> dict[str, Any]:
     """Return the note of a create body."""
     if managed:
-        return {"avatar_id": "text", "metadata?": "object"}
+        return {"avatar_id": "avatar_id", "metadata?": "object"}
     room = {"platform": ("proxy", "livekit", "daily"), "url?": "string", "token?": "string"}
-    return {"avatar": "text", "room": room, "aspect_ratio?": _RATIO, "metadata?": "object"}
+    return {"avatar": "avatar", "room": room, "aspect_ratio?": _RATIO, "metadata?": "object"}
 
 
 def _json(content: dict[str, Any]) -> dict[str, Any]:
@@ -111,7 +113,7 @@ SESSION = {
 }
 AVATAR = {"avatar_id": "string", "preview_url": "string", "image_url": "string", "tags?": ["string"]}
 UPLOAD_BODY = {"image_url?": "url", "image_base64?": "string"}
-PREVIEW_BODY = {"avatar_id": "text"}
+PREVIEW_BODY = {"avatar_id": "avatar_id"}
 _AUTH = ("public", "api_key", "token")
 _VOICE_AGENT = {"provider": "text", "agent_id": "text", "auth_method": _AUTH}
 AGENT_BODY = {"name": "text", "avatar_image_url?": "url?", "voice_agent": _VOICE_AGENT}

@@ -218,9 +218,9 @@ class Service:
 
     def _created(self, session: Session, room: ProxyRoom | None) -> dict[str, Any]:
         described = self.store.describe(session) | {"duration": None}
-        token = "session_token"
+        token = {"session_token": session.session_token}
         if session.status == "created":
-            token = "access_token"
+            token = {"access_token": session.session_token}
             del described["duration"]
         elif room is None:
             # The documented create body has neither of the two.
@@ -229,7 +229,7 @@ class Service:
             described["room"] = {"roomURL": room.url, "participantToken": room.participant_token}
         return {
             "success": True,
-            "session": {**described, token: session.session_token},
+            "session": {**described, **token},
             "usage": self.store.usage(),
             "message": "Session created successfully",
         }

@@ -202,7 +202,8 @@ class SessionStore:
             case {"event": "ready"}:
                 session.avatar_state = "ready"
                 session.avatar_pid = event.get("pid")
-                session.alone_since = session.alone_since or now
+                if session.platform != "daily":  # that avatar is in no room that others could be in
+                    session.alone_since = session.alone_since or now
             case {"event": "participants", "count": int(count)}:
                 session.participants = count
                 session.had_participants |= count > 0

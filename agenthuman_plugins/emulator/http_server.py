@@ -57,9 +57,9 @@ class _CuttableProtocol(H11Protocol):
 
         async def cuttable(scope: Scope, receive: Receive, send: Send) -> None:
             scope[CUT] = self.transport.abort
-            await app(scope, receive, send)  # type: ignore[arg-type]  # uvicorn has types of its own
+            await app(scope, receive, send)
 
-        self.app = cuttable  # type: ignore[assignment]
+        self.app = cuttable
 
 
 class _Server(uvicorn.Server):

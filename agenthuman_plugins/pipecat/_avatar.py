@@ -5,11 +5,15 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from loguru import logger
+
 from agenthuman_plugins.client import AgentHumanError, AsyncAgentHuman, Session, SpeechLinkError
 from agenthuman_plugins.speech.link import SpeechLink
 
 _JOIN_TIMEOUT_S = 20.0  # from the created session to a speaking avatar; a GPU server may have to boot
 _BACKOFF_S = (1.0, 30.0)  # first and longest pause before a new session
+# Sessions in a row whose avatar never came or left at once. Each is billed, so there must be an end.
+_MAX_USELESS_SESSIONS = 5
 
 
 class AvatarKeeper:
@@ -40,6 +44,7 @@ class AvatarKeeper:
         self._on_session = on_session
         self._use = use
         self._on_lost = on_lost
+        self._used_for_s = 0.0  # how long the present link could be spoken through
 
     async def run(self) -> None:
         """Keep an avatar until cancelled, or until a failure that no retry cures.
@@ -47,13 +52,20 @@ class AvatarKeeper:
         The session is ended on every way out.
         """
         pause = _BACKOFF_S[0]
+        useless = 0
         while True:
-            began = asyncio.get_running_loop().time()
+            self._used_for_s = 0.0
             reason = await self._keep_session()
             if reason is None or not _can_pass(reason):
                 return
-            if asyncio.get_running_loop().time() - began > _BACKOFF_S[1]:
-                pause = _BACKOFF_S[0]  # it worked for a while: a new trouble, not the same one
+            if self._used_for_s > _BACKOFF_S[1]:
+                pause, useless = _BACKOFF_S[0], 0  # it worked for a while: a new trouble, not the same one
+            useless += isinstance(reason, SpeechLinkError)
+            if useless == _MAX_USELESS_SESSIONS:
+                logger.error(
+                    f"No avatar stayed in {useless} sessions; the bot goes on without one. The last reason: {reason}"
+                )
+                return
             await asyncio.sleep(pause * random.uniform(0.75, 1.0))  # noqa: S311 - jitter, not cryptography
             pause = min(2 * pause, _BACKOFF_S[1])
 
@@ -78,9 +90,14 @@ class AvatarKeeper:
         session take many seconds, in which the bot would be silent.
         """
         link = self._make_link(session)
+        clock = asyncio.get_running_loop().time
         try:
             await link.connect(timeout_s=_JOIN_TIMEOUT_S)
-            await self._use(link)
+            began = clock()
+            try:
+                await self._use(link)
+            finally:
+                self._used_for_s = clock() - began
         except Exception as error:  # noqa: BLE001 - as above
             reason = _innermost(error)
             await self._on_lost(reason)

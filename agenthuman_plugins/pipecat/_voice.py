@@ -84,6 +84,11 @@ class VoiceGate:
         self._stretch: list[_Block] | None = None
 
     @property
+    def heard_s(self) -> float:
+        """Seconds of sound, silence included, that came from the avatar."""
+        return self._now
+
+    @property
     def audible(self) -> Utterance | None:
         """The utterance that is being heard, if there is one."""
         if not self._in_flight or self._in_flight[0].voiced_at is None:
@@ -129,6 +134,8 @@ class VoiceGate:
         """
         block = self._measure(pcm, sample_rate)
         blocks = self._fresh(block) if self._stale else [block]
+        if not blocks:
+            return self._take_those_over(block)
         return [heard for block in blocks for heard in self._judge(block)]
 
     def _measure(self, pcm: bytes, sample_rate: int) -> _Block:
@@ -153,7 +160,8 @@ class VoiceGate:
         began = self._stretch[0].begin
         started_at = self._in_flight[0].started_at if self._in_flight else None
         if started_at is not None:
-            delay = self._delay_s or 0.0
+            # Capped, since the jitter buffer shrinks again: better some old sound than no new reply.
+            delay = min(self._delay_s or 0.0, _USUAL_DELAY_S)
             if began < started_at + delay - max(_JITTER_S, delay / 2):
                 self._stretch = None
                 return []
@@ -168,10 +176,7 @@ class VoiceGate:
 
     def _judge(self, block: _Block) -> list[Heard]:
         self._note_quiet(block)
-        heard = []
-        while self._in_flight and block.begin >= self._over_at(block):
-            over = self._in_flight.popleft().utterance
-            heard.append(Heard(over, b"", over.duration_s, finished=True))
+        heard = self._take_those_over(block)
         if not self._in_flight:
             return heard
         playing = self._in_flight[0]
@@ -186,11 +191,21 @@ class VoiceGate:
         # Capped block by block: an avatar that waits for speech does not get ahead by its wait.
         passed_s = block.end - begin
         playing.position_s = min(playing.position_s + passed_s, utterance.duration_s)
-        playing.starved_s = playing.starved_s + passed_s if playing.position_s == utterance.duration_s else 0.0
+        playing.starved_s = (
+            playing.starved_s + passed_s if playing.position_s == utterance.duration_s else 0.0
+        )
         finished = block.end >= self._over_at(block)
         if finished:
             self._in_flight.popleft()
         heard.append(Heard(utterance, block.pcm, playing.position_s, first, finished, playing.starved_s))
+        return heard
+
+    def _take_those_over(self, block: _Block) -> list[Heard]:
+        """Take the utterances that are over before this block."""
+        heard = []
+        while self._in_flight and block.begin >= self._over_at(block):
+            over = self._in_flight.popleft().utterance
+            heard.append(Heard(over, b"", over.duration_s, finished=True))
         return heard
 
     def _measure_delay(self, playing: _Playing) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from loguru import logger
 from pipecat.frames.frames import (
     BotStartedSpeakingFrame,
+    BotStoppedSpeakingFrame,
     CancelFrame,
     EndFrame,
     Frame,
@@ -27,6 +28,7 @@ from pipecat.utils.errors import ErrorCategory
 
 from agenthuman_plugins.client import (
     AgentHumanError,
+    APIResponseError,
     AsyncAgentHuman,
     AuthenticationError,
     BadRequestError,
@@ -61,8 +63,7 @@ LinkFactory = Callable[[Session, int], SpeechLink]
 
 # The block that Pipecat's transports write: audio of this length passes them without another buffer.
 _AUDIO_BLOCK_MS = 40
-# The last sound of a finished utterance is not coming after that: the audio itself has stopped.
-_UNHEARD_END_S = 3.0
+_NO_SOUND_S = 3.0  # an avatar sends sound all the time; without any for so long, it has lost its voice
 # A reply without an end frame is over when it has been played for that long; Pipecat's transports wait as long.
 _STARVED_END_S = 3.0
 _DRAIN_MARGIN_S = 5.0  # on EndFrame, beyond the length of the speech that is still to be played
@@ -157,7 +158,8 @@ class AgentHumanVideoService(AIService):
         self._played_out.set()
 
         self._utterance: Utterance | None = None  # the one that the TTS is speaking
-        self._plain = False  # whether that one passes as plain audio
+        self._plain = False  # whether that one, or the one before it, passes as plain audio
+        self._bot_heard = False  # whether the transport is playing speech
         self._interrupted_context_id: str | None = None  # the one that the TTS was speaking
         self._avatar_there = False
         self._may_wait = True  # for the avatar's first appearance
@@ -260,6 +262,8 @@ class AgentHumanVideoService(AIService):
             # The ready frame can be lost to an interruption; a transport that plays is ready, too.
             if isinstance(frame, OutputTransportReadyFrame | BotStartedSpeakingFrame):
                 self._transport_ready = True
+            if isinstance(frame, BotStartedSpeakingFrame | BotStoppedSpeakingFrame):
+                self._bot_heard = isinstance(frame, BotStartedSpeakingFrame)
             await self.push_frame(frame, direction)
         elif self._is_stale(frame):
             logger.trace(f"{self}: dropping {frame} of an interrupted reply")
@@ -318,7 +322,9 @@ class AgentHumanVideoService(AIService):
 
     def _begin_utterance(self, context_id: str | None) -> Utterance:
         self._utterance = Utterance(context_id)
-        self._plain = not (self._avatar_there or self._may_wait)
+        # Plain audio comes faster than it is heard: behind it the avatar's lips would be ahead of its voice.
+        still_plain = self._plain and self._bot_heard
+        self._plain = still_plain or not (self._avatar_there or self._may_wait)
         if context_id == self._interrupted_context_id:
             self._interrupted_context_id = None  # begun anew
         return self._utterance
@@ -337,6 +343,7 @@ class AgentHumanVideoService(AIService):
         if self._utterance is not None:
             self._interrupted_context_id = self._utterance.context_id
             self._utterance = None
+        self._plain = False
         async with self._order:
             await self.push_frame(frame, direction)
             for waiting in self._timeline.drain():
@@ -473,10 +480,12 @@ class AgentHumanVideoService(AIService):
                     pass
 
     async def _expect_end(self, utterance: Utterance) -> None:
-        """Give up an avatar that says it has spoken, and whose voice does not arrive."""
-        await asyncio.sleep(_UNHEARD_END_S)
-        if self._gate.is_in_flight(utterance):
-            raise SpeechLinkError("The avatar's voice is lost.")
+        """Give up an avatar that says it has spoken, and from which no sound comes any more."""
+        while self._gate.is_in_flight(utterance):
+            heard_s = self._gate.heard_s
+            await asyncio.sleep(_NO_SOUND_S)
+            if self._gate.heard_s == heard_s:
+                raise SpeechLinkError("The avatar's voice is lost.")
 
     async def _finish(self, utterance: Utterance) -> None:
         for frame in self._timeline.finish(utterance):
@@ -497,7 +506,10 @@ class AgentHumanVideoService(AIService):
 def _livekit_link(session: Session, audio_sample_rate: int) -> SpeechLink:
     room = session.room
     if room is None or room.url is None or room.token is None:
-        raise SpeechLinkError("The service did not say which room the avatar is in, so it cannot be reached.")
+        # No `SpeechLinkError`: the next session, billed like this one, would hardly say more.
+        raise APIResponseError(
+            "The service did not say which room the avatar is in, so it cannot be reached."
+        )
     return LiveKitSpeechLink(
         room.url,
         room.token.get_secret_value(),

@@ -69,6 +69,22 @@ async def test_avatars_example_leaves_nothing_behind(
     assert "Whoever opens https://app.agenthuman.com/s/lnk_01J8ZK4R2N5M6P7Q8W4T talks to it" in printed
 
 
+def test_avatars_example_runs_on_the_emulator() -> None:
+    """Without a key the example runs on a local emulator, whose plan includes avatars."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("AGENTHUMAN_")}
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / "avatars.py"), str(Path(__file__).parent / "face.jpg")],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Made avat_" in done.stdout
+    assert "/s/lnk_" in done.stdout
+
+
 def test_avatars_example_says_what_is_wrong() -> None:
     """Without a picture, it tells how to be called."""
     done = subprocess.run(

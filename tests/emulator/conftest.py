@@ -1,6 +1,7 @@
 """What the emulator's tests share: a clock to move by hand, a service with fakes, and patience with a limit."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -29,11 +30,31 @@ def clock() -> FakeClock:
 
 
 @pytest.fixture
-async def world(clock: FakeClock) -> AsyncIterator[World]:
-    world = World(clock)
+def rules() -> dict[str, Any]:
+    """The plan and the switches of the service; tests that need others override it."""
+    return {}
+
+
+@pytest.fixture
+async def world(clock: FakeClock, rules: dict[str, Any]) -> AsyncIterator[World]:
+    world = World(clock, **rules)
     async with world.http:
         yield world
         await world.service.aclose()
+
+
+@pytest.fixture
+async def world_of(clock: FakeClock) -> AsyncIterator[Callable[..., World]]:
+    """Makes services with plan and switches of their own."""
+    async with contextlib.AsyncExitStack() as stack:
+
+        def make(**rules: Any) -> World:
+            world = World(clock, **rules)
+            stack.push_async_callback(world.http.aclose)
+            stack.push_async_callback(world.service.aclose)
+            return world
+
+        yield make
 
 
 async def until(look: Callable[[], Any], limit_s: float = 20.0) -> Any:

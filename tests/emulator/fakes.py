@@ -24,8 +24,12 @@ class FakeAvatar:
     def __init__(self, job: AvatarJob, on_event: OnEvent) -> None:
         self.job = job
         self.tell = on_event
+        self.commands: list[dict[str, Any]] = []
         self.stopped = asyncio.get_running_loop().create_future()
         on_event({"event": "avatar_starting"})
+
+    def send(self, message: dict[str, Any]) -> None:
+        self.commands.append(message)
 
     async def stop(self, reason: str) -> None:
         self.stopped.set_result(reason)
@@ -51,10 +55,12 @@ class FakeRooms:
 class World:
     """The service with fakes around it."""
 
-    def __init__(self, clock: Clock, plan: str = "free") -> None:
+    def __init__(self, clock: Clock, plan: str = "free", **rules: Any) -> None:
         self.avatars: list[FakeAvatar] = []
         self.rooms = FakeRooms()
-        self.service = Service(SessionStore(Rules(PLANS[plan]), clock), self.rooms, self._start, (640, 480))
+        self.service = Service(
+            SessionStore(Rules(PLANS[plan], **rules), clock), self.rooms, self._start, (640, 480)
+        )
         transport = httpx.ASGITransport(
             create_app(self.service, [KEY, "ah_test_2"]), raise_app_exceptions=False
         )

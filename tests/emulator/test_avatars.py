@@ -48,6 +48,7 @@ async def test_avatar_gets_its_job(events: list[dict[str, Any]]):
         "height": 480,
         "fps": 25,
         "sender": None,
+        "faults": [],
     }
 
 

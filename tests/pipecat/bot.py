@@ -38,6 +38,7 @@ class FakeClient:
         ended: Ids of those that were ended.
         failure: What opening a session raises.
         open_now: Set to let sessions open.
+        end_now: Set to let sessions end.
     """
 
     def __init__(self, failure: Exception | None = None) -> None:
@@ -47,6 +48,8 @@ class FakeClient:
         self.failure = failure
         self.open_now = asyncio.Event()
         self.open_now.set()
+        self.end_now = asyncio.Event()
+        self.end_now.set()
         self.sessions = SimpleNamespace(open=self._open)
 
     @property
@@ -64,6 +67,7 @@ class FakeClient:
         try:
             yield session
         finally:
+            await self.end_now.wait()
             self.ended.append(session.session_id)
 
 
@@ -103,6 +107,7 @@ class Bot:
     client: Any
     links: list[InProcessSpeechLink]
     events: dict[str, list[tuple[Any, ...]]] = field(default_factory=dict)
+    processed: set[type[Frame]] = field(default_factory=set)
     happened: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     async def send(self, *frames: Frame) -> None:
@@ -118,6 +123,11 @@ class Bot:
     async def until_event(self, name: str, count: int = 1) -> None:
         async with asyncio.timeout(WAIT_S), self.happened:
             await self.happened.wait_for(lambda: len(self.events.get(name, [])) >= count)
+
+    async def until_processed(self, kind: type[Frame]) -> None:
+        """Wait until the service has taken a frame, whether or not that leaves."""
+        async with asyncio.timeout(WAIT_S), self.happened:
+            await self.happened.wait_for(lambda: kind in self.processed)
 
     def voice(self, context_id: str | None = None) -> np.ndarray:
         """The speech that left downstream."""
@@ -196,11 +206,20 @@ async def running_service(
         yield bot
     finally:
         await worker.cancel()
-        async with asyncio.timeout(WAIT_S):
-            await running_bot
+        ended, _ = await asyncio.wait(
+            [running_bot], timeout=WAIT_S
+        )  # the runner swallows a time-out's cancel
+        assert ended, "the bot hangs"
+        running_bot.result()
 
 
 def _record_events(bot: Bot) -> None:
+    @bot.service.event_handler("on_after_process_frame")
+    async def on_processed(_: object, frame: Frame) -> None:
+        async with bot.happened:
+            bot.processed.add(type(frame))
+            bot.happened.notify_all()
+
     for name in list(bot.service._event_handlers):
         if not name.startswith("on_") or name.startswith(("on_before", "on_after")):
             continue

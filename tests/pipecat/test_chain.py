@@ -16,7 +16,6 @@ from pipecat.frames.frames import (
 from agenthuman_plugins.client import AsyncAgentHuman
 from agenthuman_plugins.emulator import Emulator
 from agenthuman_plugins.pipecat import AgentHumanVideoService
-
 from tests.pipecat.bot import RATE, Bot, running_service, tone
 
 pytestmark = pytest.mark.chain

@@ -15,8 +15,8 @@ def test_frames_leave_when_the_speech_before_them_was_played() -> None:
     timeline.add_speech("a1", reply, 1.0)
     timeline.add("after one second")
     timeline.add_speech("a2", reply, 1.0)
-    assert timeline.advance(reply, 0.99) == []
-    assert timeline.advance(reply, 1.0) == ["after one second"]
+    assert list(timeline.advance(reply, 0.99)) == []
+    assert list(timeline.advance(reply, 1.0)) == ["after one second"]
 
 
 def test_what_follows_the_last_speech_waits_for_the_end() -> None:
@@ -25,9 +25,9 @@ def test_what_follows_the_last_speech_waits_for_the_end() -> None:
     reply = Utterance()
     timeline.add_speech("a", reply, 1.0)
     timeline.add("stop")
-    assert timeline.advance(reply, 1.0) == []
+    assert list(timeline.advance(reply, 1.0)) == []
     assert not timeline.empty
-    assert timeline.finish(reply) == ["stop"]
+    assert list(timeline.finish(reply)) == ["stop"]
     assert timeline.empty
 
 
@@ -40,10 +40,10 @@ def test_next_reply_waits_behind_the_one_that_plays() -> None:
     timeline.add("start 2")
     timeline.add_speech("b", second, 1.0)
     timeline.add("stop 2")
-    assert timeline.advance(second, 1.0) == []
-    assert timeline.finish(first) == ["stop 1", "start 2"]
+    assert list(timeline.advance(second, 1.0)) == []
+    assert list(timeline.finish(first)) == ["stop 1", "start 2"]
     assert not timeline.empty
-    assert timeline.finish(second) == ["stop 2"]
+    assert list(timeline.finish(second)) == ["stop 2"]
 
 
 def test_drain_gives_back_what_was_not_played() -> None:
@@ -53,6 +53,18 @@ def test_drain_gives_back_what_was_not_played() -> None:
     for number in range(4):
         timeline.add_speech(f"a{number}", reply, 0.5)
         timeline.add(f"t{number}")
-    assert timeline.advance(reply, 1.0) == ["t0", "t1"]
-    assert timeline.drain() == ["a2", "t2", "a3", "t3"]
+    assert list(timeline.advance(reply, 1.0)) == ["t0", "t1"]
+    assert list(timeline.drain()) == ["a2", "t2", "a3", "t3"]
     assert timeline.empty
+
+
+def test_frames_that_were_not_taken_stay() -> None:
+    """Whoever is cancelled while handing on what is due leaves the rest to be drained."""
+    timeline: Timeline[str] = Timeline()
+    reply = Utterance()
+    timeline.add_speech("a", reply, 1.0)
+    timeline.add("text")
+    timeline.add("stop")
+    assert next(timeline.finish(reply)) == "text"
+    assert not timeline.empty
+    assert list(timeline.drain()) == ["stop"]

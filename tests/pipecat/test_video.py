@@ -5,8 +5,11 @@ import asyncio
 import numpy as np
 import pytest
 from pipecat.frames.frames import (
+    BotStartedSpeakingFrame,
+    BotStoppedSpeakingFrame,
     EndFrame,
     ErrorFrame,
+    Frame,
     FunctionCallResultFrame,
     InterruptionFrame,
     LLMFullResponseEndFrame,
@@ -16,12 +19,12 @@ from pipecat.frames.frames import (
     TTSStoppedFrame,
     TTSTextFrame,
 )
+from pipecat.processors.frame_processor import FrameDirection
 from pipecat.utils.errors import ErrorCategory
 
 from agenthuman_plugins.client import AgentHumanError, AuthenticationError, ConfigurationError, ServerError
-from agenthuman_plugins.pipecat import AgentHumanVideoService
-
-from tests.pipecat.bot import RATE, FakeClient, running, speech, tone
+from agenthuman_plugins.pipecat import AgentHumanVideoService, _avatar, video
+from tests.pipecat.bot import RATE, WAIT_S, FakeClient, running, running_service, speech, tone
 
 
 def _text(text: str) -> TTSTextFrame:
@@ -138,6 +141,75 @@ async def test_uninterruptible_frame_survives_the_interruption() -> None:
         assert order == [InterruptionFrame, FunctionCallResultFrame]
 
 
+async def test_uninterruptible_speech_survives_the_interruption() -> None:
+    """A sentence that must be heard goes on as plain audio from where the avatar was stopped."""
+    async with running() as bot:
+        await bot.until_event("on_avatar_connected")
+        frames = [*speech(tone(1.0), "c1"), _text("notice"), TTSStoppedFrame(context_id="c1")]
+        for frame in frames:
+            frame.interruptible = False
+        await bot.send(TTSStartedFrame(context_id="c1"), *frames)
+        await bot.down.until(lambda: len(bot.down.of(TTSAudioRawFrame)) >= 3)
+        await bot.send(InterruptionFrame())
+        await bot.down.until(lambda: bot.down.of(TTSStoppedFrame))
+        assert 1.0 <= len(bot.voice()) / RATE < 1.2
+        assert [f.text for f in bot.down.of(TTSTextFrame)] == ["notice"]
+
+
+async def test_interruption_from_behind_brings_no_ghost_of_the_reply() -> None:
+    """What the TTS still makes of a reply before it hears of the interruption is neither spoken nor told."""
+    async with running() as bot:
+        await bot.until_event("on_avatar_connected")
+        await bot.send(TTSStartedFrame(context_id="c1"), *speech(tone(2.0), "c1"))
+        await bot.down.until(lambda: bot.down.of(TTSAudioRawFrame))
+        await bot.down.push_frame(InterruptionFrame(), FrameDirection.UPSTREAM)
+        await bot.up.until(lambda: bot.up.of(InterruptionFrame))
+        cut = len(bot.down.frames)
+        ghost = _text("unheard")
+        ghost.context_id = "c1"
+        await bot.send(*speech(tone(0.3), "c1"), ghost)
+        await bot.say(tone(0.2), context_id="c2")
+        await bot.down.until(lambda: bot.down.of(TTSStoppedFrame))
+        later = bot.down.frames[cut:]
+        assert {f.context_id for f in later if isinstance(f, TTSAudioRawFrame)} == {"c2"}
+        assert not bot.down.of(TTSTextFrame)
+
+
+async def test_interrupted_context_can_be_begun_anew() -> None:
+    """A TTS that names every reply alike is heard again after an interruption."""
+    async with running() as bot:
+        await bot.until_event("on_avatar_connected")
+        await bot.send(TTSStartedFrame(context_id="c1"), *speech(tone(2.0), "c1"))
+        await bot.down.until(lambda: bot.down.of(TTSAudioRawFrame))
+        await bot.send(InterruptionFrame())
+        await bot.down.until(lambda: bot.down.of(InterruptionFrame))
+        await bot.say(tone(0.2), context_id="c1")
+        await bot.down.until(lambda: bot.down.of(TTSStoppedFrame))
+
+
+async def test_interrupted_playback_is_finished() -> None:
+    """Every start of a playback that is told has its end told, too."""
+    async with running() as bot:
+        await bot.until_event("on_avatar_connected")
+        await bot.say(tone(3.0))
+        await bot.until_event("on_playback_started")
+        await bot.send(InterruptionFrame(), InterruptionFrame())
+        await bot.until_event("on_playback_finished")
+        await bot.say(tone(0.2), context_id="c2")
+        await bot.until_event("on_playback_finished", 2)
+        assert bot.events["on_playback_finished"] == [("c1",), ("c2",)]
+
+
+async def test_reply_without_an_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A TTS that sends no stop frame does not keep the bot speaking, nor what follows the speech waiting."""
+    monkeypatch.setattr(video, "_STARVED_END_S", 0.2)
+    async with running() as bot:
+        await bot.until_event("on_avatar_connected")
+        await bot.send(TTSStartedFrame(context_id="c1"), *speech(tone(0.3), "c1"), _text("said"))
+        await bot.down.until(lambda: bot.down.of(TTSTextFrame))
+        await bot.until_event("on_playback_finished")
+
+
 async def test_speech_waits_for_an_avatar_that_comes_in_time() -> None:
     """Speech that is early is held and then played by the avatar, from its first sample."""
     client = FakeClient()
@@ -171,6 +243,28 @@ async def test_speech_passes_as_plain_audio_when_the_avatar_is_late() -> None:
         assert bot.events["on_playback_started"] == [("c2",)]
 
 
+async def test_avatar_takes_over_when_the_plain_audio_was_heard() -> None:
+    """A reply behind plain audio that is still playing is plain, too; the avatar begins in the silence after it."""
+    client = FakeClient()
+    client.open_now.clear()
+    async with running(client, avatar_wait_s=0.05) as bot:
+        await bot.say(tone(0.3), context_id="c1")
+        await bot.down.until(lambda: bot.down.of(TTSStoppedFrame))
+        await bot.down.push_frame(BotStartedSpeakingFrame(), FrameDirection.UPSTREAM)
+        await bot.up.until(lambda: bot.up.of(BotStartedSpeakingFrame))
+        client.open_now.set()
+        await bot.until_event("on_avatar_connected")
+        pcm = tone(0.3)
+        await bot.say(pcm, context_id="c2")
+        await bot.down.until(lambda: len(bot.down.of(TTSStoppedFrame)) == 2)
+        assert bot.voice("c2").tobytes() == pcm
+        await bot.down.push_frame(BotStoppedSpeakingFrame(), FrameDirection.UPSTREAM)
+        await bot.up.until(lambda: bot.up.of(BotStoppedSpeakingFrame))
+        await bot.say(pcm, context_id="c3")
+        await bot.until_event("on_playback_finished")
+        assert bot.events["on_playback_started"] == [("c3",)]
+
+
 async def test_failure_gives_one_error_and_the_bot_keeps_its_voice() -> None:
     """A session that cannot be opened is one categorised error; speech passes unchanged."""
     refused = AuthenticationError("API key required", status_code=401)
@@ -202,6 +296,54 @@ async def test_lost_avatar_hands_the_rest_of_the_reply_back() -> None:
         assert bot.client.ended == ["sess_1"]
 
 
+async def test_lost_avatar_is_missed_before_its_session_has_ended() -> None:
+    """The bot has its voice back at once, however long the farewell from the lost session takes."""
+    async with running() as bot:
+        await bot.until_event("on_avatar_connected")
+        bot.client.end_now.clear()
+        await bot.say(tone(1.0))
+        await bot.down.until(lambda: bot.down.of(TTSAudioRawFrame))
+        bot.links[0].crash("test")
+        await bot.down.until(lambda: bot.down.of(TTSStoppedFrame))
+        await bot.until_event("on_fallback_started")
+        assert not bot.client.ended
+        assert len(bot.up.of(ErrorFrame)) == 1
+        bot.client.end_now.set()
+
+
+async def test_avatar_without_a_voice_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When no sound comes back, the speech is heard as plain audio and the failure is told."""
+    monkeypatch.setattr(video, "_NO_SOUND_S", 0.2)
+    async with running(link_options={"voice": False}) as bot:
+        await bot.until_event("on_avatar_connected")
+        pcm = tone(0.2)
+        await bot.say(pcm)
+        await bot.down.until(lambda: bot.down.of(TTSStoppedFrame))
+        assert bot.voice().tobytes() == pcm
+        await bot.until_event("on_fallback_started")
+        assert [e.category for e in bot.up.of(ErrorFrame)] == [ErrorCategory.CONNECTIVITY]
+
+
+async def test_nothing_is_lost_when_the_avatar_goes_while_frames_are_handed_on() -> None:
+    """A failure in the middle of a push loses none of the frames that were due with the one on its way."""
+    async with running() as bot:
+        await bot.until_event("on_avatar_connected")
+        pushing, forever = asyncio.Event(), asyncio.Event()
+
+        @bot.service.event_handler("on_before_push_frame")
+        async def on_push(_: object, frame: Frame) -> None:
+            if isinstance(frame, TTSTextFrame) and frame.text == "first" and not pushing.is_set():
+                pushing.set()
+                await forever.wait()
+
+        await bot.say(tone(0.2), _text("first"), _text("second"))
+        async with asyncio.timeout(WAIT_S):
+            await pushing.wait()
+        bot.links[0].crash("test")
+        await bot.down.until(lambda: bot.down.of(TTSStoppedFrame))
+        assert "second" in [f.text for f in bot.down.of(TTSTextFrame)]
+
+
 async def test_end_waits_for_the_avatar_to_finish() -> None:
     """An EndFrame follows the last word; then the session is over."""
     async with running() as bot:
@@ -212,6 +354,42 @@ async def test_end_waits_for_the_avatar_to_finish() -> None:
         await bot.down.until(lambda: bot.down.of(EndFrame))
         assert np.array_equal(bot.voice()[: len(pcm) // 2], np.frombuffer(pcm, np.int16))
         assert bot.client.ended == bot.client.opened == ["sess_1"]
+
+
+@pytest.mark.parametrize("moment", ["connecting", "falling back"])
+async def test_end_without_an_avatar_passes_the_speech(moment: str) -> None:
+    """An EndFrame that comes while there is no avatar follows the last word, spoken as plain audio."""
+    client = FakeClient()
+    client.open_now.clear()
+    if moment == "falling back":
+        client.failure = ServerError("down", status_code=503, retryable=True)
+    async with running(client, avatar_wait_s=0.2) as bot:
+        pcm = tone(0.3)
+        await bot.say(pcm, _text("end"))
+        await bot.send(EndFrame())
+        if moment == "falling back":
+            client.open_now.set()
+        await bot.down.until(lambda: bot.down.of(EndFrame))
+        assert bot.voice().tobytes() == pcm
+        assert [f.text for f in bot.down.of(TTSTextFrame)] == ["end"]
+
+
+async def test_interruption_while_connecting_drops_what_was_held() -> None:
+    """The avatar's first words are the next reply's, not those that were held for it before."""
+    client = FakeClient()
+    client.open_now.clear()
+    async with running(client) as bot:
+        await bot.send(TTSStartedFrame(context_id="c1"))
+        await bot.send(*speech(tone(1.0), "c1"), FunctionCallResultFrame("f", "call", {}, "result"))
+        await bot.until_processed(FunctionCallResultFrame)
+        await bot.send(InterruptionFrame())
+        await bot.down.until(lambda: bot.down.of(FunctionCallResultFrame))
+        client.open_now.set()
+        pcm = tone(0.2)
+        await bot.say(pcm, context_id="c2")
+        await bot.down.until(lambda: bot.down.of(TTSStoppedFrame))
+        assert np.array_equal(bot.voice("c2")[: len(pcm) // 2], np.frombuffer(pcm, np.int16))
+        assert not len(bot.voice("c1"))
 
 
 @pytest.mark.parametrize("moment", ["creating", "joining", "idle", "speaking"])
@@ -232,6 +410,16 @@ async def test_cancel_leaves_no_session(moment: str) -> None:
     assert not client.leaked
 
 
+async def test_cancel_does_not_wait_for_the_avatar(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bot that is cancelled while speech waits for the avatar is gone at once."""
+    monkeypatch.setattr(video, "_END_TIMEOUT_S", 2 * WAIT_S)
+    client = FakeClient()
+    client.open_now.clear()
+    async with running(client, avatar_wait_s=2 * WAIT_S) as bot:
+        await bot.say(tone(0.2))
+        await bot.until_processed(TTSStoppedFrame)
+
+
 async def test_cleanup_without_setup_is_harmless() -> None:
     """A service whose pipeline never started can be cleaned up."""
     await AgentHumanVideoService(client=FakeClient()).cleanup()
@@ -250,6 +438,17 @@ async def test_picture_waits_for_the_transport() -> None:
         assert picture.format == "RGB"
         assert len(picture.image) == picture.size[0] * picture.size[1] * 3
         await bot.until_event("on_first_video_frame")
+
+
+async def test_session_without_a_room_is_not_opened_again() -> None:
+    """An answer that names no room is an error; sessions are billed, so the next one is not tried."""
+    client = FakeClient()
+    async with running_service(AgentHumanVideoService(client=client), client) as bot:
+        await bot.until_event("on_fallback_started")
+        assert bot.service._keeper is not None
+        async with asyncio.timeout(WAIT_S):
+            await bot.service._keeper
+        assert client.opened == client.ended == ["sess_1"]
 
 
 async def test_passing_failure_is_tried_again_and_reported_once() -> None:
@@ -283,3 +482,15 @@ async def test_session_options_reach_the_client() -> None:
         assert bot.client.options == [{"avatar": "avat_x", "aspect_ratio": "4:3", "metadata": {"a": 1}}]
         assert bot.service.session_id == "sess_1"
         await asyncio.sleep(0)
+
+
+async def test_sessions_without_an_avatar_come_to_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When no avatar ever appears, no more sessions are opened, and billed, after five."""
+    monkeypatch.setattr(_avatar, "_BACKOFF_S", (0.0, 0.0))
+    monkeypatch.setattr(_avatar, "_JOIN_TIMEOUT_S", 0.01)
+    async with running(link_options={"connect_delay_s": 60}) as bot:
+        await bot.until_event("on_session_ended", 5)
+        await bot.say(tone(0.1))
+        await bot.down.until(lambda: bot.down.of(TTSStoppedFrame))
+        assert len(bot.client.opened) == 5
+        assert len(bot.up.of(ErrorFrame)) == 1

@@ -60,6 +60,17 @@ def test_position_never_exceeds_what_was_sent() -> None:
     assert [h.position_s for h in _hear(gate, VOICE, VOICE) if h] == [0.02, 0.03]
 
 
+def test_position_stands_still_while_the_avatar_waits_for_speech() -> None:
+    """A pause in which the avatar had nothing to say does not count as speech that comes after it."""
+    gate = VoiceGate()
+    utterance = _utterance(duration_s=0.04)
+    gate.expect(utterance)
+    assert [h.starved_s > 0 for h in _hear(gate, VOICE, *[VOICE, SILENCE] * 10) if h] == [False] + [True] * 20
+    utterance.duration_s = 0.1
+    (heard,) = gate.hear(VOICE, RATE)
+    assert (round(heard.position_s, 6), heard.starved_s) == (0.06, 0)
+
+
 def test_reply_ends_when_its_last_sound_has_arrived() -> None:
     """The report of the end runs ahead of the sound by what the report of the start did."""
     gate = VoiceGate()
@@ -134,6 +145,20 @@ def test_gap_of_the_network_does_not_separate() -> None:
     assert [(h.utterance.number, h.first) for h in heard] == [(2, True)]
 
 
+def test_reply_whose_sound_comes_sooner_than_the_last_one_is_heard() -> None:
+    """A delay that was long once does not make the next reply's sound an old one's."""
+    gate = VoiceGate()
+    gate.expect(_utterance())
+    gate.started(1)
+    _hear(gate, *[SILENCE] * 12, VOICE)  # the sound arrives 240 ms after its report
+    gate.interrupt()
+    gate.expect(_utterance(number=2))
+    _hear(gate, VOICE, SILENCE, SILENCE)
+    gate.started(2)
+    heard = _hear(gate, *[SILENCE] * 4, VOICE)
+    assert [h and h.first for h in heard] == [None] * 4 + [True]
+
+
 def test_report_that_comes_after_the_sound_costs_nothing() -> None:
     """New sound waits for the report that it is new, and then passes whole."""
     gate = VoiceGate()
@@ -181,6 +206,19 @@ def test_silent_reply_ends_without_being_heard() -> None:
     assert [(h.pcm, h.finished) for h in heard] == [(b"", True)]
 
 
+def test_silent_reply_ends_after_an_interruption() -> None:
+    """A reply without a voice is over, although nothing tells its sound from the old one's."""
+    gate = VoiceGate()
+    gate.expect(_utterance())
+    _hear(gate, VOICE)
+    gate.interrupt()
+    gate.expect(Utterance(number=2, duration_s=0.1))
+    gate.started(2)
+    gate.ended(2)
+    heard = [h for h in _hear(gate, *[SILENCE] * 30) if h]
+    assert [(h.utterance.number, h.pcm, h.finished) for h in heard] == [(2, b"", True)]
+
+
 def test_unknown_reports_are_ignored() -> None:
     """A late or doubled report of an utterance that is over changes nothing."""
     gate = VoiceGate()
@@ -188,8 +226,9 @@ def test_unknown_reports_are_ignored() -> None:
     assert gate.ended(1) is None
     utterance = _utterance()
     gate.expect(utterance)
-    assert gate.drop(utterance)
-    assert not gate.drop(utterance)
+    assert gate.is_in_flight(utterance)
+    gate.interrupt()
+    assert not gate.is_in_flight(utterance)
 
 
 def test_back_to_back_replies_keep_their_own_sound() -> None:

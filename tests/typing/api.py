@@ -82,9 +82,9 @@ def errors(error: AgentHumanError) -> None:
 
 def refused(client: AgentHuman) -> None:
     # Each of these is an error for a checker; an ignore that is not needed is one, too.
-    client.sessions.create("avat_1")  # type: ignore[misc]  # pyright: ignore[reportCallIssue]
+    client.sessions.create("avat_1")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     client.sessions.create(aspect_ratio="16:9")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     client.sessions.list("running")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     client.sessions.create(room="lobby")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    AgentHuman("key")  # type: ignore[misc]  # pyright: ignore[reportCallIssue]
+    AgentHuman("key")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     AsyncAgentHuman(http_client=httpx.Client())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from fastapi import APIRouter, Request, Response
 
-from agenthuman_plugins.emulator._catalogue import CatalogueAvatar
+from agenthuman_plugins.emulator._catalogue import Catalogue, CatalogueAvatar
 from agenthuman_plugins.emulator._errors import bad_request
 from agenthuman_plugins.emulator._pictures import decode_base64, parse_upload
 from agenthuman_plugins.emulator._routes._replies import base_url, json_body
@@ -30,50 +30,8 @@ def avatars(service: Service) -> APIRouter:
         avatar = catalogue.add(*await service.checked_picture(value))
         return {"success": True, "avatar_id": avatar.avatar_id, **avatar.urls(base_url(request))}
 
-    if service.store.rules.generation == "own-room":
-
-        @router.get("", **describe(reply(public_avatars=[AVATAR], my_avatars=[AVATAR])))
-        async def list_avatars(request: Request) -> dict[str, Any]:
-            """List the public avatars and the account's own."""
-            base = base_url(request)
-            return {
-                "success": True,
-                "public_avatars": [_described(avatar, base) for avatar in catalogue.public],
-                "my_avatars": [_described(avatar, base) for avatar in catalogue.own],
-            }
-
-    else:
-
-        @router.get("", **describe(reply(avatars=[{"avatar_id": "string"}])))
-        async def list_avatars_as_before(
-            request: Request, parent_id: str | None = None, characters_only: str = "true"
-        ) -> dict[str, Any]:
-            """List characters, or the looks of one; each character has one look here."""
-            base = base_url(request)
-            listed: list[dict[str, Any]] = []
-            for avatar in catalogue.every():
-                character = _described_as_before(avatar, base)
-                look = {
-                    **character,
-                    "avatar_id": f"{avatar.avatar_id}-look",
-                    "name": f"{avatar.avatar_id} (Look 1)",
-                    "parent_id": avatar.avatar_id,
-                    "video_url": f"{character['preview_img_url']}.mp4",
-                }
-                if parent_id is None:
-                    listed.append({**character, "parent_id": None, "looks_count": 1, "active": 1})
-                if parent_id == avatar.avatar_id or (parent_id is None and characters_only == "false"):
-                    listed.append({**look, "active": 1})
-            return {"success": True, "avatars": listed}
-
-        @router.get("/public", **describe(reply(avatars=[{"avatar_id": "string"}])))
-        async def list_public_avatars(request: Request) -> dict[str, Any]:
-            """List the public avatars."""
-            base = base_url(request)
-            return {
-                "success": True,
-                "avatars": [_described_as_before(each, base) for each in catalogue.public],
-            }
+    add_lists = _add_lists if service.store.rules.generation == "own-room" else _add_lists_as_before
+    add_lists(router, catalogue)
 
     @router.post("/preview", **describe(reply(url="string"), body=PREVIEW_BODY, missing=True))
     async def preview_avatar(request: Request) -> dict[str, Any]:
@@ -94,6 +52,51 @@ def avatars(service: Service) -> APIRouter:
         return {"success": True}
 
     return router
+
+
+def _add_lists(router: APIRouter, catalogue: Catalogue) -> None:
+    @router.get("", **describe(reply(public_avatars=[AVATAR], my_avatars=[AVATAR])))
+    async def list_avatars(request: Request) -> dict[str, Any]:
+        """List the public avatars and the account's own."""
+        base = base_url(request)
+        return {
+            "success": True,
+            "public_avatars": [_described(avatar, base) for avatar in catalogue.public],
+            "my_avatars": [_described(avatar, base) for avatar in catalogue.own],
+        }
+
+
+def _add_lists_as_before(router: APIRouter, catalogue: Catalogue) -> None:
+    @router.get("", **describe(reply(avatars=[{"avatar_id": "string"}])))
+    async def list_avatars_as_before(
+        request: Request, parent_id: str | None = None, characters_only: str = "true"
+    ) -> dict[str, Any]:
+        """List characters, or the looks of one; each character has one look here."""
+        base = base_url(request)
+        listed: list[dict[str, Any]] = []
+        for avatar in catalogue.every():
+            character = _described_as_before(avatar, base)
+            look = {
+                **character,
+                "avatar_id": f"{avatar.avatar_id}-look",
+                "name": f"{avatar.avatar_id} (Look 1)",
+                "parent_id": avatar.avatar_id,
+                "video_url": f"{character['preview_img_url']}.mp4",
+            }
+            if parent_id is None:
+                listed.append({**character, "parent_id": None, "looks_count": 1, "active": 1})
+            if parent_id == avatar.avatar_id or (parent_id is None and characters_only == "false"):
+                listed.append({**look, "active": 1})
+        return {"success": True, "avatars": listed}
+
+    @router.get("/public", **describe(reply(avatars=[{"avatar_id": "string"}])))
+    async def list_public_avatars(request: Request) -> dict[str, Any]:
+        """List the public avatars."""
+        base = base_url(request)
+        return {
+            "success": True,
+            "avatars": [_described_as_before(each, base) for each in catalogue.public],
+        }
 
 
 def pictures(service: Service) -> APIRouter:

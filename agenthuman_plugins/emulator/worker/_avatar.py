@@ -1,9 +1,8 @@
 """The avatar in a LiveKit room.
 
 Events for the parent: `ready` (both tracks are published), `participants` with `count` (the others in the room; after
-`ready` and on every change), `utterance_started`, `utterance_finished` with `position_s` and `interrupted`, `clear`,
-`disconnected` with `reason` (the room was lost; the process ends).
-Messages from the parent: `{"command": "leave", "reason": …}`.
+`ready` and on every change), `disconnected` with `reason` (the room was lost; the process ends), and those of
+`_player.py`, which has the messages from the parent, too.
 """
 
 import asyncio
@@ -18,8 +17,9 @@ from livekit.rtc.participant import PublishDataError, PublishTrackError
 from agenthuman_plugins.client.rooms import ON_BEHALF_OF
 from agenthuman_plugins.emulator.face import Face, Look
 from agenthuman_plugins.emulator.process import Emit, Event
-from agenthuman_plugins.emulator.worker._loop import AvatarLoop
 from agenthuman_plugins.emulator.worker._notifier import PlaybackNotifier
+from agenthuman_plugins.emulator.worker._player import STOPPED, Player
+from agenthuman_plugins.emulator.worker._roomless import RoomlessAvatar
 from agenthuman_plugins.emulator.worker._sender import Sender
 from agenthuman_plugins.emulator.worker._settings import WorkerSettings
 from agenthuman_plugins.emulator.worker._streams import SpeechReceiver
@@ -35,13 +35,14 @@ _CLEAR = "lk.clear_buffer"
 _JOIN_TIMEOUT_S = 10.0
 _PUBLISH_TIMEOUT_S = 10.0
 _GOODBYE_TIMEOUT_S = 1.5  # less than what `process` gives a child to end in order
-_STOPPED = "worker_stopped"  # the reason in the last state packet when nobody gave another
 
 
 async def main(settings: dict[str, Any], emit: Emit, messages: "asyncio.Queue[Event]") -> None:
     """Be an avatar until told to leave, disconnected or cancelled; the child side of `run_child`."""
     cv2.setNumThreads(1)  # one small picture at a time: more threads cost more than they bring
-    await Avatar(WorkerSettings.from_json(settings), emit).run(messages)
+    checked = WorkerSettings.from_json(settings)
+    avatar = Avatar(checked, emit) if checked.url else RoomlessAvatar(checked, emit)
+    await avatar.run(messages)
 
 
 class Avatar:
@@ -56,6 +57,7 @@ class Avatar:
         self._settings = settings
         self._emit = emit
         self._room = rtc.Room()
+        self._player = Player(self, emit, settings.faults)
         self._sender = Sender(settings.sender)
         self._notifier = PlaybackNotifier(self._call)
         self._voice = VoiceTrack()
@@ -75,14 +77,14 @@ class Avatar:
         settings = self._settings
         # The portrait is painted once, which takes a while: off the loop.
         face = await asyncio.to_thread(Face, settings.width, settings.height, Look.of(settings.avatar))
-        self._loop = AvatarLoop(face, self._voice, self._picture, self, fps=settings.fps)
-        self._receiver = SpeechReceiver(self._loop.push, self._loop.end)
-        reason = _STOPPED
+        self._player.show(face, self._voice, self._picture, fps=settings.fps)
+        self._receiver = SpeechReceiver(self._player.push, self._player.end)
+        reason = STOPPED
         tasks: list[asyncio.Task[Any]] = []
         try:
             await self._join()
-            leave = asyncio.create_task(_told_to_leave(messages), name="messages of the parent")
-            loop = asyncio.create_task(self._loop.run(), name="avatar loop")
+            leave = asyncio.create_task(self._player.follow(messages), name="messages of the parent")
+            loop = asyncio.create_task(self._player.run(), name="avatar loop")
             receiver = asyncio.create_task(self._receiver.run(), name="speech receiver")
             tasks = [leave, loop, receiver]
             await self._publish()
@@ -104,18 +106,19 @@ class Avatar:
             await self._leave(reason)
 
     def playback_started(self) -> None:
-        """Tell the sender and the parent."""
+        """Tell the sender."""
         if sender := self._sender.reachable:
             self._notifier.started(sender)
-        self._emit({"event": "utterance_started"})
 
     def playback_finished(self, position_s: float, *, interrupted: bool) -> None:
-        """Tell the sender and the parent."""
+        """Tell the sender."""
         if sender := self._sender.reachable:
             self._notifier.finished(sender, position_s, interrupted=interrupted)
-        self._emit(
-            {"event": "utterance_finished", "position_s": round(position_s, 3), "interrupted": interrupted}
-        )
+
+    def lose(self) -> None:
+        """Leave the room without a word, as if the connection had broken."""
+        if not self._lost.done():
+            self._lost.set_result("fault")
 
     async def _join(self) -> None:
         room = self._room
@@ -180,8 +183,7 @@ class Avatar:
 
     def _clear(self) -> None:
         self._receiver.clear()
-        self._loop.clear()
-        self._emit({"event": "clear"})
+        self._player.clear()
 
     def _on_participant_connected(self, _: rtc.RemoteParticipant) -> None:
         self._participants_changed()
@@ -220,10 +222,3 @@ class Avatar:
         await self._room.local_participant.perform_rpc(
             destination_identity=identity, method=method, payload=payload
         )
-
-
-async def _told_to_leave(messages: "asyncio.Queue[Event]") -> str:
-    """Wait for the parent's word; return the reason it gives."""
-    while (message := await messages.get()).get("command") != "leave":
-        _log.warning("The parent sent an unknown command: %r", message.get("command"))
-    return str(message.get("reason") or _STOPPED)

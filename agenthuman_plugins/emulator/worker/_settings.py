@@ -1,6 +1,6 @@
 """What the worker is told by its parent."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,13 +13,14 @@ class WorkerSettings:
     """Settings of one avatar.
 
     Attributes:
-        url: `ws://…` or `wss://…` of the LiveKit server.
+        url: `ws://…` or `wss://…` of the LiveKit server; empty for no room at all.
         token: Token that the avatar joins with.
         avatar: Avatar id; decides the look.
         width: Pixels; even, as the video format needs.
         height: Pixels; even, as the video format needs.
         fps: Pictures per second; the speech is cut into as many blocks.
         sender: Identity to listen to; `None` means the usual rules (see `_sender.py`).
+        faults: What shall go wrong; see `_player.py`.
     """
 
     url: str
@@ -29,6 +30,7 @@ class WorkerSettings:
     height: int = 480
     fps: int = 25
     sender: str | None = None
+    faults: Sequence[str] = ()
 
     @classmethod
     def from_json(cls, settings: Mapping[str, Any]) -> "WorkerSettings":

@@ -1,0 +1,97 @@
+"""An emulator beside the tests: on a loop and a thread of its own, so that sync and async tests can talk to it."""
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from agenthuman_plugins.emulator import Emulator
+
+_CALL_TIMEOUT_S = 20.0  # on the emulator's loop, which is never busy for long
+_READY_TIMEOUT_S = 60.0  # a room server has to start
+
+T = TypeVar("T")
+
+
+class RunningEmulator:
+    """A running emulator, as tests see it.
+
+    Attributes:
+        url: Base URL of its REST API.
+        gateway_url: Address of its WebSocket gateway.
+        api_key: The key that it takes.
+    """
+
+    def __init__(self, emulator: "Emulator", loop: asyncio.AbstractEventLoop) -> None:
+        self._emulator = emulator
+        self._loop = loop
+        self.url = emulator.url
+        self.gateway_url = emulator.gateway_url
+        self.api_key = emulator.api_key
+
+    def __repr__(self) -> str:
+        return f"RunningEmulator(url={self.url!r})"
+
+    def sessions(self) -> list[dict[str, Any]]:
+        """Return all sessions, newest first, each with who ended it, its avatar's state and its timeline."""
+        return self._call(self._emulator.sessions)
+
+    def fail(self, fault: str, **details: Any) -> None:
+        """Let something go wrong.
+
+        Args:
+            fault: What. For requests: `status`, `delay`, `cut_before`, `cut_after`, `cut_body`, `malformed_body`. For
+                avatars: `avatar_crash`, `avatar_silent`, `no_playback_finished`, `room_loss`.
+            **details: How often and where: `times` (1), `method`, `path` (a pattern such as `/v1/sessions/*`),
+                `session_id`; `status` (503), `body`, `headers`, `delay_s` (1), `processed` (whether the request is
+                processed before).
+
+        Raises:
+            EmulatorError: There is no such fault, or its details do not fit.
+        """
+        self._call(lambda: self._emulator.fail(fault, **details))
+
+    def clear_faults(self) -> None:
+        """Let nothing go wrong any more."""
+        self._call(self._emulator.clear_faults)
+
+    def _call(self, function: Callable[[], T]) -> T:
+        async def call() -> T:
+            return function()
+
+        return asyncio.run_coroutine_threadsafe(call(), self._loop).result(_CALL_TIMEOUT_S)
+
+
+@contextlib.contextmanager
+def running(**options: Any) -> Iterator[RunningEmulator]:
+    """Run an emulator while the body runs; takes the arguments of `Emulator`."""
+    from agenthuman_plugins.emulator import Emulator  # noqa: PLC0415 - not before a test asks for it
+
+    with _loop_in_a_thread() as loop:
+        emulator = Emulator(**options)
+
+        async def leave() -> None:
+            await emulator.__aexit__(None, None, None)
+
+        asyncio.run_coroutine_threadsafe(emulator.__aenter__(), loop).result(_CALL_TIMEOUT_S)
+        try:
+            asyncio.run_coroutine_threadsafe(emulator.wait_ready(), loop).result(_READY_TIMEOUT_S)
+            yield RunningEmulator(emulator, loop)
+        finally:
+            asyncio.run_coroutine_threadsafe(leave(), loop).result(_CALL_TIMEOUT_S)
+
+
+@contextlib.contextmanager
+def _loop_in_a_thread() -> Iterator[asyncio.AbstractEventLoop]:
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="agenthuman emulator", daemon=True)
+    thread.start()
+    try:
+        yield loop
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(_CALL_TIMEOUT_S)
+        if not loop.is_running():
+            loop.close()

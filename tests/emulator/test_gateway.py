@@ -1,0 +1,242 @@
+"""The WebSocket gateway over a real connection, with avatars that only confirm."""
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+import websockets
+
+from agenthuman_plugins.emulator import Emulator, _gateway
+from tests.emulator.conftest import until
+from tests.emulator.fakes import OWN_ROOM
+from tests.emulator.test_contract import documented, shape
+
+LIMIT_S = 10.0  # hang limit
+DAILY = {"platform": "daily", "url": "https://x.daily.co/y", "token": "t"}
+
+
+class Caller:
+    """A caller with a session and a connection."""
+
+    def __init__(
+        self, emulator: Emulator, session: dict[str, Any], socket: websockets.ClientConnection
+    ) -> None:
+        self.emulator = emulator
+        self.session = session
+        self.socket = socket
+
+    async def ask(self, message: Any) -> dict[str, Any]:
+        await self.socket.send(message if isinstance(message, str) else json.dumps(message))
+        return await self.hear()
+
+    async def hear(self) -> dict[str, Any]:
+        async with asyncio.timeout(LIMIT_S):
+            return json.loads(await self.socket.recv())
+
+    async def init(self) -> dict[str, Any]:
+        example = documented("ws-session-init-own-room")
+        return await self.ask({name: self.session.get(name, value) for name, value in example.items()})
+
+    def ended_by(self) -> Any:
+        return self.emulator.sessions()[0]["ended_by"]
+
+
+async def post(emulator: Emulator, path: str, body: Any) -> Any:
+    async with httpx.AsyncClient(
+        base_url=emulator.url, headers={"x-api-key": emulator.api_key}, trust_env=False
+    ) as http:
+        reply = await http.post(path, json=body)
+        assert reply.status_code == 200, reply.text
+        return reply.json()
+
+
+@pytest.fixture
+async def caller() -> AsyncIterator[Caller]:
+    async with Emulator(media=False, sweep=False) as emulator:
+        session = (await post(emulator, "/v1/sessions", {"avatar": "avat_1", "room": OWN_ROOM}))["session"]
+        async with websockets.connect(emulator.gateway_url, proxy=None, max_size=None) as socket:
+            yield Caller(emulator, session, socket)
+
+
+def speech(samples: int, rate: int = 16_000) -> dict[str, Any]:
+    return {
+        "type": "agent.speak",
+        "audio": base64.b64encode(bytes(2 * samples)).decode(),
+        "sample_rate": rate,
+    }
+
+
+async def test_connection_is_established(caller: Caller):
+    """The right first message is answered as documented."""
+    established = await caller.init()
+    assert shape(established) == shape(documented("ws-connection-established"))
+    assert established["session_id"] == caller.session["session_id"]
+
+
+async def test_commands_are_confirmed_in_order(caller: Caller):
+    """Each command has its confirmation, with the samples at 16 kHz; other rates count as resampled."""
+    await caller.init()
+    example = documented("ws-agent-speak-confirmed")
+    assert await caller.ask(speech(48_000)) == example
+    assert await caller.ask(speech(144_000, rate=48_000)) == example
+    assert (await caller.ask({"type": "agent.interrupt"}))["type"] == "agent.interrupt.confirmed"
+
+
+async def test_closing_ends_the_session(caller: Caller):
+    """A session that opened a connection ends with it, and the record says so."""
+    await caller.init()
+    await caller.socket.close()
+    assert await until(caller.ended_by) == "gateway_closed"
+
+
+async def test_ended_session_closes_the_connection(caller: Caller):
+    """When the session is ended otherwise, the connection is closed in order."""
+    await caller.init()
+    await post(caller.emulator, f"/v1/sessions/{caller.session['session_id']}/end", {})
+    async with asyncio.timeout(LIMIT_S):
+        await caller.socket.wait_closed()
+    assert (caller.socket.close_code, caller.ended_by()) == (1000, "caller")
+
+
+@pytest.mark.parametrize(
+    ("message", "error"),
+    [
+        (speech(1), "First message must be session.init"),
+        ([1], "First message must be session.init"),
+        ("{", "Message is not valid JSON"),
+        ({"type": "session.init"}, "session_id and token are required"),
+        ({"type": "session.init", "session_id": "sess_1", "session_token": "t"}, "Session not found"),
+    ],
+)
+async def test_wrong_first_message(message: Any, error: str, caller: Caller):
+    """Without a valid first message the caller is told why, and shut out; no session ends."""
+    assert await caller.ask(message) == {"type": "error", "error": error}
+    async with asyncio.timeout(LIMIT_S):
+        await caller.socket.wait_closed()
+    assert caller.ended_by() is None
+
+
+async def test_wrong_token(caller: Caller):
+    """The token of the session is checked, and not repeated."""
+    caller.session["session_token"] = "wrong-4711"
+    refused = await caller.init()
+    assert refused == {"type": "error", "error": "Invalid session token"}
+
+
+async def test_second_connection_is_refused(caller: Caller):
+    """One connection for each session; a second one neither gets in nor ends the first."""
+    await caller.init()
+    async with websockets.connect(caller.emulator.gateway_url, proxy=None) as second:
+        other = Caller(caller.emulator, caller.session, second)
+        assert (await other.init())["error"] == "Session is already connected"
+    assert (await caller.ask(speech(16)))["audio_samples"] == 16
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "{",
+        {"type": "agent.dance"},
+        {"audio": ""},
+        {"type": "agent.speak"},
+        {"type": "agent.speak", "audio": "?"},
+        {"type": "agent.speak", "audio": "AAAA"},  # three bytes
+        {"type": "agent.speak", "audio": "AAA=", "sample_rate": "16000"},
+        {"type": "agent.speak", "audio": "AAA=", "sample_rate": 1},
+        {"type": "session.init"},
+    ],
+)
+async def test_wrong_command(message: Any, caller: Caller):
+    """A wrong command is an error message, and the connection goes on."""
+    await caller.init()
+    refused = await caller.ask(message)
+    assert (refused["type"], isinstance(refused["error"], str)) == ("error", True)
+    assert (await caller.ask(speech(16)))["audio_samples"] == 16
+
+
+async def test_message_limit(caller: Caller):
+    """A message above 10 MB closes the connection, and with it the session."""
+    await caller.init()
+    await caller.socket.send("x" * (_gateway.MAX_MESSAGE_BYTES + 1))
+    async with asyncio.timeout(LIMIT_S):
+        await caller.socket.wait_closed()
+    assert caller.socket.close_code == 1009
+    assert await until(caller.ended_by) == "gateway_closed"
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({}, None),
+        ({"room": {"platform": "livekit"}}, "Invalid room platform"),
+        ({"video_width": 0}, "Invalid video dimensions"),
+        ({"video_height": "tall"}, "Invalid video dimensions"),
+    ],
+)
+async def test_older_first_message(change: dict[str, Any], error: str | None):
+    """The older generation's first message has its own rules."""
+    async with Emulator(media=False, generation="managed") as emulator:
+        session = (await post(emulator, "/v1/sessions", {"avatar_id": "avat_1"}))["session"]
+        for _ in range(2):
+            started = await post(emulator, f"/v1/sessions/{session['session_id']}/start", None)
+        assert started["ws_uri"] == emulator.gateway_url
+        message = documented("ws-session-init-managed")
+        names = ("session_id", "access_token")
+        message["config"] |= {name: session[name] for name in names} | change
+        async with websockets.connect(started["ws_uri"], proxy=None) as socket:
+            answer = await Caller(emulator, session, socket).ask(message)
+    assert answer.get("error") == error
+    assert (answer["type"] == "connection.established") == (error is None)
+
+
+@pytest.mark.chain
+@pytest.mark.parametrize("fault", [None, "avatar_crash", "room_loss", "avatar_silent"])
+async def test_daily_avatar_plays_without_a_room(fault: str | None):
+    """A Daily session's speech is played by a real worker at its own pace, and its timeline tells so."""
+    async with Emulator(room_server="embedded", sweep=False) as emulator:
+        if fault:
+            emulator.fail(fault)
+        session = (await post(emulator, "/v1/sessions", {"avatar": "avat_1", "room": DAILY}))["session"]
+
+        def seen() -> list[str]:
+            return [entry["event"] for entry in emulator.sessions()[0]["timeline"]]
+
+        async with websockets.connect(emulator.gateway_url, proxy=None) as socket:
+            caller = Caller(emulator, session, socket)
+            assert (await caller.init())["type"] == "connection.established"
+            confirmed = await caller.ask(speech(16_000, rate=24_000))
+            assert 0 < confirmed["audio_samples"] <= 10_667
+            last = {None: "utterance_finished", "avatar_silent": "clear"}.get(fault, "exit")
+            if fault == "avatar_silent":
+                assert (await caller.ask({"type": "agent.interrupt"}))["type"] == "agent.interrupt.confirmed"
+            await until(lambda: last in seen())
+        timeline = emulator.sessions()[0]["timeline"]
+    assert ("utterance_started" in seen()) == (fault != "avatar_silent")
+    if fault is None:
+        finished = next(entry for entry in timeline if entry["event"] == "utterance_finished")
+        assert finished["interrupted"] is False
+        assert 0.6 <= finished["position_s"] <= 0.7  # two thirds of a second, in blocks of 40 ms
+
+
+@pytest.mark.chain
+async def test_interrupt_stops_the_avatar():
+    """An interruption ends the utterance at once, with the position that was heard."""
+    async with Emulator(room_server="embedded", sweep=False) as emulator:
+        session = (await post(emulator, "/v1/sessions", {"avatar": "avat_1", "room": DAILY}))["session"]
+        async with websockets.connect(emulator.gateway_url, proxy=None) as socket:
+            caller = Caller(emulator, session, socket)
+            await caller.init()
+            await caller.ask(speech(16_000 * 60))
+
+            def event(name: str) -> Any:
+                return next((e for e in emulator.sessions()[0]["timeline"] if e["event"] == name), None)
+
+            await until(lambda: event("utterance_started"))
+            await caller.ask({"type": "agent.interrupt"})
+            finished = await until(lambda: event("utterance_finished"))
+    assert finished["interrupted"] is True
+    assert finished["position_s"] < 60

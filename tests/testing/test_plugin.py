@@ -1,0 +1,148 @@
+"""The pytest plugin, in test runs of its own."""
+
+import pytest
+
+pytest_plugins = ["pytester"]
+
+_INI = "[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\n"
+
+
+def run(pytester: pytest.Pytester, code: str) -> pytest.RunResult:
+    """Run a test module in a process of its own, as a user does."""
+    pytester.makeini(_INI)
+    pytester.makepyfile(code)
+    # By name, since an editable installation may be older than its entry points.
+    return pytester.runpytest_subprocess(
+        "-p", "agenthuman_plugins.testing", "-p", "no:cacheprovider", "--strict-markers"
+    )
+
+
+def test_sync_and_async_tests_have_a_service(pytester: pytest.Pytester):
+    """Both kinds of client reach it, and the record tells who ended their sessions."""
+    result = run(
+        pytester,
+        """
+        from agenthuman_plugins import AgentHuman, AsyncAgentHuman
+
+        def test_sync(agenthuman_emulator):
+            service = agenthuman_emulator
+            with AgentHuman(api_key=service.api_key, base_url=service.url) as client:
+                client.sessions.end(client.sessions.create(avatar="avat_1").session_id)
+            assert [session["ended_by"] for session in service.sessions()] == ["caller"]
+            assert service.api_key not in repr(service)
+
+        async def test_async(agenthuman_emulator):
+            service = agenthuman_emulator
+            assert service.sessions() == []
+            async with AsyncAgentHuman(api_key=service.api_key, base_url=service.url) as client:
+                await client.sessions.create(avatar="avat_1")
+            assert [session["status"] for session in service.sessions()] == ["started"]
+        """,
+    )
+    result.assert_outcomes(passed=2)
+
+
+def test_faults_are_injected(pytester: pytest.Pytester):
+    """`fail` lets requests fail, and `clear_faults` ends it."""
+    result = run(
+        pytester,
+        """
+        import pytest
+        from agenthuman_plugins import AgentHuman, AgentHumanError
+
+        def test_fault(agenthuman_emulator):
+            service = agenthuman_emulator
+            service.fail("status", status=500, times=100)
+            with AgentHuman(api_key=service.api_key, base_url=service.url, max_retries=0) as client:
+                with pytest.raises(AgentHumanError):
+                    client.sessions.list()
+                service.clear_faults()
+                assert client.sessions.list() == []
+        """,
+    )
+    result.assert_outcomes(passed=1)
+
+
+def test_marker_and_parameter_choose_the_service(pytester: pytest.Pytester):
+    """Marker, nearer marker and parameter give the emulator's arguments, the last of them deciding."""
+    result = run(
+        pytester,
+        """
+        import pytest
+        from agenthuman_plugins import AgentHuman
+
+        pytestmark = pytest.mark.agenthuman(plan="growth", minutes=7)
+
+        def usage(service):
+            with AgentHuman(api_key=service.api_key, base_url=service.url) as client:
+                usage = client.usage.get()
+                return usage.plan.key, usage.total_remaining
+
+        def test_module(agenthuman_emulator):
+            assert usage(agenthuman_emulator) == ("growth", 7)
+
+        @pytest.mark.agenthuman(plan="pro")
+        def test_nearer(agenthuman_emulator):
+            assert usage(agenthuman_emulator) == ("pro", 7)
+
+        @pytest.mark.parametrize("agenthuman_emulator", [{"minutes": 8}], indirect=True)
+        def test_parameter(agenthuman_emulator):
+            assert usage(agenthuman_emulator) == ("growth", 8)
+        """,
+    )
+    result.assert_outcomes(passed=3)
+
+
+def test_wrong_option_is_one_sentence(pytester: pytest.Pytester):
+    """A plan that does not exist is an error of the test that asks for it, and the run ends."""
+    result = run(
+        pytester,
+        """
+        import pytest
+
+        @pytest.mark.agenthuman(plan="gold")
+        def test_it(agenthuman_emulator):
+            pass
+        """,
+    )
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*choose one of free, explorer, growth, pro*"])
+
+
+def test_plugin_costs_nothing_until_used(pytester: pytest.Pytester):
+    """A run that does not ask for the fixture loads neither the emulator nor the client."""
+    result = run(
+        pytester,
+        """
+        import sys
+
+        def test_it():
+            loaded = {"fastapi", "agenthuman_plugins.emulator", "agenthuman_plugins.client"} & set(sys.modules)
+            assert not loaded
+        """,
+    )
+    result.assert_outcomes(passed=1)
+
+
+@pytest.mark.chain
+def test_media_is_real(pytester: pytest.Pytester):
+    """With media the session's avatar comes up in a process of its own."""
+    result = run(
+        pytester,
+        """
+        import time
+        import pytest
+        from agenthuman_plugins import AgentHuman
+
+        @pytest.mark.agenthuman(media=True, room_server="embedded")
+        def test_avatar(agenthuman_emulator):
+            service = agenthuman_emulator
+            with AgentHuman(api_key=service.api_key, base_url=service.url) as client:
+                client.sessions.create(avatar="avat_1")
+            limit = time.monotonic() + 30
+            while service.sessions()[0]["avatar_state"] != "ready":
+                assert time.monotonic() < limit
+                time.sleep(0.05)
+        """,
+    )
+    result.assert_outcomes(passed=1)
