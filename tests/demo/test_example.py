@@ -9,8 +9,7 @@ from pipecat.runner.types import SmallWebRTCRunnerArguments
 from pipecat.transports.smallwebrtc.connection import SmallWebRTCConnection
 
 from agenthuman_plugins.emulator import Emulator
-
-from .visitor import WAIT_S, Visitor
+from tests.demo.visitor import WAIT_S, Visitor
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "pipecat_bot.py"
 

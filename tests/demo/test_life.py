@@ -4,11 +4,11 @@ import asyncio
 import signal
 
 import httpx
-import psutil
 import pytest
 
-from .conftest import END_TIMEOUT_S
-from .visitor import Visitor
+from tests.demo.conftest import END_TIMEOUT_S
+from tests.demo.visitor import Visitor
+from tests.emulator.processes import still_alive
 
 pytestmark = [pytest.mark.chain, pytest.mark.usefixtures("network")]
 
@@ -71,7 +71,7 @@ async def test_a_stopped_demo_leaves_nothing_behind(start_demo, signal_number):
         family = demo.family()
         assert len(family) >= 2  # at least the emulator and an avatar
         assert await demo.end(signal_number) == 0
-        assert not any(process.is_running() for process in family)
+        assert not await asyncio.to_thread(still_alive, family, END_TIMEOUT_S)
     assert "Sessions opened: 1, all ended" in demo.text
     assert "Traceback" not in demo.text
 
@@ -82,5 +82,4 @@ async def test_a_killed_demo_leaves_no_process_behind(start_demo):
         await visitor.told("avatar", here=True)
         family = demo.family()
         await demo.end(signal.SIGKILL)
-        _, alive = await asyncio.to_thread(psutil.wait_procs, family, timeout=END_TIMEOUT_S)
-        assert not alive
+        assert not await asyncio.to_thread(still_alive, family, END_TIMEOUT_S)

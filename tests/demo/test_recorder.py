@@ -3,7 +3,7 @@ import pytest
 
 from agenthuman_plugins.demo._recorder import Recorder
 
-from . import recording
+from tests.demo. import recording
 
 SIZE, FPS, RATE = (160, 120), 25, 16_000
 START_S = 1_000.0  # any clock

@@ -10,7 +10,7 @@ import pytest
 
 from agenthuman_plugins.emulator.voice import Voice
 
-from . import recording
+from tests.demo. import recording
 
 pytestmark = pytest.mark.chain
 

@@ -11,10 +11,7 @@ def run(pytester: pytest.Pytester, code: str) -> pytest.RunResult:
     """Run a test module in a process of its own, as a user does."""
     pytester.makeini(_INI)
     pytester.makepyfile(code)
-    # By name, since an editable installation may be older than its entry points.
-    return pytester.runpytest_subprocess(
-        "-p", "agenthuman_plugins.testing", "-p", "no:cacheprovider", "--strict-markers"
-    )
+    return pytester.runpytest_subprocess("-p", "no:cacheprovider", "--strict-markers")
 
 
 def test_sync_and_async_tests_have_a_service(pytester: pytest.Pytester):
