@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 
 from agenthuman_plugins.demo._recorder import Recorder
-
-from tests.demo. import recording
+from tests.demo import recording
 
 SIZE, FPS, RATE = (160, 120), 25, 16_000
 START_S = 1_000.0  # any clock

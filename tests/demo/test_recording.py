@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from agenthuman_plugins.emulator.voice import Voice
-
-from tests.demo. import recording
+from tests.demo import recording
 
 pytestmark = pytest.mark.chain
 
