@@ -82,7 +82,7 @@ def _advice(error: AgentHumanError) -> str:
         case BadRequestError() | ConfigurationError():
             return "Do not retry with the same arguments; change what is named above."
         case NotFoundError():
-            return "Do not retry: there is no such session."
+            return "Do not retry with the same arguments: what they name does not exist."
         case SessionOutcomeUnknownError():
             return "Do not retry: a session may be running and billed. Tell the user."
         case _ if error.retryable:

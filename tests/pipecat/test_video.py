@@ -481,7 +481,6 @@ async def test_session_options_reach_the_client() -> None:
         await bot.until_event("on_session_started")
         assert bot.client.options == [{"avatar": "avat_x", "aspect_ratio": "4:3", "metadata": {"a": 1}}]
         assert bot.service.session_id == "sess_1"
-        await asyncio.sleep(0)
 
 
 async def test_sessions_without_an_avatar_come_to_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -489,7 +488,8 @@ async def test_sessions_without_an_avatar_come_to_an_end(monkeypatch: pytest.Mon
     monkeypatch.setattr(_avatar, "_BACKOFF_S", (0.0, 0.0))
     monkeypatch.setattr(_avatar, "_JOIN_TIMEOUT_S", 0.01)
     async with running(link_options={"connect_delay_s": 60}) as bot:
-        await bot.until_event("on_session_ended", 5)
+        assert bot.service._keeper is not None
+        await asyncio.wait_for(asyncio.shield(bot.service._keeper), WAIT_S)  # it has given up
         await bot.say(tone(0.1))
         await bot.down.until(lambda: bot.down.of(TTSStoppedFrame))
         assert len(bot.client.opened) == 5
