@@ -36,6 +36,7 @@ class Speaker:
     def speak(self, utterance: Utterance, pcm: bytes) -> None:
         """Queue speech (16 kHz, mono, 16-bit)."""
         if pcm:
+            utterance.onset.add(pcm)
             self._queue.put_nowait((utterance, pcm))
 
     def end_utterance(self) -> None:

@@ -7,8 +7,10 @@ frames are opaque.
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
+
+from agenthuman_plugins.pipecat._onset import Onset
 
 FrameT = TypeVar("FrameT")
 
@@ -22,12 +24,14 @@ class Utterance:
         number: The link's number for it; 0 until its first sample is sent.
         duration_s: Seconds of speech so far.
         lead_s: Seconds of silence that it begins with; `None` until a voiced sample came.
+        onset: How its voice begins.
     """
 
     context_id: str | None = None
     number: int = 0
     duration_s: float = 0.0
     lead_s: float | None = None
+    onset: Onset = field(default_factory=Onset)
 
 
 @dataclass(slots=True)

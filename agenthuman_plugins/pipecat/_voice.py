@@ -8,14 +8,11 @@ clock is the audio itself, so a stall of the network moves sound and position al
 
 import math
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-import numpy as np
-
+from agenthuman_plugins.pipecat._onset import ONSET_S, Onset, voiced_span
 from agenthuman_plugins.pipecat._timeline import Utterance
 
-# Peak of 16-bit samples above which a block counts as voice; an idle avatar's coded silence stays below it.
-VOICE_PEAK = 40
 # Silence that separates an interrupted utterance from the next one. The speaker leaves a longer gap, because the
 # jitter buffer shortens silence first.
 QUIET_S = 0.03
@@ -27,12 +24,13 @@ _JITTER_S = 0.05  # by how much the sound can be ahead of its measured delay
 _TAIL_S = 0.019  # lets the last block out whole; under the usual 20 ms so that rounding does not cost another
 _LATE_S = 0.3  # by how much a loud end can be later than the measured delay says
 _UNHEARD_S = 0.5  # how long a voice that should have come is waited for after the report of its end
-_PENDING_S = 0.5  # how long sound waits for the report that tells whose it is
+_PENDING_S = 1.0  # by then after the sending, what is heard is not old any more
 
 
 @dataclass(slots=True)
 class _Playing:
     utterance: Utterance
+    sent_at: float  # gate time at which its first sample left
     started_at: float | None = None  # gate time of the avatar's report
     voiced_at: float | None = None  # gate time of the first voiced sample
     ended_at: float | None = None
@@ -43,6 +41,7 @@ class _Playing:
 @dataclass(frozen=True, slots=True)
 class _Block:
     pcm: bytes
+    sample_rate: int
     begin: float  # gate time
     end: float
     voice: tuple[float, float] | None  # gate times of the first and the last voiced sample
@@ -78,10 +77,11 @@ class VoiceGate:
         self._in_flight: deque[_Playing] = deque()
         self._delay_s: float | None = None  # of the sound behind the reports, as last measured
         self._reports_start = False  # whether this avatar reports starts at all
-        # After an interruption, sound is the old utterance's until a stretch of it is known to be the new one's.
+        # After an interruption, sound is the old utterance's until it is known to be the new one's.
         self._stale = False
-        # Sound since the last silence; `None` if it is known to be old.
-        self._stretch: list[_Block] | None = None
+        self._stretch: list[_Block] = []  # sound since the last silence, or since the interruption
+        self._after_silence = False  # whether there was a silence since the interruption
+        self._faithful = True  # whether an avatar's voice is known again by what was sent
 
     @property
     def heard_s(self) -> float:
@@ -97,7 +97,7 @@ class VoiceGate:
 
     def expect(self, utterance: Utterance) -> None:
         """Note that an utterance is being sent."""
-        self._in_flight.append(_Playing(utterance))
+        self._in_flight.append(_Playing(utterance, self._now))
 
     def started(self, number: int) -> None:
         """Note the avatar's report that an utterance starts."""
@@ -123,7 +123,7 @@ class VoiceGate:
         if not self._in_flight:
             return False
         self._in_flight.clear()
-        self._stale, self._stretch = True, None
+        self._stale, self._stretch, self._after_silence = True, [], False
         return True
 
     def hear(self, pcm: bytes, sample_rate: int) -> list[Heard]:
@@ -142,33 +142,58 @@ class VoiceGate:
         begin, self._now = self._now, self._now + len(pcm) / 2 / sample_rate
         span = voiced_span(pcm)
         voice = None if span is None else (begin + span[0] / sample_rate, begin + span[1] / sample_rate)
-        return _Block(pcm, begin, self._now, voice)
+        return _Block(pcm, sample_rate, begin, self._now, voice)
 
     def _fresh(self, block: _Block) -> list[_Block]:
-        """After an interruption: the blocks that are known to be new.
-
-        Sound between two silences has one owner. The new utterance's start is reported, and its sound comes about
-        as long after that as usual; a stretch that began before is what was still under way of the old one.
-        """
+        """After an interruption: the blocks that are known to be new."""
         silence = (block.end if block.voice is None else block.voice[0]) - self._quiet_since
         self._note_quiet(block)
         if silence >= QUIET_S:
-            self._stretch = []
-        if self._stretch is None or (block.voice is None and not self._stretch):
+            self._stretch, self._after_silence = [], True
+        if block.voice is None and not self._stretch:
             return []
         self._stretch.append(block)
-        began = self._stretch[0].begin
-        started_at = self._in_flight[0].started_at if self._in_flight else None
-        if started_at is not None:
-            # Capped, since the jitter buffer shrinks again: better some old sound than no new reply.
-            delay = min(self._delay_s or 0.0, _USUAL_DELAY_S)
-            if began < started_at + delay - max(_JITTER_S, delay / 2):
-                self._stretch = None
-                return []
-        elif not self._in_flight or (self._reports_start and block.end - began < _PENDING_S):
-            return []
-        self._stale = False
-        return self._stretch
+        new = self._new_part(self._in_flight[0]) if self._in_flight else []
+        self._stale = not new
+        return new
+
+    def _new_part(self, expected: _Playing) -> list[_Block]:
+        """What of the stretch is the new utterance's.
+
+        Its sound is found by how it begins. For avatars that change the voice there is the time, and that sound
+        between two silences has one owner.
+        """
+        if expected.utterance.onset.known:
+            if (began := self._beginning(expected.utterance.onset)) is not None:
+                self._faithful = True
+                first, *others = (block for block in self._stretch if block.end > began)
+                return [_mute(first, began), *others]
+            if self._faithful:
+                if self._now < expected.sent_at + _PENDING_S:
+                    return []
+                self._faithful = False  # too long after the sending to be old: not found, and still new
+                return self._stretch
+        in_time = self._after_silence and self._came_in_time(self._stretch[0].begin, expected)
+        return self._stretch if in_time else []
+
+    def _beginning(self, onset: Onset) -> float | None:
+        """Gate time at which the utterance begins, if it does in this stretch."""
+        newest = self._stretch[-1]
+        since = newest.begin - 2 * ONSET_S  # what is before was searched with the blocks before
+        searched = [block for block in self._stretch if block.end > since]
+        found_s = onset.find(b"".join(block.pcm for block in searched), newest.sample_rate)
+        return None if found_s is None else searched[0].begin + found_s
+
+    def _came_in_time(self, began: float, expected: _Playing) -> bool:
+        # Capped, since the jitter buffer shrinks again: better some old sound than no new reply.
+        delay = min(self._delay_s or 0.0, _USUAL_DELAY_S)
+        if began >= expected.sent_at + delay + _JITTER_S:
+            return True
+        if self._now >= expected.sent_at + _PENDING_S:
+            return True
+        if expected.started_at is not None:
+            return began >= expected.started_at + delay - max(_JITTER_S, delay / 2)
+        return not self._reports_start
 
     def _note_quiet(self, block: _Block) -> None:
         if block.voice is not None:
@@ -235,8 +260,8 @@ class VoiceGate:
         return next((p for p in self._in_flight if p.utterance.number == number), None)
 
 
-def voiced_span(pcm: bytes) -> tuple[int, int] | None:
-    """Indices of the first sample (16-bit, mono) above `VOICE_PEAK` and of the one after the last, or `None`."""
-    # int32: the absolute value of the lowest 16-bit sample does not fit into 16 bits.
-    loud = np.flatnonzero(np.abs(np.frombuffer(pcm, np.int16).astype(np.int32)) > VOICE_PEAK)
-    return (int(loud[0]), int(loud[-1]) + 1) if loud.size else None
+def _mute(block: _Block, until: float) -> _Block:
+    """The block with silence in place of what is before a time."""
+    size = 2 * max(round((until - block.begin) * block.sample_rate), 0)
+    voice = block.voice and (max(block.voice[0], until), block.voice[1])
+    return replace(block, pcm=bytes(size) + block.pcm[size:], voice=voice)

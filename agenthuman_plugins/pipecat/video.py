@@ -43,11 +43,12 @@ from agenthuman_plugins.client import (
 )
 from agenthuman_plugins.client.rooms import ASPECT_RATIOS
 from agenthuman_plugins.pipecat._avatar import AvatarKeeper
+from agenthuman_plugins.pipecat._onset import voiced_span
 from agenthuman_plugins.pipecat._output import nearest_aspect_ratio, output_params
 from agenthuman_plugins.pipecat._resampler import SpeechResampler
 from agenthuman_plugins.pipecat._speaker import Speaker
 from agenthuman_plugins.pipecat._timeline import Timeline, Utterance
-from agenthuman_plugins.pipecat._voice import Heard, VoiceGate, voiced_span
+from agenthuman_plugins.pipecat._voice import Heard, VoiceGate
 from agenthuman_plugins.speech.link import (
     AvatarAudio,
     AvatarDisconnected,

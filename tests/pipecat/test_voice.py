@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from agenthuman_plugins.pipecat._onset import voiced_span
 from agenthuman_plugins.pipecat._timeline import Utterance
-from agenthuman_plugins.pipecat._voice import Heard, VoiceGate, voiced_span
+from agenthuman_plugins.pipecat._voice import Heard, VoiceGate
 
 RATE = 16_000
 SILENCE = np.zeros(RATE // 50, np.int16).tobytes()  # 20 ms
@@ -159,6 +160,54 @@ def test_reply_whose_sound_comes_sooner_than_the_last_one_is_heard() -> None:
     assert [h and h.first for h in heard] == [None] * 4 + [True]
 
 
+def _tone(hz: float, blocks: int = 10) -> list[bytes]:
+    wave = 6000 * np.sin(2 * np.pi * hz * np.arange(blocks * RATE // 50) / RATE)
+    return [block.astype(np.int16).tobytes() for block in np.split(wave, blocks)]
+
+
+def _interrupted_with_next(hz: float) -> VoiceGate:
+    """An interruption, and a next reply of which the beginning is known."""
+    gate = VoiceGate()
+    gate.expect(_utterance())
+    gate.started(1)
+    _hear(gate, *_tone(300))
+    gate.interrupt()
+    following = _utterance(number=2)
+    following.onset.add(b"".join(_tone(hz)))
+    gate.expect(following)
+    return gate
+
+
+def test_next_reply_is_found_by_its_sound() -> None:
+    """Neither a gap nor the time lets old sound through, and the new passes from its first block at any time."""
+    gate = _interrupted_with_next(700)
+    gate.started(2)
+    assert _hear(gate, *[SILENCE] * 20, *_tone(300), *[SILENCE] * 3) == [None] * 33
+    heard = [h for block in _tone(700) for h in gate.hear(block, RATE)]
+    assert len(heard) == 10
+    assert heard[0].first
+
+
+def test_next_reply_is_found_right_behind_old_sound() -> None:
+    """A jitter buffer that swallows the silence between the two does not hide the new one."""
+    gate = _interrupted_with_next(700)
+    heard = [h for block in _tone(300) + _tone(700) for h in gate.hear(block, RATE)]
+    assert [h.pcm for h in heard] == _tone(700)
+
+
+def test_avatar_that_changes_the_voice_is_heard() -> None:
+    """A reply that does not sound as it was sent is late once, and after that is told by time."""
+    gate = _interrupted_with_next(700)
+    gate.started(2)
+    heard = [h for block in [*[SILENCE] * 10, *_tone(500, 45)] for h in gate.hear(block, RATE)]
+    assert len(heard) == 45
+    gate.interrupt()
+    following = _utterance(number=3)
+    following.onset.add(b"".join(_tone(700)))
+    gate.expect(following)
+    assert [h is None for h in _hear(gate, *[SILENCE] * 10, *_tone(500, 3))] == [True] * 10 + [False] * 3
+
+
 def test_report_that_comes_after_the_sound_costs_nothing() -> None:
     """New sound waits for the report that it is new, and then passes whole."""
     gate = VoiceGate()
@@ -175,6 +224,32 @@ def test_report_that_comes_after_the_sound_costs_nothing() -> None:
         (2, VOICE, False),
         (2, VOICE, False),
     ]
+
+
+def test_report_that_comes_long_after_the_sound_costs_nothing() -> None:
+    """A busy machine that reports the start when half of the reply was heard loses none of it."""
+    gate = VoiceGate()
+    gate.expect(_utterance())
+    gate.started(1)
+    _hear(gate, *[SILENCE] * 5, VOICE)  # the sound arrives 100 ms after its report
+    gate.interrupt()
+    gate.expect(_utterance(number=2))
+    heard = _hear(gate, *[SILENCE] * 8, VOICE, VOICE, VOICE)
+    gate.started(2)
+    assert [h and h.first for h in heard] == [None] * 8 + [True, False, False]
+
+
+def test_sound_that_goes_on_for_too_long_to_be_old_is_heard() -> None:
+    """A reply that began before its report, as old sound does, passes whole once it cannot be old."""
+    gate = VoiceGate()
+    gate.expect(_utterance())
+    gate.started(1)
+    _hear(gate, *[SILENCE] * 5, VOICE)
+    gate.interrupt()
+    gate.expect(_utterance(number=2))
+    gate.started(2)
+    assert _hear(gate, SILENCE, SILENCE, *[VOICE] * 47) == [None] * 49
+    assert len(gate.hear(VOICE, RATE)) == 48
 
 
 def test_silence_alone_separates_if_starts_are_not_reported() -> None:
