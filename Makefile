@@ -5,7 +5,7 @@ AGENTS := .venv-agents/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint docs bench campaign record record-live livekit-server chromium requirements clean
+.PHONY: help install demo test lint docs dist bench campaign record record-live livekit-server chromium requirements clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*##/:/' | column -ts:
@@ -24,6 +24,9 @@ lint: .venv/.dev ## Style, types and layers
 
 docs: .venv/.dev ## Build the documentation into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+dist: .venv/.dev ## Build the package and its two thin namesakes into dist/
+	@for project in . distributions/*; do $(BIN)/python -m build --no-isolation --outdir dist $$project || exit 1; done
 
 bench: .venv/.dev ## Measure what the tests do not assert: delays and costs on this machine
 	@scripts/with_network $(BIN)/python -m benchmarks
