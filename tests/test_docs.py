@@ -1,6 +1,7 @@
 """The documentation builds without a warning."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ _ROOT = Path(__file__).parent.parent
 
 
 def test_documentation_builds_strictly(tmp_path: Path) -> None:
-    """A broken link, anchor, snippet or reference fails the build."""
+    """A broken link, anchor, snippet or reference fails the build, and llms.txt names every page."""
     # Without -q: quiet mode drops the warnings that strict mode counts.
     built = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")],
@@ -21,3 +22,7 @@ def test_documentation_builds_strictly(tmp_path: Path) -> None:
         check=False,
     )
     assert built.returncode == 0, built.stderr
+    index = (tmp_path / "site" / "llms.txt").read_text()
+    assert {f"{page.parent.name}/{page.stem}" for page in _ROOT.glob("docs/*/*.md")} <= set(
+        re.findall(r"(\w[\w-]*/\w[\w-]*)/index\.md\)", index)
+    )
