@@ -5,7 +5,7 @@ AGENTS := .venv-agents/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint docs dist bench campaign record record-live livekit-server chromium requirements clean
+.PHONY: help install demo test lint docs dist bench soak campaign record record-live livekit-server chromium requirements clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*##/:/' | column -ts:
@@ -28,8 +28,11 @@ docs: .venv/.dev ## Build the documentation into site/
 dist: .venv/.dev ## Build the package and its two thin namesakes into dist/
 	@for project in . distributions/*; do $(BIN)/python -m build --no-isolation --outdir dist $$project || exit 1; done
 
-bench: .venv/.dev ## Measure what the tests do not assert: delays and costs on this machine
-	@scripts/with_network $(BIN)/python -m benchmarks
+bench: .venv/.dev .venv-langchain-peers/.installed .venv-pipecat-peers/.installed ## Measure what the tests do not assert, also beside other packages (ARGS=chain for one part)
+	@scripts/with_network $(BIN)/python -m benchmarks $(ARGS)
+
+soak: .venv/.dev ## Run a bot for 20 minutes with an interruption every 7 seconds (ARGS="--minutes 2" for less)
+	@scripts/with_network $(BIN)/python -m benchmarks soak $(ARGS)
 
 campaign: .venv/.dev ## Run the seeded fault campaigns at full count (minutes to hours)
 	@AGENTHUMAN_CAMPAIGN=full scripts/with_network $(BIN)/python -m pytest -m campaign --timeout 3600
@@ -56,7 +59,7 @@ requirements: .venv/.dev ## Compile requirements/*.txt anew from pyproject.toml
 	$(BIN)/uv pip compile -q --upgrade --universal --python-version 3.11 -o requirements/agents.txt requirements/agents.in
 
 clean: ## Remove what the other targets made
-	rm -rf .venv .venv-agents .tools site .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-* .tools site .mypy_cache .ruff_cache .pytest_cache
 
 .venv/.python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "agenthuman_plugins needs Python 3.11 or newer: make PYTHON=python3.11 …")'
@@ -80,4 +83,12 @@ clean: ## Remove what the other targets made
 	@echo "Installing livekit-agents into .venv-agents (about 0.4 GB, once) …"
 	@$(PYTHON) -m venv .venv-agents
 	@$(AGENTS)/pip install -q -r requirements/agents.txt
+	@touch $@
+
+# The packages that ours is measured against: each set has its own pins.
+.venv-%-peers/.installed: requirements/%-peers.txt
+	@echo "Installing the peers into .venv-$*-peers (once) …"
+	@$(PYTHON) -m venv .venv-$*-peers
+	@.venv-$*-peers/bin/pip install -q -r requirements/$*-peers.txt
+	@.venv-$*-peers/bin/pip install -q --no-deps -e .
 	@touch $@

@@ -91,6 +91,19 @@ class AsyncSessions:
         """
         return await self._client._call(_calls.list_sessions(status))  # noqa: SLF001 - the driver is shared
 
+    async def find(self, client_ref: str) -> Session | None:
+        """Find a session, running or ended, by the reference of its create; `None` if there is none.
+
+        Asks for the list, and for up to 20 single sessions if the list leaves metadata out.
+
+        Args:
+            client_ref: What stands in its `metadata["client_ref"]`; `SessionOutcomeUnknownError` carries it.
+
+        Raises:
+            ConfigurationError: The reference is empty.
+        """
+        return await self._client._run(self._client._flows.find(client_ref))  # noqa: SLF001 - the driver is shared
+
     async def start(self, session_id: str, *, timeout: float | None = None) -> Session:  # noqa: ASYNC109 - covers many calls, not one wait
         """Start a session of the older, Daily-managed generation, and wait until its server has booted.
 

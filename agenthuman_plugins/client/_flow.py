@@ -30,6 +30,7 @@ from agenthuman_plugins.client._owner import CLIENT_OWNER
 from agenthuman_plugins.client.errors import (
     AgentHumanError,
     BadRequestError,
+    ConfigurationError,
     NotFoundError,
     SessionOutcomeUnknownError,
 )
@@ -208,6 +209,24 @@ class Flows:
                 return found
         return None
 
+    def find(self, client_ref: str) -> Steps[Session | None]:
+        """A session by its reference, running or ended; a running one first."""
+        if not client_ref:
+            raise ConfigurationError("client_ref must be the reference of a create, not an empty text.")
+        deadline = self._deadline(None)
+        listed = yield from self._attempts(_calls.list_sessions("all"), deadline)
+        listed.sort(key=_newest_running_first)
+        for session in listed:
+            if session.client_ref == client_ref:
+                return session
+        # A list that leaves metadata out does so for all of them; sessions of others have none either.
+        if not any(session.metadata for session in listed):
+            for session in listed[:_LOOK_MAX_GETS]:
+                whole = yield from self._get_if_there(session, deadline)
+                if whole.client_ref == client_ref:
+                    return whole
+        return None
+
     def running(self) -> Steps[list[Session]]:
         """Every running session, with its metadata."""
         deadline = self._deadline(None)
@@ -353,6 +372,11 @@ def _is_about_metadata(error: AgentHumanError) -> bool:
         return False
     said = str(error.body)
     return any(word in said for word in ("metadata", "Metadata", CLIENT_REF, CLIENT_OWNER))
+
+
+def _newest_running_first(session: Session) -> tuple[bool, float]:
+    begin = session.started_at or session.created_at
+    return session.has_ended, -begin.timestamp() if begin else 0.0
 
 
 def _metadata_of(call: Call[Session]) -> Mapping[str, Any]:

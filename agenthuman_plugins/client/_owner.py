@@ -130,3 +130,8 @@ def _start_by_ps(pid: int) -> str | None:
         return None
     # Blanks around and inside differ, and colons part the fields of a mark.
     return "-".join(done.stdout.replace(":", ".").split()) or None
+
+
+if _PROC.exists():
+    # Microseconds now; read by the first client, which may be made on an event loop, it would be a blocking call.
+    this_process()

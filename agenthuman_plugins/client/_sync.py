@@ -88,6 +88,19 @@ class Sessions:
         """
         return self._client._call(_calls.list_sessions(status))  # noqa: SLF001 - the driver is shared
 
+    def find(self, client_ref: str) -> Session | None:
+        """Find a session, running or ended, by the reference of its create; `None` if there is none.
+
+        Asks for the list, and for up to 20 single sessions if the list leaves metadata out.
+
+        Args:
+            client_ref: What stands in its `metadata["client_ref"]`; `SessionOutcomeUnknownError` carries it.
+
+        Raises:
+            ConfigurationError: The reference is empty.
+        """
+        return self._client._run(self._client._flows.find(client_ref))  # noqa: SLF001 - the driver is shared
+
     def start(self, session_id: str, *, timeout: float | None = None) -> Session:
         """Start a session of the older, Daily-managed generation, and wait until its server has booted.
 

@@ -48,6 +48,13 @@ class LiveKitRoom:
             _check_token("LiveKitRoom", "agent_token", self.agent_token)
             _check_pair(self.avatar_token, self.agent_token)
 
+    @property
+    def avatar_identity(self) -> str:
+        """Participant that the avatar joins as: what `avatar_token` says, else the service's usual one."""
+        claims = _tokens.read_claims(self.avatar_token) or {}
+        identity = claims.get("sub")
+        return identity if isinstance(identity, str) and identity else AVATAR_IDENTITY
+
     @classmethod
     def mint(
         cls,

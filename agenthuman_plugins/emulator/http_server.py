@@ -9,6 +9,7 @@ from typing import Any
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from agenthuman_plugins.emulator._faults import CUT
 
@@ -31,7 +32,7 @@ async def serving(
         app,
         http=_CuttableProtocol,
         lifespan="off",
-        ws="none" if max_message_bytes is None else "websockets-sansio",
+        ws="none" if max_message_bytes is None else _DiscreetWebSockets,
         ws_max_size=max_message_bytes or 0,
         log_config=None,  # logging is the program's business
         access_log=False,  # query strings belong in no log
@@ -60,6 +61,14 @@ class _CuttableProtocol(H11Protocol):
             await app(scope, receive, send)
 
         self.app = cuttable
+
+
+class _DiscreetWebSockets(WebSocketsSansIOProtocol):
+    """WebSockets whose messages are not logged, not even at DEBUG: the first one holds a session's token."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.conn.debug = False
 
 
 class _Server(uvicorn.Server):

@@ -1,5 +1,23 @@
-"""Agent Human sessions as LangChain tools. Needs `langchain-core` alone."""
+"""Agent Human sessions as LangChain tools. Needs `langchain-core` alone.
+
+`SessionCleanupMiddleware` is loaded at first use: it needs `langchain`, for whose agents it is.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from agenthuman_plugins.langchain._toolkit import AgentHumanToolkit
 
-__all__ = ["AgentHumanToolkit"]
+if TYPE_CHECKING:
+    from agenthuman_plugins.langchain._middleware import SessionCleanupMiddleware
+    from agenthuman_plugins.langchain._tts import TextToSpeech
+
+__all__ = ["AgentHumanToolkit", "SessionCleanupMiddleware", "TextToSpeech"]
+
+_LAZY = {"SessionCleanupMiddleware": "_middleware", "TextToSpeech": "_tts"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

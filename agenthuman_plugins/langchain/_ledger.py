@@ -3,9 +3,20 @@
 import hashlib
 import threading
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from agenthuman_plugins.client import Session
+from agenthuman_plugins.client.rooms import Room
+
+_KEPT_ENDED = (
+    1_000  # ended sessions that are remembered, so that a process that serves for months does not grow
+)
+
+# Where langgraph tells a node its checkpointer. If it is renamed, replays in a new process are no longer looked
+# for; locked by test_replay_in_a_new_process_finds_its_session.
+_CHECKPOINTER = "__pregel_checkpointer"
 
 
 class CreateInProgressError(Exception):
@@ -23,10 +34,12 @@ class Origin:
     Attributes:
         thread_id: Conversation that the agent runs in; `None` outside of one.
         tool_call_id: Id of the call, which a replayed checkpoint repeats.
+        has_checkpoints: Whether the run is kept, so that another process may replay it.
     """
 
     thread_id: str | None = None
     tool_call_id: str | None = None
+    has_checkpoints: bool = False
 
     @classmethod
     def of(cls, runtime: object | None) -> "Origin":
@@ -35,13 +48,25 @@ class Origin:
         By its attributes, not its class: importing langgraph for that would cost a second.
         """
         config = getattr(runtime, "config", None)
-        configurable = config.get("configurable") if isinstance(config, dict) else None
-        thread_id = configurable.get("thread_id") if isinstance(configurable, dict) else None
+        configurable = config.get("configurable") if isinstance(config, Mapping) else None
+        told: Mapping[str, Any] = configurable if isinstance(configurable, Mapping) else {}
+        thread_id = told.get("thread_id")
         tool_call_id = getattr(runtime, "tool_call_id", None)
         return cls(
             thread_id=None if thread_id is None else str(thread_id),
             tool_call_id=tool_call_id if isinstance(tool_call_id, str) and tool_call_id else None,
+            has_checkpoints=told.get(_CHECKPOINTER) is not None,
         )
+
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether this very call can be told from every other one, should it be made again."""
+        return self.thread_id is not None and self.tool_call_id is not None
+
+    @property
+    def may_be_replayed(self) -> bool:
+        """Whether a process that is gone may have made this very call."""
+        return self.has_checkpoints and self.is_repeatable
 
     def create_key(self) -> str:
         """The key of a create: the same for a replayed call, never the same for two conversations.
@@ -51,15 +76,48 @@ class Origin:
         """
         if self.thread_id is None or self.tool_call_id is None:
             return f"lc-{uuid.uuid4().hex}"
-        digest = hashlib.sha256(f"{len(self.thread_id)}:{self.thread_id}{self.tool_call_id}".encode())
-        return f"lc-{digest.hexdigest()[:32]}"
+        named = f"{len(self.thread_id)}:{self.thread_id}{self.tool_call_id}"
+        # A model may make up a call id that UTF-8 cannot hold.
+        return f"lc-{hashlib.sha256(named.encode(errors='surrogatepass')).hexdigest()[:32]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A session that a toolkit opened.
+
+    Attributes:
+        session: As the create told it; tokens included, status kept up to date as far as the tools see it.
+        room: Room that it was opened in; `None` if the service made one, or if another process opened it in a
+            room that only that process knew.
+        thread_id: Conversation that it was opened in; `None` outside of one.
+    """
+
+    session: Session = field(repr=False)
+    room: Room | None = field(repr=False)
+    thread_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What is known when a create begins.
+
+    Attributes:
+        earlier: The session that this very call has opened before.
+        in_doubt: Whether this very call was made before, and may have opened a session that was not found.
+    """
+
+    earlier: Session | None = None
+    in_doubt: bool = False
 
 
 @dataclass(slots=True)
-class _Entry:
-    thread_id: str | None
-    session: Session | None = field(default=None, repr=False)  # None while it is being opened
-    ended: bool = False
+class _Place:
+    entry: Entry | None = None  # None while the session is being opened, or its outcome is unknown
+    in_doubt: bool = False
+
+    @property
+    def is_opening(self) -> bool:
+        return self.entry is None and not self.in_doubt
 
 
 class Ledger:
@@ -67,7 +125,7 @@ class Ledger:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._entries: dict[str, _Entry] = {}
+        self._places: dict[str, _Place] = {}  # oldest first
         self._closed = False
 
     def reopen(self) -> None:
@@ -75,20 +133,20 @@ class Ledger:
         with self._lock:
             self._closed = False
 
-    def close(self) -> list[Session]:
+    def close(self) -> list[Entry]:
         """Accept no more sessions, and return those that still run."""
         with self._lock:
             self._closed = True
-            return [entry.session for entry in self._entries.values() if entry.session and not entry.ended]
+            return [entry for entry in self._entries() if not entry.session.has_ended]
 
     @property
     def opening(self) -> bool:
         """Whether a session is on its way."""
         with self._lock:
-            return any(entry.session is None for entry in self._entries.values())
+            return any(place.is_opening for place in self._places.values())
 
-    def claim(self, key: str, origin: Origin) -> Session | None:
-        """Begin a create; return the session if this very call has opened one before.
+    def claim(self, key: str) -> Claim:
+        """Begin a create, unless this very call has opened a session before.
 
         Raises:
             CreateInProgressError: The same call is under way.
@@ -97,54 +155,55 @@ class Ledger:
         with self._lock:
             if self._closed:
                 raise LedgerClosedError
-            entry = self._entries.get(key)
-            if entry is None:
-                self._entries[key] = _Entry(origin.thread_id)
-                return None
-            if entry.session is None:
+            place = self._places.get(key)
+            if place is not None and place.is_opening:
                 raise CreateInProgressError
-            return entry.session
+            if place is not None and place.entry is not None:
+                return Claim(earlier=place.entry.session)
+            self._places[key] = _Place()
+            return Claim(in_doubt=place is not None)
 
     def release(self, key: str) -> None:
-        """Forget a create that failed."""
+        """Forget a create that left no session behind."""
         with self._lock:
-            self._entries.pop(key, None)
+            self._places.pop(key, None)
 
-    def add(self, key: str, session: Session) -> bool:
-        """Keep the session of a create; `False` if the ledger was closed meanwhile and nobody will end it."""
+    def doubt(self, key: str) -> None:
+        """Remember a create that may have left a session behind."""
+        with self._lock:
+            self._places[key] = _Place(in_doubt=True)
+
+    def add(self, key: str, entry: Entry) -> None:
+        """Keep the session of a create.
+
+        Raises:
+            LedgerClosedError: The block is over, and nobody will end it.
+        """
         with self._lock:
             if self._closed:
-                self._entries.pop(key, None)
-                return False
-            self._entries[key].session = session
-            return True
+                raise LedgerClosedError
+            self._places[key] = _Place(entry)
 
-    def find(self, session_id: str, origin: Origin) -> Session | None:
-        """The session with this id, if it was opened here and in the same conversation."""
+    def entries(self) -> list[Entry]:
+        """Every session, newest first."""
         with self._lock:
-            for entry in self._entries.values():
-                if (
-                    entry.session
-                    and entry.session.session_id == session_id
-                    and entry.thread_id == origin.thread_id
-                ):
-                    return entry.session
-        return None
+            return self._entries()[::-1]
 
-    def mark_ended(self, session_id: str) -> None:
-        """Note that a session no longer runs."""
+    def mark_ended(self, session_id: str, told: Session | None = None) -> None:
+        """Note that a session no longer runs, and what the service told about its end."""
+        news = {"status": "ended"}
+        if told is not None:
+            news |= told.model_dump(include={"ended_at", "duration"}, exclude_none=True)
         with self._lock:
-            for entry in self._entries.values():
-                if entry.session and entry.session.session_id == session_id:
-                    entry.ended = True
+            for place in self._places.values():
+                if place.entry is not None and place.entry.session.session_id == session_id:
+                    session = place.entry.session.model_copy(update=news)
+                    place.entry = Entry(session, place.entry.room, place.entry.thread_id)
+            ended = [
+                key for key, place in self._places.items() if place.entry and place.entry.session.has_ended
+            ]
+            for key in ended[:-_KEPT_ENDED]:
+                del self._places[key]
 
-    def running(self, origin: Origin | None = None) -> dict[str, Session]:
-        """Sessions that were not ended yet, by id; of one conversation, or of all."""
-        with self._lock:
-            return {
-                entry.session.session_id: entry.session
-                for entry in self._entries.values()
-                if entry.session
-                and not entry.ended
-                and (origin is None or entry.thread_id == origin.thread_id)
-            }
+    def _entries(self) -> list[Entry]:
+        return [place.entry for place in self._places.values() if place.entry is not None]

@@ -18,9 +18,22 @@ from agenthuman_plugins.client import (
 )
 
 CREATE = "agent_human_create_session"
+GET = "agent_human_get_session"
+LIST = "agent_human_list_sessions"
 END = "agent_human_end_session"
+SAY = "agent_human_say"
 
+SHOWN_SESSIONS = 10  # of a list
 _SHOWN_IDS = 5  # enough to correct a mistyped one
+_ERROR_LIMIT = 800  # characters
+_SHOWN_PROBLEMS = 5  # of wrong arguments
+
+NO_ID = (
+    "session_id is not the id of a session (sess_...): letters, digits, '_' and '-' only. Nothing was done. "
+    f"Use an id that {CREATE} returned."
+)
+IN_PROGRESS = "This very call is already opening its session. Do not retry; wait for it."
+RUN_IS_OVER = "The run is over, so no session was opened. Do not retry."
 
 
 def opened(session: Session) -> str:
@@ -41,9 +54,38 @@ def opened_before(session: Session) -> str:
     return f"Session {session.session_id} was opened by this call before and is still running."
 
 
+def opened_too_late(session: Session) -> str:
+    """The block was over before the session was there."""
+    return f"The run was over before session {session.session_id} had opened, so it was ended at once. Do not retry."
+
+
 def ended(session: Session) -> str:
     """A session was ended."""
     return f"Session {session.session_id} has ended and is no longer billed."
+
+
+def state(session: Session) -> str:
+    """A session as it is now."""
+    if not session.has_ended:
+        until = (
+            f"It ends by itself at {session.expiration.isoformat(timespec='seconds')}."
+            if session.expiration is not None
+            else f"It is billed until it ends: {END} ends it."
+        )
+        return f"Session {_line(session)}.\n{until}"
+    minutes = session.billing.minutes_billed if session.billing is not None else None
+    return f"Session {_line(session)}." + ("" if minutes is None else f"\nBilled: {minutes:g} min.")
+
+
+def listed(sessions: list[Session], status: str) -> str:
+    """The newest sessions, and how many more there are."""
+    kind = "" if status == "all" else f"{'running' if status == 'started' else 'ended'} "
+    if not sessions:
+        return f"There are no {kind}sessions."
+    shown = "; ".join(map(_line, sessions[:SHOWN_SESSIONS]))
+    left_out = len(sessions) - SHOWN_SESSIONS
+    more = f"\n{left_out} older ones are left out." if left_out > 0 else ""
+    return f"{len(sessions)} {kind}session{'s' if len(sessions) > 1 else ''}, newest first: {shown}.{more}"
 
 
 def artifact(session: Session) -> dict[str, Any]:
@@ -52,21 +94,52 @@ def artifact(session: Session) -> dict[str, Any]:
     return session.model_dump(mode="json", include=fields, exclude_none=True)
 
 
-def not_opened_here(session_id: str, running: list[str]) -> str:
-    """An id that this conversation does not know."""
-    shown = session_id if len(session_id) <= 60 and session_id.isprintable() else "with this id"  # noqa: PLR2004
+def list_artifact(sessions: list[Session]) -> dict[str, Any]:
+    """The list for programs."""
+    return {
+        "sessions": [artifact(session) for session in sessions[:SHOWN_SESSIONS]],
+        "left_out": max(0, len(sessions) - SHOWN_SESSIONS),
+    }
+
+
+def not_opened_here(session_id: str | None, running: list[str]) -> str:
+    """An id that this conversation does not know; `None` if it is none, and therefore not said again."""
+    shown = session_id or "with this id"
     if not running:
-        return f"Session {shown} was not opened in this conversation, and none is running. Nothing was ended."
+        return f"Session {shown} was not opened in this conversation, and none is running. Nothing was done."
     more = f" and {len(running) - _SHOWN_IDS} more" if len(running) > _SHOWN_IDS else ""
     return (
-        f"Session {shown} was not opened in this conversation. Nothing was ended. "
+        f"Session {shown} was not opened in this conversation. Nothing was done. "
         f"Running: {', '.join(running[:_SHOWN_IDS])}{more}."
     )
 
 
+def looks_secret(argument: str) -> str:
+    """An argument that nobody should send, log or trace."""
+    return f"{argument} holds what looks like a key or a token, so nothing was sent. Leave it out."
+
+
 def failure(error: AgentHumanError) -> str:
     """What failed, whether to try again, and what to change."""
-    return f"{error}\n{_advice(error)}"
+    said, request = _short(error), error.request_id
+    named = f"\nRequest id: {request}" if request and request not in said else ""
+    return f"{said}\n{_advice(error)}{named}"
+
+
+def _line(session: Session) -> str:
+    lasts = "" if session.duration is None else f" {session.duration:.0f} s"
+    said = (
+        f"has ended{lasts and f' after{lasts}'}"
+        if session.has_ended
+        else f"is running{lasts and f' for{lasts}'}"
+    )
+    return f"{session.session_id} {said}"
+
+
+def _short(error: AgentHumanError) -> str:
+    # A proxy may answer with a whole page.
+    said = " ".join(str(error).split())
+    return said if len(said) <= _ERROR_LIMIT else f"{said[:_ERROR_LIMIT]}…"
 
 
 def _advice(error: AgentHumanError) -> str:
@@ -100,9 +173,10 @@ def on_invalid_arguments(error: ValidationError | Any) -> str:
     """Handler of arguments that do not fit the schema; the values stay out, since one may be a megabyte."""
     if not isinstance(error, ValidationError):
         return "The arguments do not fit the tool's schema. Change them and try again."
+    # The first part of a place is an argument's name; what follows may be a key that the model made up.
     wrong = {
-        ".".join(map(str, item["loc"])) or "arguments": item["msg"]
-        for item in error.errors(include_url=False)
+        str(item["loc"][0]) if item["loc"] else "arguments": item["msg"]
+        for item in error.errors(include_url=False, include_input=False)
     }
-    listed = "; ".join(f"{name[:60]}: {message[:120]}" for name, message in list(wrong.items())[:_SHOWN_IDS])
+    listed = "; ".join(f"{name}: {message[:120]}" for name, message in list(wrong.items())[:_SHOWN_PROBLEMS])
     return f"The arguments do not fit the tool's schema ({listed}). Change them and try again."

@@ -1,6 +1,7 @@
 """Audio to the avatar, its picture and voice back.
 
-`LiveKitSpeechLink` is loaded at first use: it needs `livekit`, which only an extra installs.
+`LiveKitSpeechLink` and `GatewaySpeechLink` are loaded at first use: they need `livekit` and `websockets`, which only
+extras install.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -21,8 +22,10 @@ from agenthuman_plugins.speech.link import (
     Reconnecting,
     SpeechLink,
 )
+from agenthuman_plugins.speech.of_session import speech_link
 
 if TYPE_CHECKING:
+    from agenthuman_plugins.speech.gateway import GatewaySpeechLink
     from agenthuman_plugins.speech.livekit import LiveKitSpeechLink
 
 __all__ = [
@@ -32,6 +35,7 @@ __all__ = [
     "AvatarConnected",
     "AvatarDisconnected",
     "AvatarVideo",
+    "GatewaySpeechLink",
     "InProcessSpeechLink",
     "LinkEvent",
     "LinkLost",
@@ -41,6 +45,7 @@ __all__ = [
     "Reconnected",
     "Reconnecting",
     "SpeechLink",
+    "speech_link",
 ]
 
 
@@ -49,4 +54,8 @@ def __getattr__(name: str) -> Any:
         from agenthuman_plugins.speech.livekit import LiveKitSpeechLink  # noqa: PLC0415 - see the docstring
 
         return LiveKitSpeechLink
+    if name == "GatewaySpeechLink":
+        from agenthuman_plugins.speech.gateway import GatewaySpeechLink  # noqa: PLC0415 - see the docstring
+
+        return GatewaySpeechLink
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

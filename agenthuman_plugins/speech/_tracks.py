@@ -26,32 +26,46 @@ class AvatarTracks:
 
     def __init__(self, *, sample_rate: int, frame_ms: int) -> None:
         self.audio: Feed[AvatarAudio] = Feed(held=max(1, round(_AUDIO_HELD_S * 1000 / frame_ms)))
-        self.video: Feed[AvatarVideo] = Feed(held=1)  # with the one in `VideoStream` two pictures at most
+        self._video: Feed[AvatarVideo] = Feed(held=1)  # with the one in `VideoStream` two pictures at most
+        self._watched = False
+        self._picture: rtc.RemoteVideoTrack | None = None  # the newest
         self._sample_rate = sample_rate
         self._frame_ms = frame_ms
         self._readers: dict[str, asyncio.Task[None]] = {}  # by track sid
         self._tasks: set[asyncio.Task[None]] = set()  # readers, those that are being cancelled included
+
+    def watch(self) -> Feed[AvatarVideo]:
+        """The picture, which is converted only from the first call on."""
+        self._watched = True
+        if self._picture is not None and self._picture.sid not in self._readers:
+            self._read(self._picture.sid, "video", self._read_video(self._picture))
+        return self._video
 
     def take(self, track: rtc.Track) -> None:
         """Read a track in place of the one of the same kind."""
         if isinstance(track, rtc.RemoteAudioTrack):
             self._read(track.sid, "audio", self._read_audio(track))
         elif isinstance(track, rtc.RemoteVideoTrack):
-            self._read(track.sid, "video", self._read_video(track))
+            self._picture = track
+            if self._watched:
+                self._read(track.sid, "video", self._read_video(track))
 
     def drop(self, sid: str) -> None:
         """Stop reading a track that is gone; an unknown one is none of ours any more."""
+        if self._picture is not None and self._picture.sid == sid:
+            self._picture = None
         if (task := self._readers.pop(sid, None)) is not None:
             task.cancel()
 
     async def aclose(self) -> None:
         """Stop reading and end both feeds."""
+        self._picture = None
         for sid in list(self._readers):
             self.drop(sid)
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=_CLOSE_TIMEOUT_S)
         self.audio.close()
-        self.video.close()
+        self._video.close()
 
     def _read(self, sid: str, kind: str, reading: Coroutine[None, None, None]) -> None:
         for other_sid, other in list(self._readers.items()):
@@ -77,12 +91,13 @@ class AvatarTracks:
                 self.audio.put(AvatarAudio(frame.data.tobytes(), frame.sample_rate, frame.num_channels))
 
     async def _read_video(self, track: rtc.RemoteVideoTrack) -> None:
-        # The conversion to RGB happens on LiveKit's threads, so the event loop only copies.
+        # The conversion to RGB happens on LiveKit's threads, so the event loop only copies: LiveKit once, out of its
+        # own memory, and we once, into bytes, which every transport takes.
         stream = rtc.VideoStream(track, capacity=1, format=rtc.VideoBufferType.RGB24)
         async with _closing(stream):
             async for event in stream:
                 frame = event.frame
-                self.video.put(
+                self._video.put(
                     AvatarVideo(frame.data.tobytes(), frame.width, frame.height, event.timestamp_us)
                 )
 

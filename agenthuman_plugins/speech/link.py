@@ -158,4 +158,7 @@ class SpeechLink(Protocol):
         """The avatar's picture until the link is closed; a slow reader misses pictures, never lags behind."""
 
     async def aclose(self) -> None:
-        """Leave and free everything; harmless when repeated or never connected. It does not end the session."""
+        """Leave and free everything; harmless when repeated or never connected.
+
+        It does not end the session, except through the gateway: see `GatewaySpeechLink`.
+        """

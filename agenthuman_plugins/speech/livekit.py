@@ -167,8 +167,8 @@ class LiveKitSpeechLink:
         return self._tracks.audio
 
     def video(self) -> Feed[AvatarVideo]:
-        """The avatar's picture; a slow reader gets the newest one."""
-        return self._tracks.video
+        """The avatar's picture, converted from the first call on; a slow reader gets the newest one."""
+        return self._tracks.watch()
 
     async def aclose(self) -> None:
         """Leave the room and free everything; harmless when repeated or never connected."""

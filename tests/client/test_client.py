@@ -23,7 +23,7 @@ from agenthuman_plugins.client import (
 from tests.client.conftest import API_KEY, ROOM, FakeService, Handle, Lost, Time
 
 RESOURCES = {
-    "sessions": ["create", "get", "list", "start", "end", "open", "reap"],
+    "sessions": ["create", "get", "list", "find", "start", "end", "open", "reap"],
     "avatars": ["upload_face", "list", "preview", "delete"],
     "usage": ["get"],
     "agents": ["create", "get", "list", "update", "delete"],

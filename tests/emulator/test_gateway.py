@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -125,6 +126,18 @@ async def test_wrong_token(caller: Caller):
     caller.session["session_token"] = "wrong-4711"
     refused = await caller.init()
     assert refused == {"type": "error", "error": "Invalid session token"}
+
+
+async def test_token_is_not_logged(caplog: pytest.LogCaptureFixture):
+    """No part of a session's token is logged, however talkative the program's logging is."""
+    caplog.set_level(logging.CRITICAL, logger="websockets.client")  # the caller's own
+    caplog.set_level(1)
+    async with Emulator(media=False) as emulator:
+        session = (await post(emulator, "/v1/sessions", {"avatar": "avat_1", "room": OWN_ROOM}))["session"]
+        async with websockets.connect(emulator.gateway_url, proxy=None) as socket:
+            assert (await Caller(emulator, session, socket).init())["type"] == "connection.established"
+    assert "connection open" in caplog.text  # the capture works
+    assert session["session_token"][-8:] not in caplog.text
 
 
 async def test_second_connection_is_refused(caller: Caller):

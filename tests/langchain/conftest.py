@@ -1,6 +1,7 @@
 """A toolkit on a service in memory, and a chat model that follows a script."""
 
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -53,6 +54,46 @@ def opened_id(messages: Sequence[BaseMessage]) -> str:
         if isinstance(message, ToolMessage) and message.artifact:
             return str(message.artifact["session_id"])
     raise AssertionError("no session was opened")
+
+
+def runtime(thread: str | None, call_id: str = "call_1", checkpointer: object | None = None) -> object:
+    """What an agent's tool node injects, as far as the tools read it."""
+    configurable = {"thread_id": thread, "__pregel_checkpointer": checkpointer}
+    return SimpleNamespace(config={"configurable": configurable}, tool_call_id=call_id)
+
+
+Use = Callable[..., Awaitable[ToolMessage]]
+
+
+class Caller:
+    """Calls tools as an agent would, on one of the two paths."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+    def of(self, toolkit: AgentHumanToolkit) -> Use:
+        """What calls the tools of a toolkit."""
+        tools = {tool.name: tool for tool in toolkit.get_tools()}
+
+        async def use(name: str, /, *, context: object | None = None, **arguments: Any) -> ToolMessage:
+            if context is not None:
+                arguments["runtime"] = context
+            wish = {"name": name, "args": arguments, "id": "call_1", "type": "tool_call"}
+            result = await tools[name].ainvoke(wish) if self.kind == "async" else tools[name].invoke(wish)
+            assert isinstance(result, ToolMessage)
+            return result
+
+        return use
+
+
+@pytest.fixture(params=["sync", "async"])
+def caller(request: pytest.FixtureRequest) -> Caller:
+    return Caller(request.param)
+
+
+@pytest.fixture
+def use(caller: Caller, toolkit: AgentHumanToolkit) -> Use:
+    return caller.of(toolkit)
 
 
 @pytest.fixture

@@ -8,36 +8,41 @@ from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.tracers import BaseTracer
 from langchain_core.tracers.schemas import Run
 from langgraph.checkpoint.memory import InMemorySaver
+from langsmith._internal._serde import dumps_json
 
+from agenthuman_plugins.client import AgentHuman, AsyncAgentHuman
 from agenthuman_plugins.langchain import AgentHumanToolkit
 from tests.client.conftest import API_KEY, ROOM, FakeService, Reply
 from tests.langchain.conftest import ScriptedModel, call, opened_id
 
 CREATE, END = "agent_human_create_session", "agent_human_end_session"
+GET, LIST = "agent_human_get_session", "agent_human_list_sessions"
 SECRETS = (API_KEY, ROOM.avatar_token, "seeded-session-token")
 ASK = {"messages": [HumanMessage("Show me your face, then go.")]}
 
 
-def open_and_end() -> ScriptedModel:
+def open_look_and_end() -> ScriptedModel:
     return ScriptedModel(
         script=[
             call(CREATE, "call_1", metadata={"user": "Ada"}),
-            lambda messages: call(END, "call_2", session_id=opened_id(messages)),
+            lambda messages: call(GET, "call_2", session_id=opened_id(messages)),
+            call(LIST, "call_3"),
+            lambda messages: call(END, "call_4", session_id=messages[2].artifact["session_id"]),
             AIMessage("Done."),
         ]
     )
 
 
 @pytest.mark.parametrize("native", [False, True], ids=["sync", "async"])
-async def test_agent_opens_and_ends_a_session(
+async def test_agent_opens_looks_and_ends(
     native: bool, toolkit: AgentHumanToolkit, service: FakeService
 ) -> None:
-    """An agent opens a session, learns its id, and ends it."""
-    agent = create_agent(open_and_end(), toolkit.get_tools())
+    """An agent opens a session, learns its id, looks at it, and ends it."""
+    agent = create_agent(open_look_and_end(), toolkit.get_tools())
     state = await agent.ainvoke(ASK) if native else agent.invoke(ASK)
     assert [message.status for message in state["messages"] if isinstance(message, ToolMessage)] == [
         "success"
-    ] * 2
+    ] * 4
     assert state["messages"][-1].content == "Done."
     assert service.ended == ["sess_1"]
 
@@ -61,6 +66,29 @@ async def test_runtime_is_injected_and_hidden(toolkit: AgentHumanToolkit, servic
         toolkit.get_tools(),
     )
     await agent.ainvoke(ASK, {"configurable": {"thread_id": "thread-1"}})
+    assert service.running == ["sess_1"]
+
+
+@pytest.mark.parametrize("native", [False, True], ids=["sync", "async"])
+async def test_replay_in_a_new_process_finds_its_session(
+    native: bool, client: AgentHuman, async_client: AsyncAgentHuman, service: FakeService
+) -> None:
+    """A checkpoint from before the create, resumed by a toolkit without memory, opens no second session."""
+    saver = InMemorySaver()
+
+    def agent() -> Any:
+        toolkit = AgentHumanToolkit(client=client, async_client=async_client, room=ROOM)
+        script = [AIMessage("Done.")] if service.sessions else [call(CREATE), AIMessage("Done.")]
+        return create_agent(ScriptedModel(script=script), toolkit.get_tools(), checkpointer=saver)
+
+    config: Any = {"configurable": {"thread_id": "thread-1"}}
+    first = agent()
+    first.invoke(ASK, config)
+    before = next(state for state in first.get_state_history(config) if state.next == ("tools",))
+    resumed = agent()
+    state = await resumed.ainvoke(None, before.config) if native else resumed.invoke(None, before.config)
+    told = state["messages"][-2]
+    assert told.content == "Session sess_1 was opened by this call before and is still running."
     assert service.running == ["sess_1"]
 
 
@@ -92,12 +120,15 @@ class Recorder(BaseTracer):
     def __init__(self) -> None:
         super().__init__()
         self.seen: list[str] = []
+        self.serialise = False
 
     def _persist_run(self, run: Run) -> None:
         self.seen.append(self._text(run))
 
     def _text(self, run: Run) -> str:
         inner = "".join(map(self._text, run.child_runs))
+        if self.serialise:
+            return dumps_json([run.inputs, run.outputs, run.extra, run.events]).decode() + inner
         return (
             f"{run.inputs!r}{run.outputs!r}{run.serialized!r}{run.extra!r}{run.error!r}{run.events!r}{inner}"
         )
@@ -106,7 +137,18 @@ class Recorder(BaseTracer):
 async def test_nothing_secret_is_traced(toolkit: AgentHumanToolkit) -> None:
     """Inputs, outputs and artifacts of every run hold no key and no token."""
     recorder = Recorder()
-    await create_agent(open_and_end(), toolkit.get_tools()).ainvoke(ASK, {"callbacks": [recorder]})
+    await create_agent(open_look_and_end(), toolkit.get_tools()).ainvoke(ASK, {"callbacks": [recorder]})
+    seen = "".join(recorder.seen)
+    assert "sess_1" in seen
+    for secret in SECRETS:
+        assert secret not in seen
+
+
+async def test_nothing_secret_is_sent_to_langsmith(toolkit: AgentHumanToolkit) -> None:
+    """What LangSmith's own serialiser makes of every run holds no key and no token."""
+    recorder = Recorder()
+    recorder.serialise = True
+    await create_agent(open_look_and_end(), toolkit.get_tools()).ainvoke(ASK, {"callbacks": [recorder]})
     seen = "".join(recorder.seen)
     assert "sess_1" in seen
     for secret in SECRETS:
@@ -116,7 +158,7 @@ async def test_nothing_secret_is_traced(toolkit: AgentHumanToolkit) -> None:
 async def test_nothing_secret_is_in_a_checkpoint(toolkit: AgentHumanToolkit) -> None:
     """The bytes that a checkpointer keeps hold no key and no token."""
     saver = InMemorySaver()
-    agent = create_agent(open_and_end(), toolkit.get_tools(), checkpointer=saver)
+    agent = create_agent(open_look_and_end(), toolkit.get_tools(), checkpointer=saver)
     await agent.ainvoke(ASK, {"configurable": {"thread_id": "thread-1"}})
     kept: Any = (dict(saver.storage), dict(saver.writes), dict(saver.blobs))
     assert "sess_1" in repr(kept)

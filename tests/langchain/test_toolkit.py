@@ -1,8 +1,10 @@
 """The toolkit: settings, and no session that outlives its block."""
 
 import asyncio
+import copy
 import logging
 import os
+import pickle
 import subprocess
 import sys
 from typing import Any
@@ -13,6 +15,7 @@ import pytest
 from agenthuman_plugins.client import AsyncAgentHuman, AuthenticationError, ConfigurationError
 from agenthuman_plugins.langchain import AgentHumanToolkit
 from tests.client.conftest import API_KEY, ROOM, FakeService, Reply
+from tests.langchain.conftest import runtime
 
 LIMIT_S = 10.0  # hang limit only
 
@@ -21,12 +24,19 @@ class ProblemError(Exception):
     """What a block may raise."""
 
 
+class InterruptError(KeyboardInterrupt):
+    """Ctrl-C during a request."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        super().__init__()
+
+
 @pytest.mark.parametrize("error", [None, ProblemError, KeyboardInterrupt, asyncio.CancelledError])
 async def test_block_ends_what_its_tools_opened(
     error: type[BaseException] | None, toolkit: AgentHumanToolkit, service: FakeService
 ) -> None:
     """On every way out, sync and async, all open sessions are ended, and the ended ones are left alone."""
-    create, end = toolkit.get_tools()
+    create, *_, end = toolkit.get_tools()
 
     async def run(*, native: bool) -> None:
         def body() -> None:
@@ -52,7 +62,7 @@ async def test_block_ends_what_its_tools_opened(
                 await run(native=native)
         assert service.running == []
         assert len(service.ended) == len(set(service.ended)) == 3
-        assert toolkit.sessions == {}
+        assert all(session.has_ended for session in toolkit.sessions.values())
 
 
 async def test_cancel_during_the_end_waits_for_it(toolkit: AgentHumanToolkit, service: FakeService) -> None:
@@ -86,6 +96,28 @@ async def test_failing_end_is_raised_and_the_others_are_ended(
         service.faults.append(Reply(401))
     assert service.running == ["sess_1"]
     assert "sess_1 could not be ended" in caplog.text
+
+
+@pytest.mark.parametrize("native", [False, True], ids=["sync", "async"])
+async def test_defect_while_ending_does_not_keep_the_others_open(
+    native: bool, toolkit: AgentHumanToolkit, service: FakeService
+) -> None:
+    """Whatever goes wrong with one session or its speech link, the block is left when all were ended."""
+
+    class BrokenLinks:
+        def hang_up(self, session_id: str) -> None:
+            if session_id == "sess_2":
+                raise LookupError("a defect")
+
+        async def ahang_up(self, session_id: str) -> None:
+            self.hang_up(session_id)
+
+    toolkit._end._links = BrokenLinks()
+    for _ in range(3):
+        toolkit.get_tools()[0].invoke({})
+    with pytest.raises(LookupError):
+        await toolkit.aend_sessions(None) if native else toolkit.end_sessions(None)
+    assert service.running == []
 
 
 async def test_failing_end_does_not_hide_the_blocks_error(
@@ -194,6 +226,66 @@ async def test_client_of_the_other_kind_is_asked_for(client: Any) -> None:
 def test_repr_holds_no_room_token(client: Any) -> None:
     """A toolkit that is printed shows no credential."""
     assert "seeded" not in repr(AgentHumanToolkit(client=client, room=ROOM))
+
+
+@pytest.mark.parametrize(
+    "duplicate",
+    [copy.copy, copy.deepcopy, pickle.dumps, lambda toolkit: toolkit.model_copy()],
+    ids=["copy", "deepcopy", "pickle", "model-copy"],
+)
+def test_toolkit_is_not_duplicated(duplicate: Any) -> None:
+    """Sessions have one owner and a key stays where it is: neither is copied or written down."""
+    toolkit = AgentHumanToolkit(api_key=API_KEY, room=ROOM)
+    with pytest.raises(TypeError, match="cannot be copied or pickled"):
+        duplicate(toolkit)
+    for tool in toolkit.get_tools():
+        with pytest.raises(TypeError):
+            pickle.dumps(tool)
+
+
+def test_dumps_hold_no_secret() -> None:
+    """What pydantic makes of a toolkit, for whom it may concern, holds neither key nor token."""
+    toolkit = AgentHumanToolkit(api_key=API_KEY, room=ROOM)
+    for shown in (
+        repr(toolkit),
+        str(toolkit.model_dump()),
+        toolkit.model_dump_json(),
+        repr(toolkit.get_tools()),
+    ):
+        assert API_KEY not in shown
+        assert "seeded" not in shown
+
+
+def test_sessions_are_read_only(toolkit: AgentHumanToolkit) -> None:
+    """What the application is shown cannot change what the toolkit ends."""
+    toolkit.get_tools()[0].invoke({})
+    with pytest.raises(TypeError):
+        del toolkit.sessions["sess_1"]  # type: ignore[attr-defined]
+    assert list(toolkit.sessions) == ["sess_1"]
+
+
+def test_ctrl_c_during_the_end_ends_all_the_same(toolkit: AgentHumanToolkit, service: FakeService) -> None:
+    """An interrupt while sessions are being ended is raised when all of them are."""
+    with pytest.raises(KeyboardInterrupt), toolkit:  # noqa: PT012 - it is the block's end that raises
+        for _ in range(3):
+            toolkit.get_tools()[0].invoke({})
+        service.faults.extend([None, InterruptError])  # type: ignore[list-item]
+    assert service.running == []
+
+
+@pytest.mark.parametrize("native", [False, True], ids=["sync", "async"])
+async def test_conversation_is_ended_when_it_is_over(
+    native: bool, toolkit: AgentHumanToolkit, service: FakeService
+) -> None:
+    """The sessions of one thread, or those of none, are ended; the others run on."""
+    for thread in ("ada", "bob", None):
+        await toolkit.get_tools()[0].ainvoke({"runtime": runtime(thread)})
+    for thread, running in (("ada", ["sess_2", "sess_3"]), (None, ["sess_2"])):
+        if native:
+            await toolkit.aend_sessions(thread)
+        else:
+            toolkit.end_sessions(thread)
+        assert service.running == running
 
 
 def test_nothing_secret_is_logged(client: Any, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,0 +1,45 @@
+"""What adapters of frameworks need of the client beside its public names. Not for applications."""
+
+from typing import Any
+
+from agenthuman_plugins.client._config import DEFAULT_MAX_RETRIES, DEFAULT_TIMEOUT_S, resolve
+from agenthuman_plugins.client._lease import to_the_end
+from agenthuman_plugins.client._owner import CLIENT_OWNER
+from agenthuman_plugins.client.models import CLIENT_REF
+from agenthuman_plugins.client.redaction import redact
+
+__all__ = ["MARKS", "credentials", "holds_secret", "to_the_end"]
+
+MARKS = frozenset({CLIENT_REF, CLIENT_OWNER})  # keys of the metadata that are the client's own
+
+
+def credentials(api_key: str | None, base_url: str | None) -> tuple[str, str]:
+    """Key and address as a client would take them, without making one.
+
+    Raises:
+        ConfigurationError: The key is missing, or a value makes no sense.
+    """
+    settings = resolve(
+        api_key=api_key,
+        base_url=base_url,
+        timeout=DEFAULT_TIMEOUT_S,
+        max_retries=DEFAULT_MAX_RETRIES,
+        clock=None,
+    )
+    return settings.api_key, settings.base_url
+
+
+def holds_secret(value: Any) -> bool:
+    """Whether JSON-like `value` holds what looks like a key or a token. The query of a URL alone is none."""
+    plain = _without_queries(value)
+    return bool(redact(plain) != plain)
+
+
+def _without_queries(value: Any) -> Any:
+    match value:
+        case str():
+            return value.replace("?", " ").replace("&", " ")
+        case dict():
+            return {key: _without_queries(item) for key, item in value.items()}
+        case _:
+            return value

@@ -1,0 +1,134 @@
+"""The middleware that ends sessions together with a run, as far as the hooks of an agent see its end."""
+
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any
+
+try:
+    from langchain.agents.middleware import (
+        AgentMiddleware,
+        AgentState,
+        ModelRequest,
+        ModelResponse,
+        ToolCallRequest,
+    )
+    from langchain_core.messages import ToolMessage
+    from langgraph.config import get_config
+    from langgraph.errors import GraphBubbleUp
+    from langgraph.runtime import Runtime
+    from langgraph.types import Command
+except ImportError as error:
+    raise ImportError(
+        "SessionCleanupMiddleware is for LangChain's agents, which are not installed: run `pip install langchain`."
+    ) from error
+
+from agenthuman_plugins.client import AgentHumanError
+from agenthuman_plugins.langchain._toolkit import AgentHumanToolkit
+
+
+class SessionCleanupMiddleware(AgentMiddleware[Any, Any, Any]):
+    """Ends the sessions of a thread when the agent's run on it is over.
+
+        agent = create_agent(model, toolkit.get_tools(), middleware=[SessionCleanupMiddleware(toolkit)])
+
+    Best effort, for agents around which no block can be put, such as those of a LangGraph server: an agent has no
+    hook that sees every end. Where there can be one, the block `with toolkit:` is the guarantee.
+
+    | the run | sessions |
+    | --- | --- |
+    | comes to its end | ended |
+    | fails in the model or in a tool, by Ctrl-C too | ended |
+    | is cancelled while the model or a tool works | ended |
+    | reaches the recursion limit, or fails or is cancelled between two steps | **left open** |
+    | fails in one tool while another still opens a session | that one is **left open** |
+    | pauses for a human | left open, rightly |
+
+    It ends the sessions that were opened in the same thread; without `thread_id`, those of all runs without one, so
+    give runs that go on at the same time a thread each. Put it first in the list of middleware: it then sees only
+    errors that no other one handles. It hides no error, and a session that cannot be ended is logged.
+
+    Args:
+        toolkit: Whose sessions.
+    """
+
+    def __init__(self, toolkit: AgentHumanToolkit) -> None:
+        super().__init__()
+        self._toolkit = toolkit
+
+    def after_agent(self, state: AgentState[Any], runtime: Runtime[Any]) -> None:
+        """End the sessions after a run."""
+        del state, runtime
+        self._end()
+
+    async def aafter_agent(self, state: AgentState[Any], runtime: Runtime[Any]) -> None:
+        """End the sessions after a run."""
+        del state, runtime
+        await self._aend()
+
+    def wrap_model_call(
+        self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], ModelResponse[Any]]
+    ) -> ModelResponse[Any]:
+        """End the sessions when the model fails."""
+        try:
+            return handler(request)
+        except GraphBubbleUp:  # not an error: a pause, or a message to another graph
+            raise
+        except BaseException:
+            self._end()
+            raise
+
+    async def awrap_model_call(
+        self,
+        request: ModelRequest[Any],
+        handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]],
+    ) -> ModelResponse[Any]:
+        """End the sessions when the model fails or is cancelled."""
+        try:
+            return await handler(request)
+        except GraphBubbleUp:
+            raise
+        except BaseException:
+            await self._aend()
+            raise
+
+    def wrap_tool_call(
+        self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], ToolMessage | Command[Any]]
+    ) -> ToolMessage | Command[Any]:
+        """End the sessions when a tool fails."""
+        try:
+            return handler(request)
+        except GraphBubbleUp:
+            raise
+        except BaseException:
+            self._end()
+            raise
+
+    async def awrap_tool_call(
+        self,
+        request: ToolCallRequest,
+        handler: Callable[[ToolCallRequest], Awaitable[ToolMessage | Command[Any]]],
+    ) -> ToolMessage | Command[Any]:
+        """End the sessions when a tool fails or is cancelled."""
+        try:
+            return await handler(request)
+        except GraphBubbleUp:
+            raise
+        except BaseException:
+            await self._aend()
+            raise
+
+    def _end(self) -> None:
+        with suppress(
+            AgentHumanError
+        ):  # logged by the toolkit; it must not take the run's result or error away
+            self._toolkit.end_sessions(_thread_id())
+
+    async def _aend(self) -> None:
+        with suppress(AgentHumanError):
+            await self._toolkit.aend_sessions(_thread_id())
+
+
+def _thread_id() -> str | None:
+    """The thread of the run that calls us."""
+    thread_id = get_config().get("configurable", {}).get("thread_id")
+    return None if thread_id is None else str(thread_id)

@@ -1,0 +1,184 @@
+"""The tool that speaks through a session's avatar."""
+
+from langchain_core.tools import BaseTool, ToolException
+from pydantic import BaseModel, Field
+
+from agenthuman_plugins.client import Session
+from agenthuman_plugins.langchain import _texts
+from agenthuman_plugins.langchain._background import BackgroundLoop, FromLoop, LoopClosedError
+from agenthuman_plugins.langchain._clients import Clients
+from agenthuman_plugins.langchain._ledger import Entry, Ledger
+from agenthuman_plugins.langchain._line import MakeLink
+from agenthuman_plugins.langchain._reach import Reach
+from agenthuman_plugins.langchain._speech_links import SpeechLinks
+from agenthuman_plugins.langchain._spoken import SayError, Spoken
+from agenthuman_plugins.langchain._structured import Result, Runtime, structured, told
+from agenthuman_plugins.langchain._tts import TextToSpeech, Voice
+from agenthuman_plugins.speech import SpeechLink
+
+_TEXT_LIMIT = 2_000  # characters: about two minutes of speech, which a call returns only after
+
+
+class SayArgs(BaseModel):
+    """Arguments of the say tool."""
+
+    session_id: str = Field(description=f"Id that {_texts.CREATE} returned (sess_...).")
+    text: str = Field(description=f"Plain words to speak, at most {_TEXT_LIMIT} characters. No markup.")
+    runtime: Runtime = None
+
+
+class Say:
+    """What the say tool does.
+
+    A session's link is opened by its first call and kept until `hang_up`: over the gateway, closing the link ends
+    the session. Calls for one session are spoken one after the other, in the order in which they came.
+
+    Args:
+        tts: Makes speech of the text.
+        reach: Sessions that a call may name.
+        ledger: Told when a session turns out to have ended.
+        clients: To ask for a session that lost its link or its avatar.
+        gateway_url: Address of the speech gateway; `None` takes the default.
+        make_link: Makes a session's speech link; `None` makes the one that its room asks for.
+
+    Raises:
+        ConfigurationError: The `tts` cannot be one.
+    """
+
+    def __init__(
+        self,
+        tts: TextToSpeech,
+        *,
+        reach: Reach,
+        ledger: Ledger,
+        clients: Clients,
+        gateway_url: str | None = None,
+        make_link: MakeLink | None = None,
+    ) -> None:
+        self._voice = Voice(tts)
+        self._reach = reach
+        self._ledger = ledger
+        self._clients = clients
+        self._gateway_url = gateway_url
+        self._loop = BackgroundLoop()
+        self._links = SpeechLinks(make_link or self._link_of)
+
+    def tool(self) -> BaseTool:
+        """Make the tool."""
+        return structured(
+            _texts.SAY,
+            "Speak a text through the avatar of a session. Returns when it was played, and tells how much of it was.",
+            SayArgs,
+            self.say,
+            self.asay,
+        )
+
+    def say(self, session_id: str, text: str, runtime: Runtime = None) -> Result:
+        """Speak, and wait until it was played."""
+        entry = self._wanted(session_id, text, runtime)
+        if self._links.in_doubt(session_id):
+            with told():
+                self._check_running(self._clients.sync_client().sessions.get(session_id))
+        try:
+            with told():
+                spoken = self._loop.run(lambda: self._links.speak(entry, self._voice.speech(text)))
+        except (SayError, LoopClosedError) as error:
+            raise _not_spoken(error) from None
+        return _result(session_id, spoken)
+
+    async def asay(self, session_id: str, text: str, runtime: Runtime = None) -> Result:
+        """Speak, and wait until it was played."""
+        entry = self._wanted(session_id, text, runtime)
+        if self._links.in_doubt(session_id):
+            with told():
+                self._check_running(await self._clients.async_client().sessions.get(session_id))
+        speech = FromLoop(self._voice.speech(text))
+        try:
+            with told():
+                spoken = await self._loop.arun(lambda: self._links.speak(entry, speech))
+        except (SayError, LoopClosedError) as error:
+            raise _not_spoken(error) from None
+        return _result(session_id, spoken)
+
+    def hang_up(self, session_id: str) -> None:
+        """Close a session's link, if it has one; what is being spoken is cut short."""
+        if self._loop.running:
+            self._loop.run(lambda: self._links.hang_up(session_id))
+
+    async def ahang_up(self, session_id: str) -> None:
+        """Close a session's link, if it has one; what is being spoken is cut short."""
+        if self._loop.running:
+            await self._loop.arun(lambda: self._links.hang_up(session_id))
+
+    def close(self) -> None:
+        """Close every link, and end the thread that they live on."""
+        try:
+            if self._loop.running:
+                self._loop.run(self._links.aclose)
+        finally:
+            self._loop.close()
+
+    async def aclose(self) -> None:
+        """Close every link, and end the thread that they live on."""
+        try:
+            if self._loop.running:
+                await self._loop.arun(self._links.aclose)
+        finally:
+            await self._loop.aclose()
+
+    def _wanted(self, session_id: str, text: str, runtime: object | None) -> Entry:
+        """Check the arguments before anything is done."""
+        entry = self._reach.own(session_id, runtime)
+        self._check_running(entry.session)
+        if not text.strip():
+            raise ToolException("text is empty. Say something, or do not call this.")
+        if len(text) > _TEXT_LIMIT:
+            raise ToolException(
+                f"text has {len(text)} characters, and at most {_TEXT_LIMIT} are spoken at once. Shorten it, or say it "
+                "in several calls."
+            )
+        if not _is_unicode(text):
+            raise ToolException(
+                "text holds half of a character (a lone surrogate). Leave it out and try again."
+            )
+        return entry
+
+    def _check_running(self, session: Session) -> None:
+        if session.has_ended:
+            self._ledger.mark_ended(session.session_id, session)
+            raise ToolException(
+                f"Session {session.session_id} has ended, so nothing was spoken. Open a new one if it is still needed."
+            )
+
+    def _link_of(self, entry: Entry) -> SpeechLink:
+        from agenthuman_plugins.speech.of_session import speech_link  # noqa: PLC0415 - called on a thread
+
+        return speech_link(entry.session, room=entry.room, gateway_url=self._gateway_url, media=False)
+
+
+def _result(session_id: str, spoken: Spoken) -> Result:
+    content = (
+        f"Spoken: {spoken.seconds:.1f} s."
+        if spoken.complete
+        else f"Interrupted after {spoken.seconds_played:.1f} of {spoken.seconds:.1f} s."
+    )
+    return content, {
+        "session_id": session_id,
+        "seconds": round(spoken.seconds, 3),
+        "seconds_played": round(spoken.seconds_played, 3),
+        "complete": spoken.complete,
+    }
+
+
+def _not_spoken(error: SayError | LoopClosedError) -> ToolException:
+    return ToolException(
+        str(error) or "The run is over; this was not spoken, or not to its end. Do not retry."
+    )
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

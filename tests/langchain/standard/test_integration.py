@@ -1,0 +1,26 @@
+"""The standard integration suite of langchain-tests, for every tool."""
+
+from langchain_tests.integration_tests import ToolsIntegrationTests
+
+from tests.langchain.standard.suites import IntegrationSuite
+from tests.langchain.toolbox import CREATE, END, GET, LIST, SAY
+
+
+class TestCreate(IntegrationSuite, ToolsIntegrationTests):
+    name = CREATE
+
+
+class TestGet(IntegrationSuite, ToolsIntegrationTests):
+    name = GET
+
+
+class TestList(IntegrationSuite, ToolsIntegrationTests):
+    name = LIST
+
+
+class TestEnd(IntegrationSuite, ToolsIntegrationTests):
+    name = END
+
+
+class TestSay(IntegrationSuite, ToolsIntegrationTests):
+    name = SAY

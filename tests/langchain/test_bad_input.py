@@ -1,0 +1,125 @@
+"""What a model may get wrong: a clear error each time, and no request."""
+
+import json
+from typing import Any
+
+import pytest
+
+from agenthuman_plugins.client import AgentHuman, AsyncAgentHuman
+from agenthuman_plugins.langchain import AgentHumanToolkit
+from tests.client.conftest import FakeService
+from tests.langchain.conftest import Caller, Use
+
+CREATE, END = "agent_human_create_session", "agent_human_end_session"
+GET, LIST = "agent_human_get_session", "agent_human_list_sessions"
+TOKEN = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhIn0.c2lnbmF0dXJl"
+KEY = "ah_live_0123456789abcdef"
+
+
+@pytest.fixture(params=["toolkit", "account"])
+def use(
+    request: pytest.FixtureRequest, caller: Caller, client: AgentHuman, async_client: AsyncAgentHuman
+) -> Use:
+    """The tools in both scopes: in the wider one an id is not looked up before it is sent."""
+    toolkit = AgentHumanToolkit(client=client, async_client=async_client, scope=request.param)
+    return caller.of(toolkit)
+
+
+async def refused(use: Use, service: FakeService, tool: str, **arguments: Any) -> str:
+    """Call a tool; return what the model is told, once it is sure that it is short, clean and all."""
+    told = await use(tool, **arguments)
+    assert told.status == "error"
+    assert service.requests == []
+    assert len(told.content) < 500
+    assert "\x1b" not in told.content
+    json.dumps(told.content, ensure_ascii=False).encode()  # a lone surrogate would break the next request
+    return str(told.content)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        pytest.param({"avatar": "data:image/png;base64,QQ=="}, "not a picture", id="picture"),
+        pytest.param({"avatar": " DATA:image/png;base64,QQ=="}, "not a picture", id="picture-in-capitals"),
+        pytest.param({"avatar": "a" * 1_000_000}, "not a picture", id="megabyte"),
+        pytest.param({"avatar": "http://example.com/a.png"}, "not an https one", id="http"),
+        pytest.param({"avatar": "file:///etc/passwd"}, "not an https one", id="file"),
+        pytest.param({"avatar": "https://a.example/b c"}, "without blanks", id="blank-in-url"),
+        pytest.param({"avatar": "https://a.example/\nx-api-key: b"}, "without blanks", id="header-in-url"),
+        pytest.param({"avatar": "two words"}, "not an avatar id", id="blanks"),
+        pytest.param({"avatar": "../../v1/usage"}, "not an avatar id", id="path"),
+        pytest.param({"avatar": ""}, "not an avatar id", id="empty"),
+        pytest.param({"avatar": "\N{GRINNING FACE}"}, "not an avatar id", id="emoji"),
+        pytest.param({"avatar": "\x1b[31m"}, "not an avatar id", id="terminal"),
+        pytest.param({"avatar": "avat_\ud800"}, "avatar", id="surrogate"),
+        pytest.param({"avatar": 7}, "avatar", id="number"),
+        pytest.param({"avatar": ["avat_1"]}, "avatar", id="list"),
+        pytest.param({"avatar": KEY}, "looks like a key or a token", id="key-as-avatar"),
+        pytest.param({"avatar": TOKEN}, "looks like a key or a token", id="token-as-avatar"),
+        pytest.param({"avatar": f"https://a.example/?t={TOKEN}"}, "looks like a key", id="token-in-url"),
+        pytest.param({"metadata": {"a": "b" * 2_000}}, "too long", id="long-metadata"),
+        pytest.param({"metadata": {"a": "b" * 1_000_000}}, "too long", id="megabyte-of-metadata"),
+        pytest.param({"metadata": {"b" * 2_000: "a"}}, "too long", id="long-metadata-key"),
+        pytest.param({"metadata": {"client_ref": "stolen"}}, "reserved", id="reserved-metadata"),
+        pytest.param({"metadata": {"client_owner": "me"}}, "reserved", id="reserved-owner"),
+        pytest.param({"metadata": {"note": f"use {KEY}"}}, "looks like a key", id="key-in-metadata"),
+        pytest.param({"metadata": {TOKEN: "a"}}, "looks like a key", id="token-as-metadata-key"),
+        pytest.param({"metadata": {"api_key": "abc"}}, "looks like a key", id="named-in-metadata"),
+        pytest.param({"metadata": {"a": "\udfff"}}, "metadata", id="surrogate-in-metadata"),
+        pytest.param({"metadata": {"\udfff": "a"}}, "metadata", id="surrogate-as-metadata-key"),
+        pytest.param({"metadata": {"a": {"b": "c" * 100_000}}}, "metadata", id="nested-metadata"),
+        pytest.param({"metadata": "text"}, "metadata", id="text-as-metadata"),
+        pytest.param({"aspect_ratio": "16:9"}, "aspect_ratio", id="ratio"),
+    ],
+)
+async def test_bad_argument_of_create(
+    arguments: dict[str, Any], sentence: str, use: Use, service: FakeService
+) -> None:
+    """A model's mistake comes back as an error that says what to change, is short, and makes no request."""
+    told = await refused(use, service, CREATE, **arguments)
+    assert sentence in told
+    assert KEY not in told
+    assert TOKEN not in told
+
+
+@pytest.mark.parametrize("tool", [GET, END])
+@pytest.mark.parametrize(
+    "session_id",
+    [
+        pytest.param("../../v1/usage", id="path"),
+        pytest.param("sess_x?y=1", id="query"),
+        pytest.param("sess_x#y", id="fragment"),
+        pytest.param("sess_x/end", id="segment"),
+        pytest.param("sess_%2e%2e", id="escaped"),
+        pytest.param("https://evil.example/", id="url"),
+        pytest.param("", id="empty"),
+        pytest.param(" ", id="blank"),
+        pytest.param("sess_1\n", id="line-end"),
+        pytest.param("sess_1\x00", id="null"),
+        pytest.param("sess_\ud800", id="surrogate"),
+        pytest.param("sess_\u0661", id="other-digits"),
+        pytest.param("\u202esess_1", id="direction"),
+        pytest.param("x" * 1_000_000, id="megabyte"),
+        pytest.param(TOKEN, id="token"),
+        pytest.param(KEY, id="key"),
+        pytest.param(None, id="null-value"),
+        pytest.param(7, id="number"),
+        pytest.param({"id": "sess_1"}, id="object"),
+    ],
+)
+async def test_bad_session_id(tool: str, session_id: Any, use: Use, service: FakeService) -> None:
+    """What cannot be the id of a session never becomes part of an address."""
+    told = await refused(use, service, tool, session_id=session_id)
+    assert "session_id" in told or "was not opened in this conversation" in told
+    assert TOKEN not in told
+    assert KEY not in told
+
+
+async def test_missing_session_id(use: Use, service: FakeService) -> None:
+    """A missing argument is named."""
+    assert "session_id: Field required" in await refused(use, service, END)
+
+
+async def test_unknown_status(use: Use, service: FakeService) -> None:
+    """The words that are allowed are told."""
+    assert "'started', 'ended' or 'all'" in await refused(use, service, LIST, status="running")
