@@ -4,21 +4,37 @@ Wall-clock figures of a shared machine are noisy: read them as medians of one ru
 """
 
 import asyncio
+import importlib
 import sys
 
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import chain, client_overhead, imports
-
-_BENCHMARKS = {"imports": imports.measure, "client": client_overhead.measure, "chain": chain.measure}
+# Modules with a `measure() -> list[Row]`. Imported when asked for: not every environment can import all.
+_BENCHMARKS = {
+    "imports": "benchmarks.imports",
+    "client": "benchmarks.client_overhead",
+    "chain": "benchmarks.chain",
+    "video": "benchmarks.video_cost",
+    "skew": "benchmarks.skew",
+}
+# Modules with a `report(console)` that prints by itself and writes its part of `benchmarks/results.md`;
+# only on request, since they need an environment of their own.
+_REPORTS = {
+    "peers": "benchmarks.peers",
+    "cost": "benchmarks.peers.cost",
+    "langchain": "benchmarks.langchain_faults._report",
+}
 
 
 def main() -> None:
     console = Console()
     for name in sys.argv[1:] or _BENCHMARKS:
+        if name in _REPORTS:
+            asyncio.run(importlib.import_module(_REPORTS[name]).report(console))
+            continue
         table = Table("what", "median", "min", "max", "n", title=name)
-        for row in asyncio.run(_BENCHMARKS[name]()):
+        for row in asyncio.run(importlib.import_module(_BENCHMARKS[name]).measure()):
             table.add_row(*row.cells())
         console.print(table)
 

@@ -190,7 +190,6 @@ class RecordingTransport(BaseOutputTransport):
     Args:
         recorder: Takes what the pipeline puts out.
         params: Must match the recorder's size and rate. The pace of pictures is the recorder's business.
-        sound_lag_s: How much later the voice comes than the picture that belongs to it.
         on_picture: Called after each picture.
     """
 
@@ -199,12 +198,10 @@ class RecordingTransport(BaseOutputTransport):
         recorder: Recorder,
         params: TransportParams,
         *,
-        sound_lag_s: float,
         on_picture: Callable[[], None],
     ) -> None:
         super().__init__(params.model_copy(update={"video_out_framerate": _UNPACED_FPS}))
         self._recorder = recorder
-        self._sound_lag_s = sound_lag_s
         self._on_picture = on_picture
 
     async def start(self, frame: StartFrame) -> None:
@@ -219,6 +216,6 @@ class RecordingTransport(BaseOutputTransport):
         return True
 
     async def write_audio_frame(self, frame: OutputAudioRawFrame) -> bool:
-        """Record a piece of voice in step with the picture."""
-        self._recorder.add_sound(frame.audio, asyncio.get_running_loop().time() - self._sound_lag_s)
+        """Record a piece of voice at its time of arrival."""
+        self._recorder.add_sound(frame.audio, asyncio.get_running_loop().time())
         return True

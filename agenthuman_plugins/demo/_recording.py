@@ -74,7 +74,6 @@ class _Take:
         output = RecordingTransport(
             recorder,
             make_transport_params(),
-            sound_lag_s=services.sound_lag_s,
             on_picture=self._on_picture,
         )
         avatar = services.make_avatar()

@@ -26,8 +26,6 @@ NO_NETWORK = (
     "This machine has no network interface besides loopback, which LiveKit leaves out,"
     " so the avatar runs inside the demo instead of in a LiveKit room."
 )
-# Measured: the avatar's audio queue, the jitter buffer, and 40 ms until a piece is full.
-_LIVEKIT_SOUND_LAG_S = 0.1
 _REQUEST_TIMEOUT_S = 3.0
 
 
@@ -44,11 +42,6 @@ class Services:
     url: str
     api_key: str = field(repr=False)
     in_process: bool
-
-    @property
-    def sound_lag_s(self) -> float:
-        """How much later the avatar's voice comes than its picture."""
-        return 0.0 if self.in_process else _LIVEKIT_SOUND_LAG_S
 
     def make_avatar(self) -> AgentHumanVideoService:
         """Make the pipeline's avatar, with a session of its own."""

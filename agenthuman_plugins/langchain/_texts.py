@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from agenthuman_plugins.client import (
     AgentHumanError,
+    APIResponseError,
     AuthenticationError,
     BadRequestError,
     ConfigurationError,
@@ -158,6 +159,8 @@ def _advice(error: AgentHumanError) -> str:
             return "Do not retry with the same arguments: what they name does not exist."
         case SessionOutcomeUnknownError():
             return "Do not retry: a session may be running and billed. Tell the user."
+        case APIResponseError():
+            return "It may have been done all the same: look at the session before you try again."
         case _ if error.retryable:
             return "It was tried several times. Trying again later may help."
         case _:

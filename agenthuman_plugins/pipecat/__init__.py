@@ -1,5 +1,6 @@
 """Agent Human avatars for Pipecat voice bots."""
 
+from agenthuman_plugins.pipecat._settings import AgentHumanVideoSettings, AgentHumanVideoUpdateSettingsFrame
 from agenthuman_plugins.pipecat.video import AgentHumanVideoService
 
-__all__ = ["AgentHumanVideoService"]
+__all__ = ["AgentHumanVideoService", "AgentHumanVideoSettings", "AgentHumanVideoUpdateSettingsFrame"]

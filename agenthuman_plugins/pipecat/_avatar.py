@@ -16,6 +16,10 @@ _BACKOFF_S = (1.0, 30.0)  # first and longest pause before a new session
 _MAX_USELESS_SESSIONS = 5
 
 
+class Idle(Exception):  # noqa: N818 - no error: nobody needs the avatar for now
+    """Raised by `use` when the session should end until the avatar is wanted again."""
+
+
 class AvatarKeeper:
     """Opens a session, connects to its avatar, and does so again after a failure that can pass.
 
@@ -24,8 +28,13 @@ class AvatarKeeper:
         session_options: Arguments of `sessions.open`.
         make_link: Makes the link of a session.
         on_session: Called with each session that was opened, and with `None` when it has ended.
-        use: Uses a connected link; returns never, raises when the link is lost.
-        on_lost: Called with the reason as soon as there is no avatar any more, each time.
+        use: Uses a connected link; returns never, raises when the link is lost, or `Idle`.
+        on_lost: Called with the reason as soon as there is no avatar any more, each time; returns whether to
+            bring it back.
+        on_idle: Called when an avatar that nobody needs is about to go.
+
+    Attributes:
+        wanted: Set when an avatar is wanted; without that no session is opened.
     """
 
     def __init__(
@@ -36,7 +45,8 @@ class AvatarKeeper:
         make_link: Callable[[Session], SpeechLink],
         on_session: Callable[[Session | None], Awaitable[None]],
         use: Callable[[SpeechLink], Awaitable[None]],
-        on_lost: Callable[[Exception], Awaitable[None]],
+        on_lost: Callable[[Exception], Awaitable[bool]],
+        on_idle: Callable[[], Awaitable[None]],
     ) -> None:
         self._client = client
         self._session_options = session_options
@@ -44,6 +54,9 @@ class AvatarKeeper:
         self._on_session = on_session
         self._use = use
         self._on_lost = on_lost
+        self._on_idle = on_idle
+        self.wanted = asyncio.Event()
+        self._given_up = False
         self._used_for_s = 0.0  # how long the present link could be spoken through
 
     async def run(self) -> None:
@@ -54,9 +67,13 @@ class AvatarKeeper:
         pause = _BACKOFF_S[0]
         useless = 0
         while True:
+            await self.wanted.wait()
             self._used_for_s = 0.0
             reason = await self._keep_session()
-            if reason is None or not _can_pass(reason):
+            if isinstance(reason, Idle):
+                pause, useless = _BACKOFF_S[0], 0
+                continue
+            if reason is None or self._given_up or not _can_pass(reason):
                 return
             if self._used_for_s > _BACKOFF_S[1]:
                 pause, useless = _BACKOFF_S[0], 0  # it worked for a while: a new trouble, not the same one
@@ -77,7 +94,7 @@ class AvatarKeeper:
                 await self._on_session(session)
                 return await self._keep_link(session)
         except Exception as error:  # noqa: BLE001 - whatever it is, the bot must keep its voice and hear of it
-            await self._on_lost(error)
+            await self._lose(error)
             return error
         finally:
             if opened:
@@ -100,11 +117,18 @@ class AvatarKeeper:
                 self._used_for_s = clock() - began
         except Exception as error:  # noqa: BLE001 - as above
             reason = _innermost(error)
-            await self._on_lost(reason)
+            if isinstance(reason, Idle):
+                self.wanted.clear()
+                await self._on_idle()
+            else:
+                await self._lose(reason)
             return reason
         finally:
             await link.aclose()
         return None
+
+    async def _lose(self, reason: Exception) -> None:
+        self._given_up = not await self._on_lost(reason)
 
 
 def _can_pass(error: Exception) -> bool:

@@ -1,5 +1,9 @@
 """What the transport behind the service shows."""
 
+import weakref
+from collections import deque
+
+from pipecat.frames.frames import Frame, OutputImageRawFrame
 from pipecat.processors.frame_processor import FrameProcessor
 from pipecat.transports.base_output import BaseOutputTransport
 from pipecat.transports.base_transport import TransportParams
@@ -7,14 +11,25 @@ from pipecat.transports.base_transport import TransportParams
 from agenthuman_plugins.client.rooms import ASPECT_RATIOS
 
 
-def output_params(processor: FrameProcessor) -> TransportParams | None:
-    """Parameters of the first output transport behind `processor`, or `None` if there is none."""
+def output_transport(processor: FrameProcessor) -> BaseOutputTransport | None:
+    """The first output transport behind `processor`, or `None` if there is none."""
     following = processor.next
     while following is not None:
         if isinstance(following, BaseOutputTransport):
-            return following._params  # noqa: SLF001 - Pipecat has no public way; its own services read it too
+            return following
         following = following.next
     return None
+
+
+def output_params(processor: FrameProcessor) -> TransportParams | None:
+    """Parameters of the first output transport behind `processor`, or `None` if there is none."""
+    transport = output_transport(processor)
+    return None if transport is None else params_of(transport)
+
+
+def params_of(transport: BaseOutputTransport) -> TransportParams:
+    """The transport's parameters."""
+    return transport._params  # noqa: SLF001 - Pipecat has no public way; its own services read it too
 
 
 def nearest_aspect_ratio(width: int, height: int) -> str:
@@ -25,3 +40,54 @@ def nearest_aspect_ratio(width: int, height: int) -> str:
         return abs(across / down - width / height)
 
     return min(ASPECT_RATIOS, key=distance)
+
+
+class PictureBacklog:
+    """Counts the pictures that were pushed and have not left the output transport.
+
+    Pipecat's queues have no limit: pictures of 4 MB that nobody takes would fill the memory, and be shown late.
+
+    Args:
+        transport: Where the pictures go; without one nothing is counted.
+    """
+
+    def __init__(self, transport: BaseOutputTransport | None) -> None:
+        self._transport = transport
+        self._on_the_way: deque[weakref.ref[OutputImageRawFrame]] = deque()
+        if transport is not None:
+            transport.add_event_handler("on_after_process_frame", self._on_processed)
+
+    def add(self, frame: OutputImageRawFrame) -> None:
+        """Note a picture that is being pushed."""
+        if self._transport is not None:
+            self._on_the_way.append(weakref.ref(frame))
+
+    def forget(self) -> None:
+        """Count none of those any more that are on their way."""
+        self._on_the_way.clear()
+
+    def __len__(self) -> int:
+        # Whoever replaces or drops a picture on its way lets go of ours.
+        while self._on_the_way and self._on_the_way[0]() is None:
+            self._on_the_way.popleft()
+        return len(self._on_the_way) + _queued(self._transport)
+
+    async def _on_processed(self, _: object, frame: Frame) -> None:
+        for place, pushed in enumerate(self._on_the_way):
+            if pushed() is frame:
+                for _ in range(place + 1):  # pictures do not overtake each other
+                    self._on_the_way.popleft()
+                return
+
+
+def _queued(transport: BaseOutputTransport | None) -> int:
+    """Pictures in the queues of a transport; Pipecat has no public way, so what is not there counts as empty."""
+    senders = getattr(transport, "_media_senders", {}).values()
+    track = getattr(
+        getattr(transport, "_client", None), "_video_output_track", None
+    )  # SmallWebRTC's own queue
+    queues = [
+        *(getattr(sender, "_video_queue", None) for sender in senders),
+        getattr(track, "_video_buffer", None),
+    ]
+    return sum(queue.qsize() for queue in queues if queue is not None)

@@ -7,7 +7,8 @@ so frame processing only queues here. Without a link (while it is being made) th
 import asyncio
 from enum import Enum, auto
 
-from agenthuman_plugins.pipecat._timeline import Utterance
+from agenthuman_plugins.pipecat._direct import PlaybackClock
+from agenthuman_plugins.pipecat._utterance import Utterance
 from agenthuman_plugins.pipecat._voice import VoiceGate
 from agenthuman_plugins.speech.link import SpeechLink
 
@@ -28,7 +29,7 @@ class Speaker:
         gate: Is told which utterance is on its way, before its first sample leaves.
     """
 
-    def __init__(self, gate: VoiceGate) -> None:
+    def __init__(self, gate: VoiceGate | PlaybackClock) -> None:
         self.gate = gate
         self._queue: asyncio.Queue[tuple[Utterance, bytes] | _Mark] = asyncio.Queue()
         self._sent = 0  # utterances on the present link, which numbers them 1, 2, …

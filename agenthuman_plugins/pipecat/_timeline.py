@@ -1,52 +1,58 @@
 """The order of what the bot says, and when each part of it is due.
 
 Speech goes to the avatar and comes back later; everything that follows it in the pipeline (text, stop frames,
-the end of a response) waits here until the avatar has played the speech before it. No I/O and no Pipecat: the
-frames are opaque.
+the end of a response) waits here until the avatar has played the speech before it, words with a time of their own
+until they were said. No I/O and no Pipecat: the frames are opaque.
 """
 
+import math
 from collections import deque
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from agenthuman_plugins.pipecat._onset import Onset
+from agenthuman_plugins.pipecat._utterance import Utterance
 
 FrameT = TypeVar("FrameT")
 
+END_S = math.inf  # a position that only the end of the utterance reaches
 
-@dataclass(eq=False, slots=True)
-class Utterance:
-    """One stretch of speech, from a TTS start to its stop.
+
+@dataclass(frozen=True, slots=True)
+class Waiting(Generic[FrameT]):
+    """A frame that waits for its turn.
 
     Attributes:
-        context_id: Pipecat's id of the TTS context that it belongs to.
-        number: The link's number for it; 0 until its first sample is sent.
-        duration_s: Seconds of speech so far.
-        lead_s: Seconds of silence that it begins with; `None` until a voiced sample came.
-        onset: How its voice begins.
+        frame: The frame.
+        utterance: What it belongs to.
+        due_s: Position in the utterance at which it is said, or may leave.
+        begin_s: Where it begins, if it is speech; else `None`.
     """
 
-    context_id: str | None = None
-    number: int = 0
-    duration_s: float = 0.0
-    lead_s: float | None = None
-    onset: Onset = field(default_factory=Onset)
-
-
-@dataclass(slots=True)
-class _Entry(Generic[FrameT]):
     frame: FrameT
     utterance: Utterance
-    due_s: float  # position in the utterance at which the frame may leave
-    is_speech: bool
+    due_s: float
+    begin_s: float | None = None
+    number: int = 0  # of its arrival
+
+    @property
+    def is_speech(self) -> bool:
+        """Whether the frame is speech."""
+        return self.begin_s is not None
+
+    @property
+    def played_s(self) -> float:
+        """How much of this speech was played already."""
+        return 0.0 if self.begin_s is None else max(self.utterance.position_s - self.begin_s, 0.0)
 
 
 class Timeline(Generic[FrameT]):
     """Frames in order, behind the speech that must be played before them."""
 
     def __init__(self) -> None:
-        self._entries: deque[_Entry[FrameT]] = deque()
+        self._speech: deque[Waiting[FrameT]] = deque()
+        self._others: deque[Waiting[FrameT]] = deque()
+        self._count = 0
         self._utterance: Utterance | None = None  # the newest one, while any of it is unplayed
 
     @property
@@ -56,52 +62,81 @@ class Timeline(Generic[FrameT]):
 
     @property
     def unplayed_s(self) -> float:
-        """Upper bound of the seconds of speech that are still to be played."""
-        return sum(
-            utterance.duration_s
-            for utterance in {id(e.utterance): e.utterance for e in self._entries}.values()
-        )
+        """Seconds of speech that are still to be played."""
+        return sum(entry.due_s - (entry.begin_s or 0.0) - entry.played_s for entry in self._speech)
 
     def add_speech(self, frame: FrameT, utterance: Utterance, seconds: float) -> None:
         """Append speech; `utterance` grows by `seconds`."""
+        begin_s = utterance.duration_s
         utterance.duration_s += seconds
         self._utterance = utterance
-        self._entries.append(_Entry(frame, utterance, utterance.duration_s, is_speech=True))
+        self._speech.append(self._entry(frame, utterance, utterance.duration_s, begin_s))
 
     def add(self, frame: FrameT) -> bool:
         """Append a frame that must follow the speech before it; `False` if there is none, so it may pass now."""
         if self._utterance is None:
             return False
-        self._entries.append(_Entry(frame, self._utterance, self._utterance.duration_s, is_speech=False))
+        self._others.append(self._entry(frame, self._utterance, self._utterance.duration_s))
         return True
+
+    def add_at(self, frame: FrameT, utterance: Utterance, due_s: float) -> None:
+        """Append a frame that is due at a position of an utterance, which may be ahead of its speech."""
+        self._utterance = utterance
+        self._others.append(self._entry(frame, utterance, due_s))
+
+    def unplayed_speech(self) -> Iterator[FrameT]:
+        """The speech that was not played, in order; it stays."""
+        return (entry.frame for entry in self._speech)
+
+    def discard(self, unwanted: Callable[[FrameT], bool]) -> None:
+        """Drop waiting frames; speech stays."""
+        self._others = deque(entry for entry in self._others if not unwanted(entry.frame))
 
     # Each of these gives up a frame when it is asked for the next one: whoever is cancelled between two of them
     # leaves the rest here.
 
-    def advance(self, utterance: Utterance, position_s: float) -> Iterator[FrameT]:
+    def advance(self, utterance: Utterance, position_s: float) -> Iterator[Waiting[FrameT]]:
         """Note that `utterance` was played up to `position_s`; yield what is due now, in order.
 
         What waits for the very end of the speech that has come so far stays until `finish`: more may follow.
         """
-        while self._entries and self._entries[0].utterance is utterance:
-            entry = self._entries[0]
-            if entry.due_s > position_s or (not entry.is_speech and entry.due_s >= utterance.duration_s):
+        utterance.position_s = position_s
+        while self._speech and self._speech[0].utterance is utterance and self._speech[0].due_s <= position_s:
+            self._speech.popleft()
+        while self._others and self._others[0].utterance is utterance:
+            due_s = self._others[0].due_s
+            if due_s > position_s or due_s >= utterance.duration_s:
                 break
-            self._entries.popleft()
-            if not entry.is_speech:
-                yield entry.frame
+            yield self._others.popleft()
 
-    def finish(self, utterance: Utterance) -> Iterator[FrameT]:
+    def finish(self, utterance: Utterance) -> Iterator[Waiting[FrameT]]:
         """Note that `utterance` was played to its end; yield what waited for it, in order."""
-        while self._entries and self._entries[0].utterance is utterance:
-            entry = self._entries.popleft()
-            if not entry.is_speech:
-                yield entry.frame
-        if self._utterance is utterance:
+        utterance.position_s = utterance.duration_s
+        while self._speech and self._speech[0].utterance is utterance:
+            self._speech.popleft()
+        while self._others and _is_over(self._others[0].utterance, utterance):
+            if self._speech and self._speech[0].number < self._others[0].number:
+                break
+            yield self._others.popleft()
+        if not self._speech and not self._others:
             self._utterance = None
 
-    def drain(self) -> Iterator[FrameT]:
+    def drain(self) -> Iterator[Waiting[FrameT]]:
         """Empty the timeline; yield everything unplayed in order, speech included."""
         self._utterance = None
-        while self._entries:
-            yield self._entries.popleft().frame
+        while self._speech or self._others:
+            speech_first = self._speech and (
+                not self._others or self._speech[0].number < self._others[0].number
+            )
+            yield (self._speech if speech_first else self._others).popleft()
+
+    def _entry(
+        self, frame: FrameT, utterance: Utterance, due_s: float, begin_s: float | None = None
+    ) -> Waiting[FrameT]:
+        self._count += 1
+        return Waiting(frame, utterance, due_s, begin_s, self._count)
+
+
+def _is_over(utterance: Utterance, finished: Utterance) -> bool:
+    """Whether an utterance is over with `finished`: that one, or one behind it that turned out to hold no speech."""
+    return utterance is finished or (utterance.complete and not utterance.duration_s)

@@ -11,7 +11,7 @@ from collections import deque
 from dataclasses import dataclass, replace
 
 from agenthuman_plugins.pipecat._onset import ONSET_S, Onset, voiced_span
-from agenthuman_plugins.pipecat._timeline import Utterance
+from agenthuman_plugins.pipecat._utterance import Utterance
 
 # Silence that separates an interrupted utterance from the next one. The speaker leaves a longer gap, because the
 # jitter buffer shortens silence first.
@@ -23,6 +23,8 @@ _MAX_DELAY_S = 0.4  # a larger difference is a late report, not a delay of the s
 _JITTER_S = 0.05  # by how much the sound can be ahead of its measured delay
 _TAIL_S = 0.019  # lets the last block out whole; under the usual 20 ms so that rounding does not cost another
 _LATE_S = 0.3  # by how much a loud end can be later than the measured delay says
+_DRIFT_S = 0.25  # by how much the jitter buffer may have shortened a reply's sound
+_UNREPORTED_S = 0.35  # silence beyond a reply's longest pause that ends it without a report
 _UNHEARD_S = 0.5  # how long a voice that should have come is waited for after the report of its end
 _PENDING_S = 1.0  # by then after the sending, what is heard is not old any more
 
@@ -36,6 +38,11 @@ class _Playing:
     ended_at: float | None = None
     position_s: float = 0.0
     starved_s: float = 0.0
+
+    @property
+    def said(self) -> bool:
+        """Whether all its voice that is known so far was heard, as far as the position tells."""
+        return self.position_s >= self.utterance.voiced_end_s - _TAIL_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +63,7 @@ class Heard:
         pcm: The block, if it belongs to the utterance; else empty.
         position_s: How far the utterance was played at the end of the block.
         first: Whether the block holds the utterance's first voiced sample.
+        voiced: Whether the block holds voice.
         finished: Whether the utterance is over, with this block or before it.
         starved_s: For how long all speech that came has been played, and no more has come.
     """
@@ -64,6 +72,7 @@ class Heard:
     pcm: bytes
     position_s: float
     first: bool = False
+    voiced: bool = False
     finished: bool = False
     starved_s: float = 0.0
 
@@ -84,11 +93,6 @@ class VoiceGate:
         self._faithful = True  # whether an avatar's voice is known again by what was sent
 
     @property
-    def heard_s(self) -> float:
-        """Seconds of sound, silence included, that came from the avatar."""
-        return self._now
-
-    @property
     def audible(self) -> Utterance | None:
         """The utterance that is being heard, if there is one."""
         if not self._in_flight or self._in_flight[0].voiced_at is None:
@@ -106,17 +110,21 @@ class VoiceGate:
             playing.started_at = self._now
             self._reports_start = True
 
-    def ended(self, number: int) -> Utterance | None:
-        """Note the report that an utterance is over, and return it; its last sound may still be under way."""
+    def ended(self, number: int) -> None:
+        """Note the report that an utterance is over; its last sound may still be under way."""
         playing = self._find(number)
-        if playing is None:
-            return None
-        playing.ended_at = self._now
-        return playing.utterance
+        if playing is not None:
+            playing.ended_at = self._now
 
-    def is_in_flight(self, utterance: Utterance) -> bool:
-        """Whether the end of an utterance has not been heard yet."""
-        return any(playing.utterance is utterance for playing in self._in_flight)
+    @property
+    def awaited(self) -> Utterance | None:
+        """The utterance of which more should be heard now; `None` while the avatar has nothing to say."""
+        if not self._in_flight:
+            return None
+        head = self._in_flight[0]
+        utterance = head.utterance
+        waits_for_speech = utterance.lead_s is None or (head.voiced_at is not None and head.said)
+        return None if waits_for_speech and head.ended_at is None and not utterance.complete else utterance
 
     def interrupt(self) -> bool:
         """Forget all utterances and let nothing of them through; `False` if there was none."""
@@ -213,16 +221,31 @@ class VoiceGate:
             begin, first = block.voice[0], True
             playing.voiced_at, playing.position_s = begin, utterance.lead_s or 0.0
             self._measure_delay(playing)
-        # Capped block by block: an avatar that waits for speech does not get ahead by its wait.
+        # Counted block by block: an avatar that waits for speech, or stalls, does not get ahead by its wait.
         passed_s = block.end - begin
-        playing.position_s = min(playing.position_s + passed_s, utterance.duration_s)
-        playing.starved_s = (
-            playing.starved_s + passed_s if playing.position_s == utterance.duration_s else 0.0
-        )
+        if block.voice is None:
+            playing.position_s = utterance.through_silence(playing.position_s, passed_s)
+            idle = playing.position_s >= utterance.duration_s - _DRIFT_S
+        else:
+            playing.position_s = min(playing.position_s + passed_s, utterance.duration_s)
+            idle = playing.position_s == utterance.duration_s
+        playing.starved_s = playing.starved_s + passed_s if idle else 0.0
         finished = block.end >= self._over_at(block)
         if finished:
             self._in_flight.popleft()
-        heard.append(Heard(utterance, block.pcm, playing.position_s, first, finished, playing.starved_s))
+        # Nobody misses the silence behind the last word, and it would keep the bot speaking.
+        over = block.voice is None and (finished or (utterance.complete and playing.said))
+        heard.append(
+            Heard(
+                utterance,
+                b"" if over else block.pcm,
+                playing.position_s,
+                first,
+                block.voice is not None,
+                finished,
+                playing.starved_s,
+            )
+        )
         return heard
 
     def _take_those_over(self, block: _Block) -> list[Heard]:
@@ -241,17 +264,22 @@ class VoiceGate:
 
     def _over_at(self, block: _Block) -> float:
         """Gate time at which the last sound of the oldest utterance has arrived."""
-        ended_at = self._in_flight[0].ended_at
+        playing = self._in_flight[0]
+        utterance, ended_at = playing.utterance, playing.ended_at
+        quiet_s = block.end - self._quiet_since
         if ended_at is None:
-            return math.inf
+            told = utterance.complete and playing.voiced_at is not None
+            nearly_said = playing.position_s >= utterance.voiced_end_s - _DRIFT_S
+            silent = quiet_s >= utterance.longest_pause_s + _UNREPORTED_S
+            return block.end if told and nearly_said and silent else math.inf
         delay = _USUAL_DELAY_S if self._delay_s is None else self._delay_s
         following = self._in_flight[1].started_at if len(self._in_flight) > 1 else None
         if following is not None:
             return following + delay  # the next one's sound must count as its own
-        playing = self._in_flight[0]
-        utterance = playing.utterance
         if playing.voiced_at is None:
             return ended_at + (delay if utterance.lead_s is None else max(delay, _UNHEARD_S))
+        if playing.said and quiet_s >= _TAIL_S:
+            return block.end
         loud_end = block.voice is not None and block.end - block.voice[1] < _TAIL_S
         length = utterance.duration_s - (utterance.lead_s or 0.0)
         return max(ended_at + delay, playing.voiced_at + length) + (_LATE_S if loud_end else _TAIL_S)

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Coroutine
 from livekit import rtc
 
 from agenthuman_plugins.speech._feed import Feed
+from agenthuman_plugins.speech._jitter import JitterBuffer
 from agenthuman_plugins.speech.link import AvatarAudio, AvatarVideo
 
 _log = logging.getLogger(__name__)
@@ -85,10 +86,17 @@ class AvatarTracks:
         stream = rtc.AudioStream(
             track, sample_rate=self._sample_rate, num_channels=1, frame_size_ms=self._frame_ms
         )
-        async with _closing(stream):
-            async for event in stream:
-                frame = event.frame
-                self.audio.put(AvatarAudio(frame.data.tobytes(), frame.sample_rate, frame.num_channels))
+        buffer = JitterBuffer(track)
+        following = asyncio.create_task(buffer.follow(), name="jitter buffer")
+        try:
+            async with _closing(stream):
+                async for event in stream:
+                    frame = event.frame
+                    pcm = frame.data.tobytes()
+                    self.audio.put(AvatarAudio(pcm, frame.sample_rate, frame.num_channels, buffer.delay_s))
+        finally:
+            following.cancel()
+            await asyncio.wait([following], timeout=_CLOSE_TIMEOUT_S)
 
     async def _read_video(self, track: rtc.RemoteVideoTrack) -> None:
         # The conversion to RGB happens on LiveKit's threads, so the event loop only copies: LiveKit once, out of its

@@ -19,11 +19,13 @@ class AvatarAudio:
         pcm: Signed 16-bit little-endian samples, interleaved.
         sample_rate: Samples per second and channel.
         num_channels: Channels in `pcm`.
+        buffered_s: Seconds that it waited in the jitter buffer, as last measured.
     """
 
     pcm: bytes
     sample_rate: int
     num_channels: int = 1
+    buffered_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from langchain.agents import create_agent
@@ -21,49 +20,15 @@ from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 from pydantic import PrivateAttr
 
-from benchmarks.langchain_faults._server import HOLD_S, FaultyServer
+from benchmarks.langchain_faults._observation import BOUND_S, Observation
+from benchmarks.langchain_faults._server import HOLD_S, FaultyServer, Service
 from benchmarks.langchain_faults._subjects import KEY, SESSION, SUBJECTS, AgentHumanService, Subject
 
 FAULTS = ("none", "network_down", "401", "429", "500", "malformed", "cancel", "oversized", "time_out")
 WAYS = ("ainvoke", "invoke")
-BOUND_S = 90.0  # every tool runs with its own default time limits; this is where waiting for them stops
 _WATCH_S = HOLD_S + 1  # how long work that goes on after a cancellation is looked for
-_SHOWN = 300  # characters of a text that are kept
+_KEPT = 2_000  # characters of a text, enough to judge it
 _CALL_ID = "call_under_test"
-
-
-@dataclass
-class Observation:
-    """What was seen in one cell. `None` where it does not apply.
-
-    Attributes:
-        status: Status of the tool's message.
-        text: Beginning of its content, which the model reads.
-        length: Length of the content in characters.
-        raised: Type and text of what came out of the agent.
-        ended: Whether the run came to an end by itself within `BOUND_S`.
-        seconds: How long it took.
-        cancelled: Whether the program saw the cancellation that it asked for.
-        went_on: Requests that were delivered or begun after the cancelled run had returned.
-        sessions_left: Billed sessions that the call left running.
-        largest_request: Bytes of the largest request while the fault was on.
-        secret_shown: Whether the key is in what the model reads or what was raised.
-    """
-
-    subject: str
-    fault: str
-    way: str
-    status: str | None = None
-    text: str = ""
-    length: int = 0
-    raised: str | None = None
-    ended: bool = True
-    seconds: float = 0.0
-    cancelled: bool | None = None
-    went_on: int | None = None
-    sessions_left: int = 0
-    largest_request: int = 0
-    secret_shown: bool = False
 
 
 class _Model(BaseChatModel):
@@ -92,9 +57,7 @@ class _Model(BaseChatModel):
         elif self._turn == 1 + bool(self.subject.opens_first):
             self.arm()
             args = self.subject.big if self.fault == "oversized" else self.subject.args
-            filled = {
-                name: _opened(messages) if value == SESSION else value for name, value in args.items()
-            }
+            filled = {name: _opened(messages) if value == SESSION else value for name, value in args.items()}
             message = _call(self.subject.tool, filled, _CALL_ID)
         else:
             message = AIMessage("Done.")
@@ -117,41 +80,48 @@ async def observe(key: str, fault: str, way: str) -> Observation:
     service = subject.service()
     sessions_before = 0
     with FaultyServer(service) as server:
+        async with subject.tools(server.url) as tools:
 
-        def arm() -> None:
-            nonlocal sessions_before
-            sessions_before = service.running if isinstance(service, AgentHumanService) else 0
-            server.arm(fault)
+            def arm() -> None:
+                nonlocal sessions_before
+                sessions_before = _running(service)
+                server.arm(fault)
 
-        model = _Model(subject=subject, fault=fault, arm=arm)
-        agent = create_agent(model, subject.tools(server.url))
-        work = _ainvoke(agent) if way == "ainvoke" else _invoke(agent)
-        began = time.monotonic()
-        task = asyncio.ensure_future(work)
-        if fault == "cancel":
-            await asyncio.to_thread(server.held.wait, BOUND_S)
-            task.cancel()
-        done, _ = await asyncio.wait([task], timeout=BOUND_S)
-        returned = time.monotonic()
-        seen.seconds = round(returned - began, 1)
-        seen.ended = bool(done)
-        if fault == "cancel":
-            await asyncio.sleep(_WATCH_S)
-            seen.cancelled = task.cancelled()
-            seen.went_on = sum(
-                request.began > returned
-                or (request.delivered and request.finished is not None and request.finished > returned)
-                for request in server.seen
-            )
-        if done:
-            _read(seen, task)
-        else:
-            task.cancel()
+            agent = create_agent(_Model(subject=subject, fault=fault, arm=arm), tools)
+            task = asyncio.ensure_future(_ainvoke(agent) if way == "ainvoke" else _invoke(agent))
+            await _follow(task, server, seen)
         seen.largest_request = max((request.body_bytes for request in server.seen), default=0)
-        if isinstance(service, AgentHumanService):
-            # What a failed get or end could not change is not its fault; what a create leaves behind is.
-            seen.sessions_left = max(0, service.running - sessions_before)
+        # What a failed get or end could not change is not its fault; what a create leaves behind is.
+        seen.sessions_left = max(0, _running(service) - sessions_before)
     return seen
+
+
+def _running(service: Service) -> int:
+    return service.running if isinstance(service, AgentHumanService) else 0
+
+
+async def _follow(task: "asyncio.Future[Any]", server: FaultyServer, seen: Observation) -> None:
+    """Wait for the end of a run, interrupt it if that is the fault, and write down how it went."""
+    began = time.monotonic()
+    if seen.fault == "cancel":
+        await asyncio.to_thread(server.held.wait, BOUND_S)
+        task.cancel()
+    done, _ = await asyncio.wait([task], timeout=BOUND_S)
+    returned = time.monotonic()
+    seen.seconds = round(returned - began, 1)
+    seen.ended = bool(done)
+    if seen.fault == "cancel":
+        await asyncio.sleep(_WATCH_S)
+        seen.cancelled = task.cancelled()
+        seen.went_on = sum(
+            request.began > returned
+            or (request.delivered and request.finished is not None and request.finished > returned)
+            for request in server.seen
+        )
+    if done:
+        _read(seen, task)
+    else:
+        task.cancel()
 
 
 def _read(seen: Observation, task: "asyncio.Future[Any]") -> None:
@@ -161,12 +131,12 @@ def _read(seen: Observation, task: "asyncio.Future[Any]") -> None:
     if error := task.exception():
         text = str(error)
         seen.secret_shown = KEY in text
-        seen.raised = f"{type(error).__name__}: {text[:_SHOWN]}"
+        seen.raised = f"{type(error).__name__}: {text[:_KEPT]}"
         return
     for message in task.result()["messages"]:
         if isinstance(message, ToolMessage) and message.tool_call_id == _CALL_ID:
             text = message.text
-            seen.status, seen.text, seen.length = message.status, text[:_SHOWN], len(text)
+            seen.status, seen.text, seen.length = message.status, text[:_KEPT], len(text)
             seen.secret_shown = KEY in text
 
 

@@ -3,13 +3,13 @@
 import re
 from collections.abc import Callable, Mapping
 
-from benchmarks.langchain_faults._cell import Observation
+from benchmarks.langchain_faults._observation import Observation
 
 _NAMES: Mapping[str, str] = {
     "network_down": r"connect|network|unreachable|refused",
-    "401": r"401|unauthori[sz]ed|api key|credential",
-    "429": r"429|rate limit|too many",
-    "500": r"500|internal",
+    "401": r"\b401\b|unauthori[sz]ed|api key|credential",
+    "429": r"\b429\b|rate limit|too many",
+    "500": r"\b500\b|internal",
     "malformed": r"json|decod|pars|malformed|expecting|could not be read",
     "time_out": r"time[ds]?[ -]?out|no answer|in time",
 }

@@ -6,10 +6,9 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 HOLD_S = 2.0  # how long an answer is kept back while the run is cancelled
 _POLL_S = 0.02  # how fast a caller that has gone is noticed
@@ -62,7 +61,7 @@ class FaultyServer:
         self._http.connections = self._connections
         self.url = f"http://127.0.0.1:{self._http.server_address[1]}"
 
-    def __enter__(self) -> "FaultyServer":
+    def __enter__(self) -> Self:
         threading.Thread(target=self._http.serve_forever, args=(0.05,), daemon=True).start()
         return self
 
@@ -93,7 +92,7 @@ class FaultyServer:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
-            def do_GET(self) -> None:  # noqa: N802 - the name that http.server calls
+            def do_GET(self) -> None:
                 body = self.rfile.read(int(self.headers.get("content-length") or 0))
                 server.receive(self, Seen(time.monotonic(), len(body) + len(self.path)), body)
 
@@ -165,5 +164,3 @@ class _Http(ThreadingHTTPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A caller that hangs up is part of the matter."""
-
-

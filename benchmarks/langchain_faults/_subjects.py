@@ -1,8 +1,10 @@
 """The tools under test, each with the service that it expects and the way it is pointed at our server."""
 
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any
 
 from langchain_core.tools import BaseTool
@@ -19,9 +21,8 @@ class Subject:
 
     Attributes:
         name: Column of the table.
-        boundary: How it is pointed at our server.
         service: Makes the service behind it.
-        tools: Makes its tools, for an address.
+        tools: Makes its tools, pointed at an address.
         tool: Name of the tool under test.
         args: Its arguments; `SESSION` stands for the id of the session that was opened before.
         big: What replaces them when one argument is oversized.
@@ -29,9 +30,8 @@ class Subject:
     """
 
     name: str
-    boundary: str
     service: Callable[[], Service]
-    tools: Callable[[str], list[BaseTool]]
+    tools: Callable[[str], AbstractAsyncContextManager[list[BaseTool]]]
     tool: str
     args: dict[str, Any]
     big: dict[str, Any] = field(repr=False)
@@ -114,43 +114,43 @@ class _GmailService:
         return {"error": {"code": status, "message": text, "errors": [{"message": text, "domain": "global"}]}}
 
 
-def _ours(url: str) -> list[BaseTool]:
-    from agenthuman_plugins.langchain import AgentHumanToolkit  # noqa: PLC0415 - each run loads one subject
-
-    return AgentHumanToolkit(api_key=KEY, base_url=url).get_tools()
-
-
-def _tavily(url: str) -> list[BaseTool]:
-    from langchain_tavily import TavilySearch  # noqa: PLC0415 - as above
-
-    return [TavilySearch(tavily_api_key=KEY, api_base_url=url, max_results=3)]
+# Imported by name, each when it is its turn: the peers are in an environment of their own.
+@asynccontextmanager
+async def _ours(url: str) -> AsyncIterator[list[BaseTool]]:
+    toolkit = import_module("agenthuman_plugins.langchain").AgentHumanToolkit
+    # What a call leaves running is counted, so the block closes connections and ends nothing.
+    async with toolkit(api_key=KEY, base_url=url, end_on_exit=False) as opened:
+        yield opened.get_tools()
 
 
-def _exa(url: str) -> list[BaseTool]:
-    from langchain_exa import ExaSearchResults  # noqa: PLC0415 - as above
+@asynccontextmanager
+async def _tavily(url: str) -> AsyncIterator[list[BaseTool]]:
+    tool = import_module("langchain_tavily").TavilySearch
+    yield [tool(tavily_api_key=KEY, api_base_url=url, max_results=3)]
 
-    return [ExaSearchResults(exa_api_key=KEY, exa_base_url=url)]
+
+@asynccontextmanager
+async def _exa(url: str) -> AsyncIterator[list[BaseTool]]:
+    yield [import_module("langchain_exa").ExaSearchResults(exa_api_key=KEY, exa_base_url=url)]
 
 
-def _gmail(url: str) -> list[BaseTool]:
-    from google.oauth2.credentials import Credentials  # noqa: PLC0415 - as above
-    from googleapiclient.discovery import build  # noqa: PLC0415
-    from langchain_google_community.gmail.send_message import GmailSendMessage  # noqa: PLC0415
-
-    credentials = Credentials(
+@asynccontextmanager
+async def _gmail(url: str) -> AsyncIterator[list[BaseTool]]:
+    credentials = import_module("google.oauth2.credentials").Credentials(
         token=KEY, refresh_token=KEY, token_uri=f"{url}/token", client_id="client", client_secret=KEY
     )
-    resource = build("gmail", "v1", credentials=credentials, client_options={"api_endpoint": url})
-    return [GmailSendMessage(api_resource=resource)]
+    resource = import_module("googleapiclient.discovery").build(
+        "gmail", "v1", credentials=credentials, client_options={"api_endpoint": url}
+    )
+    tool = import_module("langchain_google_community.gmail.send_message").GmailSendMessage
+    yield [tool(api_resource=resource)]
 
 
 _CREATE, _GET, _END = (f"agent_human_{verb}_session" for verb in ("create", "get", "end"))
-_OUR_BOUNDARY = "argument base_url"
 
 SUBJECTS = {
     "create": Subject(
         _CREATE,
-        _OUR_BOUNDARY,
         AgentHumanService,
         _ours,
         _CREATE,
@@ -159,7 +159,6 @@ SUBJECTS = {
     ),
     "get": Subject(
         _GET,
-        _OUR_BOUNDARY,
         AgentHumanService,
         _ours,
         _GET,
@@ -169,7 +168,6 @@ SUBJECTS = {
     ),
     "end": Subject(
         _END,
-        _OUR_BOUNDARY,
         AgentHumanService,
         _ours,
         _END,
@@ -179,7 +177,6 @@ SUBJECTS = {
     ),
     "tavily": Subject(
         "tavily_search",
-        "argument api_base_url",
         _TavilyService,
         _tavily,
         "tavily_search",
@@ -188,7 +185,6 @@ SUBJECTS = {
     ),
     "exa": Subject(
         "exa_search_results_json",
-        "argument exa_base_url",
         _ExaService,
         _exa,
         "exa_search_results_json",
@@ -197,7 +193,6 @@ SUBJECTS = {
     ),
     "gmail": Subject(
         "send_gmail_message",
-        "client option api_endpoint of the API resource, token_uri of its credentials",
         _GmailService,
         _gmail,
         "send_gmail_message",

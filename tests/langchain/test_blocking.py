@@ -34,7 +34,7 @@ from tests.langchain.toolbox import (
 )
 from tests.vcr_support import emulators
 
-LIMIT_S = 30.0  # hang limit only
+LIMIT_S = 60.0  # hang limit only
 ASK: Any = {"messages": [HumanMessage("Show me your face.")]}
 THREAD: Any = {"configurable": {"thread_id": "thread-1"}}
 

@@ -21,7 +21,7 @@ from tests.langchain.conftest import Caller, ScriptedModel, call, opened_id
 from tests.langchain.toolbox import CREATE, END, GET, LIST, SAY, all_tools, told
 from tests.vcr_support import emulators
 
-LIMIT_S = 30.0  # hang limit only
+LIMIT_S = 60.0  # hang limit only
 ASK: Any = {"messages": [HumanMessage("Show me your face.")]}
 THREAD: Any = {"configurable": {"thread_id": "thread-1"}}
 

@@ -21,7 +21,7 @@ from tests.langchain.conftest import ScriptedModel, call
 from tests.langchain.toolbox import CREATE, END
 from tests.vcr_support import emulators
 
-LIMIT_S = 30.0  # hang limit only
+LIMIT_S = 60.0  # hang limit only
 ASK: Any = {"messages": [HumanMessage("Show me your face.")]}
 
 

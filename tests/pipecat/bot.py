@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, TypeVar
@@ -14,9 +14,11 @@ from pipecat.frames.frames import (
     TTSAudioRawFrame,
     TTSStartedFrame,
     TTSStoppedFrame,
+    TTSTextFrame,
 )
 from pipecat.pipeline.pipeline import Pipeline
 from pipecat.pipeline.worker import PipelineParams, PipelineWorker
+from pipecat.processors.aggregators.llm_context import LLMContext
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 from pipecat.workers.runner import WorkerRunner
 
@@ -129,6 +131,16 @@ class Bot:
         async with asyncio.timeout(WAIT_S), self.happened:
             await self.happened.wait_for(lambda: kind in self.processed)
 
+    async def until_stopped(self, context_id: str) -> None:
+        """Wait until the stop frame of a reply has left."""
+        await self.down.until(lambda: any(f.context_id == context_id for f in self.down.of(TTSStoppedFrame)))
+
+    async def until_context(self, context: LLMContext) -> None:
+        """Wait until the LLM's context holds something."""
+        async with asyncio.timeout(WAIT_S):
+            while not context.messages:  # noqa: ASYNC110 - Pipecat tells nobody
+                await asyncio.sleep(0.01)
+
     def voice(self, context_id: str | None = None) -> np.ndarray:
         """The speech that left downstream."""
         pcm = b"".join(f.audio for f in self.down.of(TTSAudioRawFrame) if context_id in (None, f.context_id))
@@ -149,15 +161,33 @@ def speech(pcm: bytes, context_id: str | None = None, rate: int = RATE) -> list[
     ]
 
 
+def sentence(text: str, context_id: str | None = None) -> TTSTextFrame:
+    """Text as a TTS without word times sends it."""
+    kind = "text_type" if "text_type" in TTSTextFrame.__dataclass_fields__ else "aggregated_by"  # until 1.12
+    frame = TTSTextFrame(text, **{kind: "sentence"})
+    frame.context_id = context_id
+    return frame
+
+
+def word(text: str, pts: int, context_id: str | None = None) -> TTSTextFrame:
+    """A word as a TTS with word times sends it."""
+    frame = sentence(text, context_id)
+    frame.pts = pts
+    return frame
+
+
 @contextlib.asynccontextmanager
 async def running(
     client: FakeClient | None = None,
     *,
     link_options: dict[str, Any] | None = None,
     transport_ready: bool = True,
+    settings: dict[str, Any] | None = None,
+    behind: Sequence[FrameProcessor] = (),
     **service_options: Any,
 ) -> AsyncIterator[Bot]:
     """Run a bot with a fake account; whatever way it ends, no session may be left open."""
+    service_options["settings"] = AgentHumanVideoService.Settings(**settings or {})
     client = client or FakeClient()
     links: list[InProcessSpeechLink] = []
 
@@ -166,7 +196,7 @@ async def running(
         return links[-1]
 
     service = AgentHumanVideoService(client=client, link_factory=make_link, **service_options)
-    async with running_service(service, client, links, transport_ready=transport_ready) as bot:
+    async with running_service(service, client, links, transport_ready=transport_ready, behind=behind) as bot:
         yield bot
     assert not client.leaked
 
@@ -178,11 +208,12 @@ async def running_service(
     links: list[InProcessSpeechLink] | None = None,
     *,
     transport_ready: bool = True,
+    behind: Sequence[FrameProcessor] = (),
 ) -> AsyncIterator[Bot]:
-    """Run a bot around a service that was made elsewhere."""
+    """Run a bot around a service that was made elsewhere; `behind` comes after the last tap."""
     up, down = Tap(FrameDirection.UPSTREAM), Tap(FrameDirection.DOWNSTREAM)
     worker = PipelineWorker(
-        Pipeline([up, service, down]),
+        Pipeline([up, service, down, *behind]),
         params=PipelineParams(audio_out_sample_rate=RATE),
         cancel_on_idle_timeout=False,
         enable_rtvi=False,

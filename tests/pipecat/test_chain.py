@@ -30,7 +30,11 @@ async def _chain(room_server_kind: str) -> AsyncIterator[tuple[Bot, Emulator]]:
     async with Emulator(room_server=room_server_kind, sweep=False, expiry=False) as emulator:
         await emulator.wait_ready()
         async with AsyncAgentHuman(api_key=emulator.api_key, base_url=emulator.url) as client:
-            async with running_service(AgentHumanVideoService(client=client, avatar_wait_s=20)) as bot:
+            async with running_service(
+                AgentHumanVideoService(
+                    client=client, settings=AgentHumanVideoService.Settings(avatar_wait_s=20)
+                )
+            ) as bot:
                 await bot.until_event("on_avatar_connected")
                 yield bot, emulator
             assert [session["ended_by"] for session in emulator.sessions()] == ["caller"]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from agenthuman_plugins.pipecat._resampler import SpeechResampler
+from agenthuman_plugins.pipecat._resampler import SpeechResampler, WholeSamples
 
 
 def _tone(rate: int, seconds: float) -> np.ndarray:
@@ -52,3 +52,44 @@ def test_stereo_is_mixed_down() -> None:
     stereo = np.column_stack([np.full(160, 1000, np.int16), np.full(160, 3000, np.int16)])
     mono = np.frombuffer(SpeechResampler().resample(stereo.tobytes(), 16_000, 2), np.int16)
     assert (mono == 2000).all()
+
+
+@pytest.mark.parametrize("rate", [8_000, 44_100, 48_000])
+def test_reply_of_one_sample_does_not_vanish(rate: int) -> None:
+    """However short a reply is, something of it reaches the avatar."""
+    resampler = SpeechResampler()
+    assert len(resampler.resample(b"\x10\x10", rate) + resampler.flush()) >= 2
+
+
+def test_empty_piece_changes_nothing() -> None:
+    """A piece without samples neither begins nor ends anything."""
+    resampler = SpeechResampler()
+    assert resampler.resample(b"", 24_000) + resampler.flush() == b""
+
+
+@pytest.mark.parametrize(("first", "second"), [(24_000, 16_000), (16_000, 48_000), (8_000, 44_100)])
+def test_rate_may_change_in_mid_reply(first: int, second: int) -> None:
+    """The samples of both rates arrive, each in its own time."""
+    resampler = SpeechResampler()
+    out = resampler.resample(_tone(first, 0.5).tobytes(), first)
+    out += resampler.resample(_tone(second, 0.5).tobytes(), second) + resampler.flush()
+    assert abs(len(out) // 2 - 16_000) <= 2
+
+
+def test_ten_minutes_lose_no_sample() -> None:
+    """A long reply neither drifts nor grows a backlog."""
+    resampler = SpeechResampler()
+    second = _tone(24_000, 1.0).tobytes()
+    given = sum(len(resampler.resample(second, 24_000)) // 2 for _ in range(600))
+    assert 600 * 16_000 - given <= 0.04 * 16_000
+    assert given + len(resampler.flush()) // 2 == 600 * 16_000
+
+
+def test_samples_that_were_cut_are_joined() -> None:
+    """Bytes of an incomplete frame of samples wait for the rest; at the end the remainder is counted."""
+    samples = WholeSamples()
+    assert samples.take(b"\1\2\3", 1) == b"\1\2"
+    assert samples.take(b"\4", 1) == b"\3\4"
+    assert samples.take(b"\1\2\3\4\5", 2) == b"\1\2\3\4"
+    assert samples.reset() == 1
+    assert samples.reset() == 0

@@ -3,7 +3,7 @@
 import asyncio
 
 from agenthuman_plugins.pipecat._speaker import Speaker
-from agenthuman_plugins.pipecat._timeline import Utterance
+from agenthuman_plugins.pipecat._utterance import Utterance
 from agenthuman_plugins.pipecat._voice import VoiceGate
 from tests.pipecat.bot import WAIT_S
 
@@ -36,15 +36,15 @@ async def test_second_interruption_does_not_swallow_the_first() -> None:
     link, speaker, utterance = _SlowLink(), Speaker(VoiceGate()), Utterance(duration_s=1.0)
     running = asyncio.create_task(speaker.run(link))  # type: ignore[arg-type]  # all that it uses
     try:
-        speaker.speak(utterance, b"old")
+        speaker.speak(utterance, b"old.")
         async with asyncio.timeout(WAIT_S):
             await link.writing.wait()
-            speaker.speak(utterance, b"dropped")
+            speaker.speak(utterance, b"dropped.")
             speaker.drop(interrupt=speaker.gate.interrupt())
             speaker.drop(interrupt=speaker.gate.interrupt())
             link.written.set()
             await link.interrupted.wait()
-        assert link.told == ["old", "interrupt"]
+        assert link.told == ["old.", "interrupt"]
     finally:
         running.cancel()
         await asyncio.wait([running])

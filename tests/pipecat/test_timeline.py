@@ -1,6 +1,13 @@
 """The order of what the bot says."""
 
-from agenthuman_plugins.pipecat._timeline import Timeline, Utterance
+from collections.abc import Iterator
+
+from agenthuman_plugins.pipecat._timeline import Timeline, Waiting
+from agenthuman_plugins.pipecat._utterance import Utterance
+
+
+def _frames(due: Iterator[Waiting[str]]) -> list[str]:
+    return [waiting.frame for waiting in due]
 
 
 def test_frame_without_speech_before_it_passes() -> None:
@@ -15,8 +22,8 @@ def test_frames_leave_when_the_speech_before_them_was_played() -> None:
     timeline.add_speech("a1", reply, 1.0)
     timeline.add("after one second")
     timeline.add_speech("a2", reply, 1.0)
-    assert list(timeline.advance(reply, 0.99)) == []
-    assert list(timeline.advance(reply, 1.0)) == ["after one second"]
+    assert _frames(timeline.advance(reply, 0.99)) == []
+    assert _frames(timeline.advance(reply, 1.0)) == ["after one second"]
 
 
 def test_what_follows_the_last_speech_waits_for_the_end() -> None:
@@ -25,9 +32,9 @@ def test_what_follows_the_last_speech_waits_for_the_end() -> None:
     reply = Utterance()
     timeline.add_speech("a", reply, 1.0)
     timeline.add("stop")
-    assert list(timeline.advance(reply, 1.0)) == []
+    assert _frames(timeline.advance(reply, 1.0)) == []
     assert not timeline.empty
-    assert list(timeline.finish(reply)) == ["stop"]
+    assert _frames(timeline.finish(reply)) == ["stop"]
     assert timeline.empty
 
 
@@ -40,10 +47,10 @@ def test_next_reply_waits_behind_the_one_that_plays() -> None:
     timeline.add("start 2")
     timeline.add_speech("b", second, 1.0)
     timeline.add("stop 2")
-    assert list(timeline.advance(second, 1.0)) == []
-    assert list(timeline.finish(first)) == ["stop 1", "start 2"]
+    assert _frames(timeline.advance(second, 1.0)) == []
+    assert _frames(timeline.finish(first)) == ["stop 1", "start 2"]
     assert not timeline.empty
-    assert list(timeline.finish(second)) == ["stop 2"]
+    assert _frames(timeline.finish(second)) == ["stop 2"]
 
 
 def test_drain_gives_back_what_was_not_played() -> None:
@@ -53,8 +60,8 @@ def test_drain_gives_back_what_was_not_played() -> None:
     for number in range(4):
         timeline.add_speech(f"a{number}", reply, 0.5)
         timeline.add(f"t{number}")
-    assert list(timeline.advance(reply, 1.0)) == ["t0", "t1"]
-    assert list(timeline.drain()) == ["a2", "t2", "a3", "t3"]
+    assert _frames(timeline.advance(reply, 1.0)) == ["t0", "t1"]
+    assert _frames(timeline.drain()) == ["a2", "t2", "a3", "t3"]
     assert timeline.empty
 
 
@@ -65,6 +72,6 @@ def test_frames_that_were_not_taken_stay() -> None:
     timeline.add_speech("a", reply, 1.0)
     timeline.add("text")
     timeline.add("stop")
-    assert next(timeline.finish(reply)) == "text"
+    assert next(timeline.finish(reply)).frame == "text"
     assert not timeline.empty
-    assert list(timeline.drain()) == ["stop"]
+    assert _frames(timeline.drain()) == ["stop"]

@@ -23,12 +23,8 @@ from pipecat.processors.frame_processor import FrameDirection
 from pipecat.utils.errors import ErrorCategory
 
 from agenthuman_plugins.client import AgentHumanError, AuthenticationError, ConfigurationError, ServerError
-from agenthuman_plugins.pipecat import AgentHumanVideoService, _avatar, video
-from tests.pipecat.bot import RATE, WAIT_S, FakeClient, running, running_service, speech, tone
-
-
-def _text(text: str) -> TTSTextFrame:
-    return TTSTextFrame(text, text_type="sentence")
+from agenthuman_plugins.pipecat import AgentHumanVideoService, _avatar, _delivery, video
+from tests.pipecat.bot import RATE, WAIT_S, FakeClient, running, running_service, sentence, speech, tone
 
 
 async def test_reply_comes_back_whole_through_the_avatar() -> None:
@@ -63,11 +59,50 @@ async def test_speech_at_another_rate_comes_back_whole() -> None:
         assert abs((loud[-1] - loud[0] + 1) / RATE - 0.5) < 0.002
 
 
+@pytest.mark.parametrize("rate", [8_000, 44_100, 48_000])
+async def test_stereo_speech_comes_back_in_its_own_length(rate: int) -> None:
+    """Two channels at any rate are one voice, no slower and no longer."""
+    async with running() as bot:
+        await bot.until_event("on_avatar_connected")
+        mono = np.frombuffer(tone(0.4, rate=rate), np.int16)
+        stereo = np.repeat(mono, 2).tobytes()
+        await bot.send(TTSStartedFrame(context_id="c1"), TTSAudioRawFrame(stereo, rate, 2, context_id="c1"))
+        await bot.send(TTSStoppedFrame(context_id="c1"))
+        await bot.until_stopped("c1")
+        loud = np.flatnonzero(np.abs(bot.voice().astype(int)) > 4000)
+        assert abs((loud[-1] - loud[0] + 1) / RATE - 0.4) < 0.002
+
+
+async def test_rate_that_changes_in_mid_reply_loses_nothing() -> None:
+    """A TTS may go on at another rate: both parts are heard in their own time."""
+    async with running() as bot:
+        await bot.until_event("on_avatar_connected")
+        await bot.send(TTSStartedFrame(context_id="c1"), *speech(tone(0.3, rate=24_000), "c1", 24_000))
+        await bot.send(*speech(tone(0.3, rate=48_000), "c1", 48_000), TTSStoppedFrame(context_id="c1"))
+        await bot.until_stopped("c1")
+        loud = np.flatnonzero(np.abs(bot.voice().astype(int)) > 4000)
+        assert abs((loud[-1] - loud[0] + 1) / RATE - 0.6) < 0.003
+
+
+async def test_speech_in_frames_of_one_sample_is_whole() -> None:
+    """However small the TTS cuts it, the voice comes back sample by sample."""
+    async with running() as bot:
+        await bot.until_event("on_avatar_connected")
+        pcm = tone(0.05)
+        await bot.send(TTSStartedFrame(context_id="c1"))
+        await bot.send(
+            *[TTSAudioRawFrame(pcm[i : i + 2], RATE, 1, context_id="c1") for i in range(0, len(pcm), 2)]
+        )
+        await bot.send(TTSStoppedFrame(context_id="c1"))
+        await bot.until_stopped("c1")
+        assert bot.voice()[: len(pcm) // 2].tobytes() == pcm
+
+
 async def test_empty_speech_holds_nothing_up() -> None:
     """A TTS frame without a sample does not keep the frames after it waiting."""
     async with running() as bot:
         await bot.until_event("on_avatar_connected")
-        await bot.send(TTSStartedFrame(), TTSAudioRawFrame(b"", RATE, 1), _text("text"), TTSStoppedFrame())
+        await bot.send(TTSStartedFrame(), TTSAudioRawFrame(b"", RATE, 1), sentence("text"), TTSStoppedFrame())
         await bot.down.until(lambda: bot.down.of(TTSStoppedFrame))
         assert bot.down.of(TTSTextFrame)
 
@@ -76,7 +111,7 @@ async def test_text_follows_the_speech_that_was_played() -> None:
     """A sentence leaves after the avatar has played it, not when the TTS has made it."""
     async with running() as bot:
         await bot.until_event("on_avatar_connected")
-        await bot.say(tone(0.3), _text("one"), tone(0.3), _text("two"))
+        await bot.say(tone(0.3), sentence("one"), tone(0.3), sentence("two"))
         await bot.send(LLMFullResponseEndFrame())
         await bot.down.until(lambda: bot.down.of(LLMFullResponseEndFrame))
         order, played = [], 0.0
@@ -99,14 +134,14 @@ async def test_interruption_drops_what_was_not_played() -> None:
     """Unplayed text never leaves, no old sound follows, and the next reply comes from its first sample."""
     async with running() as bot:
         await bot.until_event("on_avatar_connected")
-        await bot.say(tone(0.3), _text("heard"), tone(3.0), _text("unheard"))
+        await bot.say(tone(0.3), sentence("heard"), tone(3.0), sentence("unheard"))
         await bot.down.until(lambda: bot.down.of(TTSTextFrame))
         await bot.send(InterruptionFrame())
         await bot.down.until(lambda: bot.down.of(InterruptionFrame))
         after = bot.down.frames.index(bot.down.of(InterruptionFrame)[0])
         pcm = tone(0.3, hz=440)
         await bot.say(pcm, context_id="c2")
-        await bot.down.until(lambda: bot.down.of(TTSStoppedFrame))
+        await bot.until_stopped("c2")
         assert [f.text for f in bot.down.of(TTSTextFrame)] == ["heard"]
         assert {f.context_id for f in bot.down.frames[after:] if isinstance(f, TTSAudioRawFrame)} == {"c2"}
         assert np.array_equal(bot.voice("c2")[: len(pcm) // 2], np.frombuffer(pcm, np.int16))
@@ -122,7 +157,7 @@ async def test_rapid_interruptions_leave_nothing_stuck() -> None:
             await bot.down.until(lambda count=number + 1: len(bot.down.of(InterruptionFrame)) == count)
         pcm = tone(0.2)
         await bot.say(pcm, context_id="new")
-        await bot.down.until(lambda: any(f.context_id == "new" for f in bot.down.of(TTSStoppedFrame)))
+        await bot.until_stopped("new")
         assert np.array_equal(bot.voice("new")[: len(pcm) // 2], np.frombuffer(pcm, np.int16))
 
 
@@ -145,7 +180,7 @@ async def test_uninterruptible_speech_survives_the_interruption() -> None:
     """A sentence that must be heard goes on as plain audio from where the avatar was stopped."""
     async with running() as bot:
         await bot.until_event("on_avatar_connected")
-        frames = [*speech(tone(1.0), "c1"), _text("notice"), TTSStoppedFrame(context_id="c1")]
+        frames = [*speech(tone(1.0), "c1"), sentence("notice"), TTSStoppedFrame(context_id="c1")]
         for frame in frames:
             frame.interruptible = False
         await bot.send(TTSStartedFrame(context_id="c1"), *frames)
@@ -165,11 +200,11 @@ async def test_interruption_from_behind_brings_no_ghost_of_the_reply() -> None:
         await bot.down.push_frame(InterruptionFrame(), FrameDirection.UPSTREAM)
         await bot.up.until(lambda: bot.up.of(InterruptionFrame))
         cut = len(bot.down.frames)
-        ghost = _text("unheard")
+        ghost = sentence("unheard")
         ghost.context_id = "c1"
         await bot.send(*speech(tone(0.3), "c1"), ghost)
         await bot.say(tone(0.2), context_id="c2")
-        await bot.down.until(lambda: bot.down.of(TTSStoppedFrame))
+        await bot.until_stopped("c2")
         later = bot.down.frames[cut:]
         assert {f.context_id for f in later if isinstance(f, TTSAudioRawFrame)} == {"c2"}
         assert not bot.down.of(TTSTextFrame)
@@ -202,10 +237,10 @@ async def test_interrupted_playback_is_finished() -> None:
 
 async def test_reply_without_an_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     """A TTS that sends no stop frame does not keep the bot speaking, nor what follows the speech waiting."""
-    monkeypatch.setattr(video, "_STARVED_END_S", 0.2)
+    monkeypatch.setattr(_delivery, "_STARVED_END_S", 0.2)
     async with running() as bot:
         await bot.until_event("on_avatar_connected")
-        await bot.send(TTSStartedFrame(context_id="c1"), *speech(tone(0.3), "c1"), _text("said"))
+        await bot.send(TTSStartedFrame(context_id="c1"), *speech(tone(0.3), "c1"), sentence("said"))
         await bot.down.until(lambda: bot.down.of(TTSTextFrame))
         await bot.until_event("on_playback_finished")
 
@@ -228,9 +263,9 @@ async def test_speech_passes_as_plain_audio_when_the_avatar_is_late() -> None:
     """After the wait the held speech and the rest of the reply pass at once; the avatar begins with a new reply."""
     client = FakeClient()
     client.open_now.clear()
-    async with running(client, avatar_wait_s=0.05) as bot:
+    async with running(client, settings={"avatar_wait_s": 0.05}) as bot:
         first, second = tone(0.3), tone(0.3, hz=330)
-        await bot.send(TTSStartedFrame(context_id="c1"), *speech(first, "c1"), _text("one"))
+        await bot.send(TTSStartedFrame(context_id="c1"), *speech(first, "c1"), sentence("one"))
         await bot.down.until(lambda: bot.down.of(TTSTextFrame))
         client.open_now.set()
         await bot.until_event("on_avatar_connected")
@@ -247,7 +282,7 @@ async def test_avatar_takes_over_when_the_plain_audio_was_heard() -> None:
     """A reply behind plain audio that is still playing is plain, too; the avatar begins in the silence after it."""
     client = FakeClient()
     client.open_now.clear()
-    async with running(client, avatar_wait_s=0.05) as bot:
+    async with running(client, settings={"avatar_wait_s": 0.05}) as bot:
         await bot.say(tone(0.3), context_id="c1")
         await bot.down.until(lambda: bot.down.of(TTSStoppedFrame))
         await bot.down.push_frame(BotStartedSpeakingFrame(), FrameDirection.UPSTREAM)
@@ -282,7 +317,7 @@ async def test_lost_avatar_hands_the_rest_of_the_reply_back() -> None:
     async with running() as bot:
         await bot.until_event("on_avatar_connected")
         pcm = tone(1.0)
-        await bot.say(pcm, _text("end"))
+        await bot.say(pcm, sentence("end"))
         await bot.down.until(lambda: len(bot.down.of(TTSAudioRawFrame)) >= 5)
         bot.links[0].crash("test")
         await bot.down.until(lambda: bot.down.of(TTSStoppedFrame))
@@ -311,10 +346,9 @@ async def test_lost_avatar_is_missed_before_its_session_has_ended() -> None:
         bot.client.end_now.set()
 
 
-async def test_avatar_without_a_voice_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_avatar_without_a_voice_is_given_up() -> None:
     """When no sound comes back, the speech is heard as plain audio and the failure is told."""
-    monkeypatch.setattr(video, "_NO_SOUND_S", 0.2)
-    async with running(link_options={"voice": False}) as bot:
+    async with running(link_options={"voice": False}, settings={"no_audio_timeout_s": 0.2}) as bot:
         await bot.until_event("on_avatar_connected")
         pcm = tone(0.2)
         await bot.say(pcm)
@@ -336,7 +370,7 @@ async def test_nothing_is_lost_when_the_avatar_goes_while_frames_are_handed_on()
                 pushing.set()
                 await forever.wait()
 
-        await bot.say(tone(0.2), _text("first"), _text("second"))
+        await bot.say(tone(0.2), sentence("first"), sentence("second"))
         async with asyncio.timeout(WAIT_S):
             await pushing.wait()
         bot.links[0].crash("test")
@@ -363,9 +397,9 @@ async def test_end_without_an_avatar_passes_the_speech(moment: str) -> None:
     client.open_now.clear()
     if moment == "falling back":
         client.failure = ServerError("down", status_code=503, retryable=True)
-    async with running(client, avatar_wait_s=0.2) as bot:
+    async with running(client, settings={"avatar_wait_s": 0.2}) as bot:
         pcm = tone(0.3)
-        await bot.say(pcm, _text("end"))
+        await bot.say(pcm, sentence("end"))
         await bot.send(EndFrame())
         if moment == "falling back":
             client.open_now.set()
@@ -387,7 +421,7 @@ async def test_interruption_while_connecting_drops_what_was_held() -> None:
         client.open_now.set()
         pcm = tone(0.2)
         await bot.say(pcm, context_id="c2")
-        await bot.down.until(lambda: bot.down.of(TTSStoppedFrame))
+        await bot.until_stopped("c2")
         assert np.array_equal(bot.voice("c2")[: len(pcm) // 2], np.frombuffer(pcm, np.int16))
         assert not len(bot.voice("c1"))
 
@@ -415,7 +449,7 @@ async def test_cancel_does_not_wait_for_the_avatar(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(video, "_END_TIMEOUT_S", 2 * WAIT_S)
     client = FakeClient()
     client.open_now.clear()
-    async with running(client, avatar_wait_s=2 * WAIT_S) as bot:
+    async with running(client, settings={"avatar_wait_s": 2 * WAIT_S}) as bot:
         await bot.say(tone(0.2))
         await bot.until_processed(TTSStoppedFrame)
 
@@ -445,9 +479,9 @@ async def test_session_without_a_room_is_not_opened_again() -> None:
     client = FakeClient()
     async with running_service(AgentHumanVideoService(client=client), client) as bot:
         await bot.until_event("on_fallback_started")
-        assert bot.service._keeper is not None
+        assert bot.service._keeping is not None
         async with asyncio.timeout(WAIT_S):
-            await bot.service._keeper
+            await bot.service._keeping
         assert client.opened == client.ended == ["sess_1"]
 
 
@@ -488,8 +522,8 @@ async def test_sessions_without_an_avatar_come_to_an_end(monkeypatch: pytest.Mon
     monkeypatch.setattr(_avatar, "_BACKOFF_S", (0.0, 0.0))
     monkeypatch.setattr(_avatar, "_JOIN_TIMEOUT_S", 0.01)
     async with running(link_options={"connect_delay_s": 60}) as bot:
-        assert bot.service._keeper is not None
-        await asyncio.wait_for(asyncio.shield(bot.service._keeper), WAIT_S)  # it has given up
+        assert bot.service._keeping is not None
+        await asyncio.wait_for(asyncio.shield(bot.service._keeping), WAIT_S)  # it has given up
         await bot.say(tone(0.1))
         await bot.down.until(lambda: bot.down.of(TTSStoppedFrame))
         assert len(bot.client.opened) == 5

@@ -3,7 +3,7 @@
 import numpy as np
 
 from agenthuman_plugins.pipecat._onset import voiced_span
-from agenthuman_plugins.pipecat._timeline import Utterance
+from agenthuman_plugins.pipecat._utterance import Utterance
 from agenthuman_plugins.pipecat._voice import Heard, VoiceGate
 
 RATE = 16_000
@@ -12,7 +12,7 @@ VOICE = np.full(RATE // 50, 1000, np.int16).tobytes()
 
 
 def _utterance(duration_s: float = 1.0, lead_s: float = 0.0, number: int = 1) -> Utterance:
-    return Utterance(number=number, duration_s=duration_s, lead_s=lead_s)
+    return Utterance(number=number, duration_s=duration_s, lead_s=lead_s, voiced_end_s=duration_s)
 
 
 def _hear(gate: VoiceGate, *blocks: bytes) -> list[Heard | None]:
@@ -298,12 +298,12 @@ def test_unknown_reports_are_ignored() -> None:
     """A late or doubled report of an utterance that is over changes nothing."""
     gate = VoiceGate()
     gate.started(1)
-    assert gate.ended(1) is None
+    gate.ended(1)
     utterance = _utterance()
     gate.expect(utterance)
-    assert gate.is_in_flight(utterance)
+    assert gate.awaited is utterance
     gate.interrupt()
-    assert not gate.is_in_flight(utterance)
+    assert gate.awaited is None
 
 
 def test_back_to_back_replies_keep_their_own_sound() -> None:

@@ -68,10 +68,12 @@ def end_session(session_id: str) -> Call[Session]:
     path = f"/v1/sessions/{_segment(session_id)}/end"
 
     def parse(body: Any) -> Session:
-        # Whether the reply has a body is not what decides that the session is over.
         if isinstance(body, dict) and "session" in body:
             return _session(body)
-        return Session(session_id=session_id, status="ended")
+        # Whether the reply has a body is not what decides that the session is over; a broken one may be anybody's.
+        if isinstance(body, dict) or body == "":
+            return Session(session_id=session_id, status="ended")
+        raise TypeError
 
     return Call("POST", path, parse, json={}, older=Call("PUT", path, parse))
 

@@ -315,12 +315,7 @@ class Room:
         """Admit a participant; one with the same identity has to go."""
         previous = self.participants.get(newcomer.identity)
         if previous is not None:
-            leave = rtc.LeaveRequest(
-                reason=models.DisconnectReason.DUPLICATE_IDENTITY, action=rtc.LeaveRequest.Action.DISCONNECT
-            )
-            previous.send(rtc.SignalResponse(leave=leave))
-            previous.hang_up()
-            self.leave(previous)
+            self._send_away(previous, models.DisconnectReason.DUPLICATE_IDENTITY)
         self.participants[newcomer.identity] = newcomer
         newcomer.room = self
         if newcomer.auto_subscribe:  # before its first offer is answered: then the tracks are in the answer
@@ -337,6 +332,17 @@ class Room:
         participant.info.version += 1
         self.unpublish(list(participant.publications.values()))
         self.broadcast(participant.info)
+
+    def delete(self) -> None:
+        """Send everybody away."""
+        for participant in list(self.participants.values()):
+            self._send_away(participant, models.DisconnectReason.ROOM_DELETED)
+
+    def _send_away(self, participant: Participant, reason: Any) -> None:
+        leave = rtc.LeaveRequest(reason=reason, action=rtc.LeaveRequest.Action.DISCONNECT)
+        participant.send(rtc.SignalResponse(leave=leave))
+        participant.hang_up()
+        self.leave(participant)
 
     def broadcast(self, info: Any, *, besides: Participant | None = None) -> None:
         """Tell everybody about a participant."""

@@ -54,6 +54,7 @@ class Server:
         app.router.add_get("/", self._health)
         app.router.add_get("/rtc/v1", self._join)
         app.router.add_get("/rtc/v1/validate", self._validate)
+        app.router.add_post("/twirp/livekit.RoomService/DeleteRoom", self._delete_room)
         for path in ("/rtc", "/rtc/validate", "/rtc/rtc/validate"):  # older clients, each in its way
             app.router.add_get(path, self._refuse_old_client)
         app.on_shutdown.append(self._hang_up_all)
@@ -76,6 +77,24 @@ class Server:
         except TokenError as error:
             return web.Response(status=401, text=str(error))
         return web.Response(status=400, text=_TWO_CONNECTIONS)
+
+    async def _delete_room(self, request: web.Request) -> web.Response:
+        """The one call of LiveKit's room service that an avatar's caller has to live with. JSON only."""
+        try:
+            claims = self._verify(request)
+        except TokenError as error:
+            return web.json_response({"code": "unauthenticated", "msg": str(error)}, status=401)
+        if not claims.room_create:
+            return web.json_response({"code": "unauthenticated", "msg": "permissions denied"}, status=401)
+        try:
+            room = self._rooms.get((await request.json())["room"])
+        except (ValueError, LookupError, TypeError):
+            return web.json_response({"code": "malformed", "msg": "the body names no room"}, status=400)
+        if room is None:
+            message = {"code": "not_found", "msg": "requested room does not exist"}
+            return web.json_response(message, status=404)
+        room.delete()
+        return web.json_response({})
 
     async def _join(self, request: web.Request) -> web.StreamResponse:
         try:

@@ -17,7 +17,7 @@ class Claims:
     """A verified token.
 
     The permissions are LiveKit's: all of them hold unless the token says otherwise, except for the last
-    one, which must be granted.
+    two, which must be granted.
     """
 
     identity: str
@@ -30,6 +30,7 @@ class Claims:
     can_subscribe: bool = True
     can_publish_data: bool = True
     can_update_own_metadata: bool = False
+    room_create: bool = False
 
 
 def verify(token: str, *, api_key: str, api_secret: str) -> Claims:
@@ -63,4 +64,5 @@ def verify(token: str, *, api_key: str, api_secret: str) -> Claims:
         can_subscribe=grants.get("canSubscribe", True),
         can_publish_data=grants.get("canPublishData", True),
         can_update_own_metadata=grants.get("canUpdateOwnMetadata", False),
+        room_create=grants.get("roomCreate", False),
     )

@@ -4,6 +4,7 @@ import asyncio
 import json
 from typing import Any
 
+import httpx
 import pytest
 from livekit import rtc
 
@@ -51,6 +52,23 @@ async def test_participants_see_each_other_come_and_go(join: Join) -> None:
     await second.aclose()
     (gone,) = await first.event("participant_disconnected")
     assert gone.identity == "second"
+
+
+async def test_deleting_a_room_sends_everybody_away(
+    room_server: RoomServer, room_name: str, join: Join
+) -> None:
+    """Whoever was in the room is told why; only a token that may create rooms deletes one."""
+    clients = [await join("first"), await join("second")]
+    url = f"{room_server.url.replace('ws', 'http', 1)}/twirp/livekit.RoomService/DeleteRoom"
+    async with httpx.AsyncClient() as http:
+        for grants, status in (({}, 401), ({"roomCreate": True}, 200)):
+            token = room_server.mint(room=room_name, identity="admin", grants=grants)
+            headers = {"Authorization": f"Bearer {token}"}
+            answer = await http.post(url, json={"room": room_name}, headers=headers, timeout=TIMEOUT_S)
+            assert answer.status_code == status
+    for client in clients:
+        (reason,) = await client.event("disconnected")
+        assert reason == rtc.DisconnectReason.ROOM_DELETED
 
 
 async def test_second_join_under_one_identity_evicts_the_first(join: Join) -> None:

@@ -1,0 +1,358 @@
+"""Delivers the bot's speech through the avatar, and everything else in its place around it."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+
+from loguru import logger
+from pipecat.frames.frames import (
+    Frame,
+    InterruptionFrame,
+    TTSAudioRawFrame,
+    TTSStartedFrame,
+    TTSStoppedFrame,
+    TTSTextFrame,
+)
+from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
+
+from agenthuman_plugins.pipecat._compat import is_interruptible
+from agenthuman_plugins.pipecat._direct import PlaybackClock
+from agenthuman_plugins.pipecat._resampler import SpeechResampler, WholeSamples
+from agenthuman_plugins.pipecat._speaker import Speaker
+from agenthuman_plugins.pipecat._timeline import END_S, Timeline, Waiting
+from agenthuman_plugins.pipecat._utterance import Utterance
+from agenthuman_plugins.pipecat._voice import Heard, VoiceGate
+from agenthuman_plugins.speech.link import AvatarAudio
+
+# A reply without an end frame is over when it has been played for that long; Pipecat's transports wait as long.
+_STARVED_END_S = 3.0
+_NS = 1_000_000_000
+
+
+class Delivery:
+    """Speech to the avatar, and what follows it in the pipeline behind it, in order.
+
+    Args:
+        service: Pushes the frames and keeps the metrics.
+        tell: Calls the service's event handlers.
+        on_audible: Called when the avatar begins and when it stops to be heard.
+
+    Attributes:
+        gate: Says how far the avatar has spoken.
+        speaker: Sends the speech.
+        avatar_expected: Whether the next utterance is for the avatar; else it passes as plain audio.
+        transport_speaks: Whether the output transport is playing speech.
+        played_out: Set while nothing waits to be played.
+        voices_heard: How often the avatar's voice was heard.
+    """
+
+    def __init__(
+        self,
+        service: FrameProcessor,
+        *,
+        tell: Callable[..., Awaitable[None]],
+        on_audible: Callable[[bool], Awaitable[None]],
+        gate: VoiceGate | PlaybackClock,
+    ) -> None:
+        self._service = service
+        self._tell = tell
+        self._on_audible = on_audible
+        self.gate = gate
+        self.speaker = Speaker(gate)
+        self.avatar_expected = True
+        self.transport_speaks = False
+        self.played_out = asyncio.Event()
+        self.played_out.set()
+        self.voices_heard = 0
+
+        self._timeline: Timeline[Frame] = Timeline()
+        self._samples = WholeSamples()
+        self._resampler = SpeechResampler()
+        # Held while frames are sorted and pushed, so that none overtakes another.
+        self._order = asyncio.Lock()
+        self._utterance: Utterance | None = None  # the one that the TTS is speaking
+        self._plain = False  # whether that one, or the one before it, passes as plain audio
+        self._started: dict[str | None, None] = {}  # contexts whose start has left, and whose stop has not
+        self._interrupted_context_id: str | None = None  # the one that the TTS was speaking
+        self._unended_context_id: str | None = None  # the one that we ended in the TTS's place
+        self._last_word_ns = 0  # of the TTS's words
+        self._last_pts_ns = 0  # of what has left
+
+    @property
+    def idle(self) -> bool:
+        """Whether no speech is in flight, and none is being made."""
+        return self._timeline.empty and self._utterance is None
+
+    @property
+    def plain(self) -> bool:
+        """Whether speech is passing as plain audio, or is still being heard as that."""
+        return self._plain and (self._utterance is not None or self.transport_speaks)
+
+    @property
+    def unplayed_s(self) -> float:
+        """Seconds of speech that are still to be played."""
+        return self._timeline.unplayed_s
+
+    def use(self, gate: VoiceGate | PlaybackClock) -> None:
+        """Follow a new link; nothing is on its way through it yet."""
+        self.gate = self.speaker.gate = gate
+
+    # Frames in
+
+    def is_stale(self, frame: Frame) -> bool:
+        """Whether the TTS made this for a reply that is over: interrupted, or ended for want of an end.
+
+        The first happens when the interruption comes from further down, or overtakes the frames on their way.
+        """
+        context_id = getattr(frame, "context_id", None)
+        if context_id is None or isinstance(frame, TTSStartedFrame):
+            return False
+        if context_id == self._unended_context_id and isinstance(frame, TTSStoppedFrame):
+            return True
+        return context_id == self._interrupted_context_id and is_interruptible(frame)
+
+    async def take_speech(self, frame: TTSAudioRawFrame) -> bool:
+        """Take speech; `False` if there was none in it."""
+        async with self._order:
+            frame.audio = self._samples.take(frame.audio, frame.num_channels)
+            if not frame.audio:
+                return False  # nothing that could ever be played, so nothing may wait for it
+            frame.num_frames = len(frame.audio) // (2 * frame.num_channels)
+            utterance = self._utterance or self._begin_utterance(frame.context_id)
+            if self._plain:
+                if not self._timeline.add(frame):
+                    await self._push(frame)
+                return True
+            if utterance.duration_s == 0:
+                await self._service.start_ttfb_metrics()
+            self._begin_time(utterance)
+            utterance.measure(frame.audio, frame.sample_rate, frame.num_channels)
+            self._timeline.add_speech(frame, utterance, frame.num_frames / frame.sample_rate)
+            self.played_out.clear()
+            self.speaker.speak(
+                utterance, self._resampler.resample(frame.audio, frame.sample_rate, frame.num_channels)
+            )
+            return True
+
+    async def take(self, frame: Frame) -> None:
+        """Take a frame that is no speech: it leaves when what was before it was played."""
+        async with self._order:
+            if isinstance(frame, TTSStartedFrame):
+                await self._end_utterance()
+                self._begin_utterance(frame.context_id)
+            waits = self._hold(frame)
+            if isinstance(frame, TTSStoppedFrame):
+                await self._end_utterance()
+            if not waits:
+                await self._push(frame)
+
+    def _hold(self, frame: Frame) -> bool:
+        """Let a frame wait for its turn; `False` if it need not."""
+        utterance = self._utterance
+        is_text = isinstance(frame, TTSTextFrame)
+        if utterance is None or isinstance(frame, TTSStartedFrame | TTSStoppedFrame):
+            return self._timeline.add(frame)
+        if self._plain:
+            self._shift_plain(frame, utterance)
+            return self._timeline.add(frame)
+        if frame.pts is not None and (is_text or utterance.begun_ns is not None):
+            begun_ns = self._begin_time(utterance)
+            if is_text:
+                self._last_word_ns = frame.pts
+            self._timeline.add_at(frame, utterance, max(frame.pts - begun_ns, 0) / _NS)
+        elif is_text and not utterance.duration_s:
+            # The text of speech that is yet to come, and nothing tells how much of it.
+            self._timeline.add_at(frame, utterance, END_S)
+        else:
+            return self._timeline.add(frame)
+        self.played_out.clear()
+        return True
+
+    def _begin_time(self, utterance: Utterance) -> int:
+        """When the TTS began to count the times of the utterance's words: now, or after the last word."""
+        if utterance.begun_ns is None:
+            utterance.begun_ns = max(self._service.get_clock().get_time(), self._last_word_ns)
+        return utterance.begun_ns
+
+    def _begin_utterance(self, context_id: str | None) -> Utterance:
+        self._utterance = Utterance(context_id)
+        # Plain audio comes faster than it is heard: behind it the avatar's lips would be ahead of its voice.
+        self._plain = not self.avatar_expected or (self._plain and self.transport_speaks)
+        if context_id == self._interrupted_context_id:
+            self._interrupted_context_id = None  # begun anew
+        self._unended_context_id = None
+        return self._utterance
+
+    async def end_utterance(self) -> None:
+        """Note that no more speech will come for now."""
+        async with self._order:
+            await self._end_utterance()
+
+    async def _end_utterance(self) -> None:
+        utterance, self._utterance = self._utterance, None
+        if self._samples.reset():
+            logger.warning(f"{self._service}: the speech ended in the middle of a sample, which is dropped")
+        if utterance is None:
+            return
+        utterance.complete = True
+        if self._plain:
+            return
+        if utterance.duration_s:
+            self.speaker.speak(utterance, self._resampler.flush())
+            self.speaker.end_utterance()
+        else:
+            await self._release(self._timeline.finish(utterance))  # text without speech waits for nothing
+
+    async def interrupt(self, frame: InterruptionFrame, direction: FrameDirection) -> None:
+        """Stop the reply and drop what was not played, unless all of it must be heard."""
+        unplayed = list(self._timeline.unplayed_speech())
+        if unplayed and not any(is_interruptible(speech) for speech in unplayed):
+            async with self._order:
+                self._timeline.discard(is_interruptible)
+                await self._service.push_frame(frame, direction)
+            return
+        # Before the lock: from here on nothing of the old reply gets through.
+        audible = self.gate.audible
+        self._silence()
+        if self._utterance is not None:
+            self._interrupted_context_id = self._utterance.context_id
+            self._utterance = None
+        self._plain, self._last_word_ns = False, 0
+        async with self._order:
+            await self._service.push_frame(frame, direction)
+            if not await self._push_unplayed(keep=lambda waiting: not is_interruptible(waiting)):
+                for context_id in list(self._started):
+                    await self._push(TTSStoppedFrame(context_id=context_id))
+        if audible is not None:
+            await self._on_audible(False)
+            await self._tell("on_playback_finished", audible.context_id)
+
+    def _silence(self) -> None:
+        """Stop the avatar, and forget what it has not been sent."""
+        self.speaker.drop(interrupt=self.gate.interrupt())
+        self._resampler.reset()
+        self._samples.reset()
+
+    # Frames out
+
+    async def hand_back(self) -> None:
+        """Push what the avatar has not played, in order; the reply that is being spoken goes on as plain audio."""
+        async with self._order:
+            audible = self.gate.audible
+            self._silence()
+            self._plain = True
+            if audible is not None:
+                await self._on_audible(False)
+            await self._push_unplayed(keep=lambda _: True)
+        if audible is not None:
+            await self._tell("on_playback_finished", audible.context_id)
+
+    async def _push_unplayed(self, keep: Callable[[Frame], bool]) -> bool:
+        """Empty the timeline and push what is to be kept, speech from where it stopped, words when it says them.
+
+        Returns:
+            Whether anything was kept.
+        """
+        heard_ns = self._service.get_clock().get_time()
+        any_kept = False
+        for waiting in self._timeline.drain():
+            frame, utterance = waiting.frame, waiting.utterance
+            if not keep(frame):
+                continue
+            any_kept = True
+            if utterance.plain_ns is None:
+                utterance.plain_ns = heard_ns - round(utterance.position_s * _NS)
+            if isinstance(frame, TTSAudioRawFrame):
+                _cut_beginning(frame, waiting.played_s)
+                heard_ns += round(frame.num_frames / frame.sample_rate * _NS)
+                self._plain = True
+            else:
+                self._shift_plain(frame, utterance)
+            await self._push(frame)
+        if self._utterance is not None and self._utterance.plain_ns is None:
+            self._utterance.plain_ns = heard_ns - round(self._utterance.duration_s * _NS)
+        self.played_out.set()
+        return any_kept
+
+    def _shift_plain(self, frame: Frame, utterance: Utterance) -> None:
+        """Move the time of a word to where plain audio that was handed back says it."""
+        if frame.pts is not None and utterance.begun_ns is not None and utterance.plain_ns is not None:
+            frame.pts = utterance.plain_ns + frame.pts - utterance.begun_ns
+
+    async def hear(self, audio: AvatarAudio) -> None:
+        """Push the avatar's voice while it speaks, and behind it what was waiting for it."""
+        if not isinstance(self.gate, VoiceGate):
+            return
+        async with self._order:
+            for heard in self.gate.hear(audio.pcm, audio.sample_rate):
+                await self._take_heard(heard, audio)
+
+    async def tick(self) -> None:
+        """Without a voice that comes back: go by the clock."""
+        if not isinstance(self.gate, PlaybackClock):
+            return
+        async with self._order:
+            for heard in self.gate.tick():
+                await self._take_heard(heard, None)
+
+    async def _take_heard(self, heard: Heard, audio: AvatarAudio | None) -> None:
+        utterance = heard.utterance
+        self.voices_heard += heard.voiced
+        if heard.first:
+            await self._service.stop_ttfb_metrics()
+            await self._on_audible(True)
+            await self._tell("on_playback_started", utterance.context_id)
+        if heard.pcm and audio is not None:
+            voice = TTSAudioRawFrame(
+                heard.pcm, audio.sample_rate, audio.num_channels, context_id=utterance.context_id
+            )
+            speech = next(self._timeline.unplayed_speech(), None)
+            if speech is not None and not is_interruptible(speech):
+                voice.interruptible = False  # or the transport drops what it has of it
+            await self._service.push_frame(voice)
+        position_before_s = utterance.position_s
+        await self._release(self._timeline.advance(utterance, heard.position_s), position_before_s)
+        if heard.finished:
+            await self._finish(utterance)
+        elif heard.starved_s > _STARVED_END_S and utterance is self._utterance:
+            logger.warning(f"{self._service}: the speech stopped without a TTSStoppedFrame")
+            self._timeline.add(TTSStoppedFrame(context_id=utterance.context_id))
+            await self._end_utterance()
+            self._unended_context_id = utterance.context_id
+
+    async def _finish(self, utterance: Utterance) -> None:
+        await self._release(self._timeline.finish(utterance))
+        await self._on_audible(False)
+        await self._tell("on_playback_finished", utterance.context_id)
+
+    async def _release(self, due: Iterator[Waiting[Frame]], from_s: float = END_S) -> None:
+        """Push frames whose turn has come.
+
+        Args:
+            due: The frames.
+            from_s: Where the block of sound begins in which they are said, which is heard from now on.
+        """
+        for waiting in due:
+            frame = waiting.frame
+            if frame.pts is not None:
+                # The TTS counts from when it made the speech; the word is heard when the avatar says it.
+                into_block_s = waiting.due_s - from_s if waiting.due_s > from_s else 0.0
+                frame.pts = self._service.get_clock().get_time() + round(into_block_s * _NS)
+            await self._push(frame)
+        if self._timeline.empty:
+            self.played_out.set()
+
+    async def _push(self, frame: Frame) -> None:
+        if isinstance(frame, TTSStartedFrame):
+            self._started[frame.context_id] = None
+        elif isinstance(frame, TTSStoppedFrame):
+            self._started.pop(frame.context_id, None)
+        if frame.pts is not None:
+            # The transport releases by time alone: without this, a frame could overtake the one before it.
+            frame.pts = self._last_pts_ns = max(frame.pts, self._last_pts_ns)
+        await self._service.push_frame(frame)
+
+
+def _cut_beginning(frame: TTSAudioRawFrame, seconds: float) -> None:
+    skipped = min(round(seconds * frame.sample_rate), frame.num_frames)
+    frame.audio = frame.audio[skipped * 2 * frame.num_channels :]
+    frame.num_frames -= skipped

@@ -1,0 +1,35 @@
+"""What a failure is called in Pipecat's terms."""
+
+from pipecat.utils.errors import ErrorCategory
+
+from agenthuman_plugins.client import (
+    AgentHumanError,
+    APIConnectionError,
+    AuthenticationError,
+    BadRequestError,
+    ConfigurationError,
+    NotFoundError,
+    PermissionDeniedError,
+    RateLimitError,
+    ServerError,
+    SpeechLinkError,
+    UsageLimitError,
+)
+
+_CATEGORIES: dict[type[AgentHumanError], ErrorCategory] = {
+    AuthenticationError: ErrorCategory.AUTHENTICATION,
+    PermissionDeniedError: ErrorCategory.AUTHORIZATION,
+    BadRequestError: ErrorCategory.INVALID_REQUEST,
+    NotFoundError: ErrorCategory.INVALID_REQUEST,
+    ConfigurationError: ErrorCategory.INVALID_REQUEST,
+    UsageLimitError: ErrorCategory.QUOTA,
+    RateLimitError: ErrorCategory.RATE_LIMIT,
+    ServerError: ErrorCategory.SERVER,
+    APIConnectionError: ErrorCategory.CONNECTIVITY,
+    SpeechLinkError: ErrorCategory.CONNECTIVITY,
+}
+
+
+def category_of(reason: BaseException) -> ErrorCategory:
+    """Category of a reason for which there is no avatar."""
+    return next((c for kind, c in _CATEGORIES.items() if isinstance(reason, kind)), ErrorCategory.UNKNOWN)

@@ -1,0 +1,74 @@
+"""How much later the avatar's voice comes than its picture.
+
+The two travel apart: sound waits in the avatar's audio queue, in the jitter buffer, and until a block is full, and
+carries no time stamp that a receiver could compare with the picture's. But an avatar reports the moment at which an
+utterance starts, when it sends the first sample and the first picture of it; the report, the picture and the sound
+travel over one network. So the sound's delay behind the report is measured, and the picture's is known well enough.
+Between two reports the jitter buffer says how the delay changes.
+"""
+
+from collections import deque
+from statistics import median
+
+# Behind the picture, without the jitter buffer: the avatar's audio queue (50 ms) and half a block (20).
+_USUAL_S = 0.07
+_PICTURE_S = (
+    0.025  # encoding, jitter buffer and decoding of a picture, behind the report; 15-30 ms on all servers
+)
+_MAX_S = 0.2  # a larger difference is a late report, and a longer wait would show
+_REMEMBERED = 5
+_DEAD_ZONE_S = 0.015  # a smaller change is noise, and not worth a hitch in the picture
+
+
+class LipSync:
+    """Measures the voice's delay behind the picture, utterance by utterance."""
+
+    def __init__(self) -> None:
+        self._reported: tuple[int, float] | None = None  # the newest utterance, and when it was
+        self._buffered_s = 0.0
+        self._rest_s = _USUAL_S  # the delay without the jitter buffer
+        self._rests: deque[float] = deque(maxlen=_REMEMBERED)
+        self._delay_s = _USUAL_S
+        self._measured_s: float | None = None
+
+    @property
+    def delay_s(self) -> float:
+        """For how many seconds a picture has to wait for its voice."""
+        return self._delay_s
+
+    @property
+    def measured_s(self) -> float | None:
+        """How much later the voice came than its picture, as last measured; `None` if the avatar reports no starts."""
+        return self._measured_s
+
+    def buffered(self, seconds: float) -> None:
+        """Note for how long sound waits in the jitter buffer now."""
+        self._buffered_s = seconds
+        self._update()
+
+    def reported(self, number: int, at_s: float) -> None:
+        """Note the avatar's report that it starts an utterance."""
+        self._reported = number, at_s
+
+    def heard(self, number: int, at_s: float) -> None:
+        """Note the moment from which on an utterance is heard.
+
+        Args:
+            number: The utterance.
+            at_s: When its first sample goes out, the silence before its voice included.
+        """
+        if self._reported is None or self._reported[0] != number:
+            return
+        lag_s = at_s - self._reported[1] - _PICTURE_S
+        self._reported = None
+        self._measured_s = max(
+            lag_s, 0.0
+        )  # a picture that comes through no network is not as late as we take it for
+        self._rests.append(lag_s - self._buffered_s)
+        self._rest_s = median(self._rests)
+        self._update()
+
+    def _update(self) -> None:
+        delay_s = min(max(self._rest_s + self._buffered_s, 0.0), _MAX_S)
+        if abs(delay_s - self._delay_s) > _DEAD_ZONE_S:
+            self._delay_s = delay_s

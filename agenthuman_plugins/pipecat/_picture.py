@@ -1,0 +1,100 @@
+"""The avatar's picture as the service shows it: from a link to the output transport, in step with the voice."""
+
+import asyncio
+from collections.abc import Iterable
+
+from loguru import logger
+from pipecat.processors.frame_processor import FrameProcessor
+from pipecat.transports.base_transport import TransportParams
+
+from agenthuman_plugins.pipecat._check import check_params, check_size
+from agenthuman_plugins.pipecat._lipsync import LipSync
+from agenthuman_plugins.pipecat._onset import voiced_span
+from agenthuman_plugins.pipecat._output import PictureBacklog, output_transport, params_of
+from agenthuman_plugins.pipecat._pump import CAN_SCALE, PictureCount, PicturePump
+from agenthuman_plugins.speech.link import AvatarAudio, AvatarVideo, SpeechLink
+
+
+class AvatarPicture:
+    """Shows the pictures of one link after the other.
+
+    Args:
+        service: Pushes the frames, and calls `on_first_video_frame` with the first one of each link.
+        scale: Whether to bring the pictures to the transport's size, in a twentieth of the time that Pipecat takes.
+
+    Attributes:
+        lipsync: How much later the voice comes.
+        count: What became of the pictures, over all links.
+    """
+
+    def __init__(self, service: FrameProcessor, *, scale: bool = True) -> None:
+        self.lipsync = LipSync()
+        self.count = PictureCount()
+        self._service = service
+        self._scale = scale
+        self._ready = asyncio.Event()
+        self._backlog: PictureBacklog | None = None
+        self._size_checked = False
+
+    def check(self, aspect_ratio: str) -> None:
+        """Warn about a transport that does not fit an avatar of this shape."""
+        if (params := self._params()) is not None:
+            self._warn(check_params(params, aspect_ratio=aspect_ratio))
+
+    def transport_is_ready(self) -> None:
+        """Note that the transport takes pictures; before, none is converted."""
+        self._ready.set()
+
+    def speech_reported(self, number: int) -> None:
+        """Note the avatar's report that it starts an utterance."""
+        self.lipsync.reported(number, asyncio.get_running_loop().time())
+
+    def speech_heard(self, number: int, lead_s: float, audio: AvatarAudio) -> None:
+        """Note the block with the first voiced sample of an utterance, which was just pushed.
+
+        Args:
+            number: The utterance.
+            lead_s: Seconds of silence that it begins with.
+            audio: The block.
+        """
+        span = voiced_span(audio.pcm)
+        voiced_s = span[0] / audio.sample_rate if span else 0.0
+        self.lipsync.heard(number, asyncio.get_running_loop().time() + voiced_s - lead_s)
+
+    async def show(self, link: SpeechLink) -> None:
+        """Push the pictures of a link until it is closed.
+
+        Raises:
+            ExceptionGroup: Of a `SpeechLinkError`: the picture is frozen.
+        """
+        await self._ready.wait()
+        params = self._params()
+        if params is not None and not params.video_out_enabled:
+            return  # nobody would see them
+        if self._backlog is None:
+            self._backlog = PictureBacklog(output_transport(self._service))
+        pump = PicturePump(
+            self._service.push_frame,
+            on_first=lambda picture: self._on_first(picture, params),
+            delay_s=lambda: self.lipsync.delay_s,
+            backlog=self._backlog,
+            count=self.count,
+            pipeline_ns=self._service.get_clock().get_time,
+            scale_to=(params.video_out_width, params.video_out_height) if params and self._scale else None,
+        )
+        await pump.run(link.video())
+
+    async def _on_first(self, picture: AvatarVideo, params: TransportParams | None) -> None:
+        if params is not None and not self._size_checked:
+            self._size_checked = True
+            scaled_here = self._scale and CAN_SCALE
+            self._warn(check_size(params, picture.width, picture.height, scaled_here=scaled_here))
+        await self._service._call_event_handler("on_first_video_frame")  # noqa: SLF001 - as every service does
+
+    def _params(self) -> TransportParams | None:
+        transport = output_transport(self._service)
+        return None if transport is None else params_of(transport)
+
+    def _warn(self, sentences: Iterable[str]) -> None:
+        for sentence in sentences:
+            logger.warning(f"{self._service}: {sentence}")

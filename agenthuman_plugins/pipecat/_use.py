@@ -1,0 +1,137 @@
+"""Speaks and listens through one connected link, until it is lost or nobody needs it."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from pipecat.frames.frames import BotSpeakingFrame
+from pipecat.processors.frame_processor import FrameProcessor
+
+from agenthuman_plugins.client import SpeechLinkError
+from agenthuman_plugins.pipecat._avatar import Idle
+from agenthuman_plugins.pipecat._delivery import Delivery
+from agenthuman_plugins.pipecat._direct import PlaybackClock
+from agenthuman_plugins.pipecat._picture import AvatarPicture
+from agenthuman_plugins.pipecat._settings import AgentHumanVideoSettings
+from agenthuman_plugins.speech.link import (
+    AvatarDisconnected,
+    LinkLost,
+    PlaybackFinished,
+    PlaybackStarted,
+    Reconnecting,
+    SpeechLink,
+)
+
+_LOOK_EVERY_S = 0.1  # at what lasts for too long
+_TICK_S = 0.02  # direct mode: how exactly words and stop frames follow what is played
+_SPEAKING_EVERY_S = 0.2  # as Pipecat's transports tell that the bot is still speaking
+
+
+class LinkUse:
+    """The use of one link.
+
+    Args:
+        link: Connected.
+        delivery: What is said through it, and what becomes of the voice that comes back.
+        service: Tells that the bot speaks, in direct mode.
+        settings: As they are at each moment.
+        picture: Shows the link's picture, in step with the voice; not used in direct mode.
+        tell: Calls the service's event handlers.
+    """
+
+    def __init__(
+        self,
+        link: SpeechLink,
+        delivery: Delivery,
+        *,
+        service: FrameProcessor,
+        settings: AgentHumanVideoSettings,
+        picture: AvatarPicture,
+        tell: Callable[..., Awaitable[None]],
+    ) -> None:
+        self._link = link
+        self._delivery = delivery
+        self._service = service
+        self._settings = settings
+        self._picture = picture
+        self._tell = tell
+        self._clock = asyncio.get_running_loop().time
+
+    async def run(self) -> None:
+        """Use the link until cancelled.
+
+        Raises:
+            ExceptionGroup: Of `SpeechLinkError` when the link or the avatar is lost, of `Idle` when nothing has
+                been said for `max_idle_secs`.
+        """
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._delivery.speaker.run(self._link))
+            tasks.create_task(self._follow())
+            tasks.create_task(self._watch_voice())
+            tasks.create_task(self._watch_idle())
+            if isinstance(self._delivery.gate, PlaybackClock):
+                tasks.create_task(self._follow_clock(self._delivery.gate))
+            else:
+                tasks.create_task(self._listen())
+                tasks.create_task(self._picture.show(self._link))
+
+    async def _listen(self) -> None:
+        gate = self._delivery.gate
+        async for audio in self._link.audio():
+            self._picture.lipsync.buffered(audio.buffered_s)
+            before = gate.audible
+            await self._delivery.hear(audio)
+            if (audible := gate.audible) is not None and audible is not before:
+                self._picture.speech_heard(audible.number, audible.lead_s or 0.0, audio)
+
+    async def _follow(self) -> None:
+        """Follow what the link reports."""
+        gate = self._delivery.gate
+        async for event in self._link.events():
+            match event:
+                case PlaybackStarted(number):
+                    self._picture.speech_reported(number)
+                    gate.started(number)
+                case PlaybackFinished(number):
+                    gate.ended(number)
+                case Reconnecting():
+                    await self._tell("on_reconnecting")
+                case AvatarDisconnected(reason):
+                    raise SpeechLinkError(f"The avatar left the room ({reason}).")
+                case LinkLost(reason):
+                    raise SpeechLinkError(f"The connection to the avatar is lost ({reason}).")
+                case _:
+                    pass
+
+    async def _follow_clock(self, gate: PlaybackClock) -> None:
+        """Direct mode: no sound comes back, so time tells how far the avatar has spoken."""
+        told_at = 0.0
+        while True:
+            await gate.busy.wait()
+            await self._delivery.tick()
+            if gate.audible is not None and self._clock() >= told_at + _SPEAKING_EVERY_S:
+                told_at = self._clock()
+                await self._service.broadcast_frame(BotSpeakingFrame)
+            await asyncio.sleep(_TICK_S)
+
+    async def _watch_voice(self) -> None:
+        """Give up an avatar that should be heard and is not."""
+        heard, since = -1, self._clock()
+        while True:
+            await asyncio.sleep(_LOOK_EVERY_S)
+            awaited = self._delivery.gate.awaited
+            limit_s = self._settings.no_audio_timeout_s
+            if awaited is None or heard != self._delivery.voices_heard:
+                heard, since = self._delivery.voices_heard, self._clock()
+            elif self._clock() - since > limit_s + awaited.longest_pause_s:
+                raise SpeechLinkError(f"No voice came back from the avatar for {limit_s:g} s.")
+
+    async def _watch_idle(self) -> None:
+        """Let an avatar go that has not spoken for a while."""
+        spoke_at = self._clock()
+        while True:
+            await asyncio.sleep(_LOOK_EVERY_S)
+            limit_s = self._settings.max_idle_secs
+            if not self._delivery.idle:
+                spoke_at = self._clock()
+            elif limit_s is not None and self._clock() - spoke_at > limit_s:
+                raise Idle

@@ -1,0 +1,289 @@
+"""What leaves the service, and when: words and texts behind the voice that says them."""
+
+import asyncio
+
+import numpy as np
+import pytest
+from pipecat.frames.frames import (
+    BotStartedSpeakingFrame,
+    BotStoppedSpeakingFrame,
+    Frame,
+    InterruptionFrame,
+    LLMFullResponseEndFrame,
+    LLMFullResponseStartFrame,
+    OutputAudioRawFrame,
+    TTSAudioRawFrame,
+    TTSStartedFrame,
+    TTSStoppedFrame,
+    TTSTextFrame,
+)
+from pipecat.processors.aggregators.llm_context import LLMContext
+from pipecat.processors.aggregators.llm_response_universal import LLMContextAggregatorPair
+from pipecat.transports.base_output import BaseOutputTransport
+from pipecat.transports.base_transport import TransportParams
+
+from agenthuman_plugins.pipecat._compat import is_interruptible
+from tests.pipecat.bot import RATE, WAIT_S, Bot, running, sentence, speech, tone, word
+
+
+def _words(begun_ns: int, *starts_s: float, context_id: str = "c1") -> list[Frame]:
+    """Words as a TTS with word times sends them: timed from the moment of its first speech."""
+    return [word(f"w{i}", begun_ns + round(start * 1e9), context_id) for i, start in enumerate(starts_s)]
+
+
+async def _begin(bot: Bot, pcm: bytes, context_id: str = "c1") -> int:
+    """Begin a reply; return when it began, in pipeline time."""
+    await bot.send(TTSStartedFrame(context_id=context_id), *speech(pcm, context_id))
+    delivery = bot.service._delivery
+    async with asyncio.timeout(WAIT_S):
+        while not ((reply := delivery._utterance) and reply.context_id == context_id and reply.begun_ns):  # noqa: ASYNC110 - nobody is told
+            await asyncio.sleep(0.001)
+    return reply.begun_ns
+
+
+async def _end(bot: Bot, *frames: Frame, context_id: str = "c1") -> None:
+    """Send the rest of a reply, and wait until it was said."""
+    await bot.send(*frames, TTSStoppedFrame(context_id=context_id))
+    await bot.until_stopped(context_id)
+
+
+def _voice_before(bot: Bot, frame: Frame) -> float:
+    """Seconds of voice that left before a frame."""
+    frames = bot.down.frames[: bot.down.frames.index(frame)]
+    return sum(f.num_frames for f in frames if isinstance(f, TTSAudioRawFrame)) / RATE
+
+
+async def test_words_leave_when_they_are_said() -> None:
+    """Each word follows the voice up to its own time, though the TTS sent all of them at once."""
+    starts_s = (0.4, 0.6, 0.8)
+    async with running() as bot:
+        await bot.until_event("on_avatar_connected")
+        begun_ns = await _begin(bot, tone(0.1))
+        await _end(bot, *_words(begun_ns, *starts_s), *speech(tone(0.9), "c1"))
+        said_at = [_voice_before(bot, f) for f in bot.down.of(TTSTextFrame)]
+        assert len(said_at) == 3
+        for said, start in zip(said_at, starts_s, strict=True):
+            assert start <= said <= start + 0.08
+
+
+async def test_word_time_is_moved_to_when_it_is_heard() -> None:
+    """The transport releases words by their time: it must be that of the avatar's voice, not of the TTS."""
+    async with running() as bot:
+        await bot.until_event("on_avatar_connected")
+        begun_ns = await _begin(bot, tone(0.1))
+        await _end(bot, *_words(begun_ns, 0.0, 0.4), *speech(tone(0.6), "c1"))
+        pushed_s = (bot.service.get_clock().get_time() - begun_ns) / 1e9
+        pts = [frame.pts for frame in bot.down.of(TTSTextFrame)]
+        assert pts[0] is not None
+        assert pts[1] is not None
+        assert pts[0] > begun_ns  # the avatar was later than the TTS
+        assert pts[1] < begun_ns + pushed_s * 1e9  # and did not wait for the time that the TTS had meant
+
+
+async def test_words_that_come_before_the_speech_wait_for_it() -> None:
+    """Pipecat hands on words that it knew early just before the first speech; they are not said before it."""
+    async with running() as bot:
+        await bot.until_event("on_avatar_connected")
+        now = bot.service.get_clock().get_time()
+        await bot.send(TTSStartedFrame(context_id="c1"), *_words(now, 0.0, 0.3))
+        await bot.send(*speech(tone(0.5), "c1"), TTSStoppedFrame(context_id="c1"))
+        await bot.until_stopped("c1")
+        first, second = bot.down.of(TTSTextFrame)
+        assert 0 < _voice_before(bot, first) <= 0.08
+        assert 0.2 <= _voice_before(bot, second) <= 0.38
+
+
+async def test_words_of_the_next_context_count_from_its_own_speech() -> None:
+    """Pipecat times a context's words behind the last word of the one before; they follow their own speech."""
+    async with running() as bot:
+        await bot.until_event("on_avatar_connected")
+        begun_ns = await _begin(bot, tone(0.1), "c1")
+        first = _words(begun_ns, 0.0, 2.0)
+        await bot.send(*first, *speech(tone(0.4), "c1"), TTSStoppedFrame(context_id="c1"))
+        last_pts = first[-1].pts
+        assert last_pts is not None
+        assert await _begin(bot, tone(0.1, hz=330), "c2") == last_pts
+        second = _words(last_pts, 0.0, 0.2, context_id="c2")
+        await _end(bot, *second, *speech(tone(0.4, hz=330), "c2"), context_id="c2")
+        before_y = [
+            f for f in bot.down.frames[: bot.down.frames.index(second[1])] if isinstance(f, TTSAudioRawFrame)
+        ]
+        of_its_own = sum(f.num_frames / RATE for f in before_y if f.context_id == "c2")
+        assert 0.2 <= of_its_own <= 0.28
+
+
+async def test_text_ahead_of_its_speech_waits_until_that_was_played() -> None:
+    """A TTS without word times may send a sentence first: nobody has heard it then."""
+    async with running() as bot:
+        await bot.until_event("on_avatar_connected")
+        await bot.send(TTSStartedFrame(context_id="c1"), sentence("all of it"))
+        await bot.send(*speech(tone(0.4), "c1"), TTSStoppedFrame(context_id="c1"))
+        await bot.until_stopped("c1")
+        (text,) = bot.down.of(TTSTextFrame)
+        assert _voice_before(bot, text) >= 0.4
+
+
+async def test_text_without_speech_holds_nothing_up() -> None:
+    """A reply that turned out to hold no speech leaves whole, with its text and its stop."""
+    async with running() as bot:
+        await bot.until_event("on_avatar_connected")
+        await bot.send(TTSStartedFrame(context_id="c1"), *_words(1, 0.0), TTSStoppedFrame(context_id="c1"))
+        await bot.until_stopped("c1")
+        assert bot.down.of(TTSTextFrame)
+        await bot.say(tone(0.2), sentence("later"), context_id="c2")
+        await bot.until_stopped("c2")
+
+
+@pytest.mark.parametrize(
+    "reports",
+    [
+        pytest.param({"report_delay_s": 1.0}, id="late"),
+        pytest.param({"reports_per_utterance": 2}, id="twice"),
+        pytest.param({"reports_per_utterance": 0}, id="never"),
+    ],
+)
+async def test_order_and_end_do_not_depend_on_the_reports(reports: dict[str, float]) -> None:
+    """Whenever the avatar reports the end, or not at all, the reply ends once, soon after its last sound."""
+    async with running(link_options=reports) as bot:
+        await bot.until_event("on_avatar_connected")
+        for context_id in ("c1", "c2"):
+            await bot.say(tone(0.3), sentence("one"), tone(0.3), sentence("two"), context_id=context_id)
+            await bot.until_stopped(context_id)
+        assert [f.text for f in bot.down.of(TTSTextFrame)] == ["one", "two"] * 2
+        assert len(bot.down.of(TTSStoppedFrame)) == 2
+        await bot.until_event("on_playback_finished", 2)
+
+
+@pytest.mark.parametrize("pause_s", [0.0, 0.5])
+async def test_reply_ends_with_its_last_sound(pause_s: float) -> None:
+    """At most 40 ms leave between the last voiced sample and the stop frame, whatever silence the TTS appends."""
+    async with running() as bot:
+        await bot.until_event("on_avatar_connected")
+        silence = bytes(round(pause_s * RATE) * 2)
+        await bot.say(tone(0.3) + silence + tone(0.31) + silence)
+        await bot.until_stopped("c1")
+        voice = bot.voice()
+        assert np.count_nonzero(np.abs(voice.astype(int)) > 4000) == round(
+            0.61 * RATE
+        )  # a pause ends nothing
+        behind = len(voice) - np.flatnonzero(np.abs(voice.astype(int)) > 40)[-1] - 1
+        assert behind / RATE <= 0.040
+
+
+async def test_starts_and_stops_are_balanced() -> None:
+    """Each start that leaves has its stop, with its context: after an interruption, a crash, an empty reply."""
+    async with running() as bot:
+        await bot.until_event("on_avatar_connected")
+        await bot.say(tone(2.0), context_id="interrupted")
+        await bot.down.until(lambda: bot.down.of(TTSAudioRawFrame))
+        await bot.send(InterruptionFrame())
+        await bot.until_stopped("interrupted")
+        await bot.say(context_id="empty")
+        await bot.until_stopped("empty")
+        heard = len(bot.down.of(TTSAudioRawFrame))
+        await bot.say(tone(0.5), context_id="crashed")
+        await bot.down.until(lambda: len(bot.down.of(TTSAudioRawFrame)) > heard)
+        bot.links[0].crash("test")
+        await bot.until_stopped("crashed")
+        await bot.until_event("on_avatar_connected", 2)
+        await bot.say(tone(0.1), context_id="recovered")
+        await bot.until_stopped("recovered")
+        spoken = [f for f in bot.down.frames if isinstance(f, TTSStartedFrame | TTSStoppedFrame)]
+        assert [(type(f), f.context_id) for f in spoken] == [
+            (kind, context_id)
+            for context_id in ("interrupted", "empty", "crashed", "recovered")
+            for kind in (TTSStartedFrame, TTSStoppedFrame)
+        ]
+
+
+async def test_uninterruptible_speech_is_finished_by_the_avatar() -> None:
+    """An interruption while only such speech is in flight neither stops the avatar nor loses what follows it."""
+    async with running() as bot:
+        await bot.until_event("on_avatar_connected")
+        frames: list[Frame] = [*speech(tone(0.6), "c1"), sentence("notice"), TTSStoppedFrame(context_id="c1")]
+        for frame in frames:
+            frame.interruptible = False
+        await bot.send(TTSStartedFrame(context_id="c1"), *frames, sentence("dropped"))
+        await bot.down.until(lambda: len(bot.down.of(TTSAudioRawFrame)) >= 3)
+        await bot.send(InterruptionFrame())
+        await bot.until_stopped("c1")
+        await bot.until_event("on_playback_finished")
+        assert [f.text for f in bot.down.of(TTSTextFrame)] == ["notice"]
+        assert not any(is_interruptible(f) for f in bot.down.of(TTSAudioRawFrame))
+        loud = np.flatnonzero(np.abs(bot.voice().astype(int)) > 4000)
+        assert len(loud) == round(0.6 * RATE)
+
+
+async def test_handed_back_speech_goes_on_where_the_avatar_stopped() -> None:
+    """After a failure nothing is said twice and nothing is left out, even of one long frame."""
+    async with running() as bot:
+        await bot.until_event("on_avatar_connected")
+        ramp = (np.arange(RATE) // 4 + 4096).astype(np.int16)  # every moment of it can be told by its level
+        await bot.send(
+            TTSStartedFrame(context_id="c1"), TTSAudioRawFrame(ramp.tobytes(), RATE, 1, context_id="c1")
+        )
+        await bot.send(TTSStoppedFrame(context_id="c1"))
+        await bot.down.until(lambda: len(bot.down.of(TTSAudioRawFrame)) >= 6)
+        bot.links[0].crash("test")
+        await bot.until_stopped("c1")
+        assert np.array_equal(bot.voice("c1"), ramp)
+
+
+async def test_handed_back_words_keep_their_place_in_the_voice() -> None:
+    """A word that waits for the avatar when it fails is timed to the plain audio that says it."""
+    async with running() as bot:
+        await bot.until_event("on_avatar_connected")
+        begun_ns = await _begin(bot, tone(1.0))
+        await bot.send(*_words(begun_ns, 0.0, 0.9))
+        await bot.send(TTSStoppedFrame(context_id="c1"))
+        await bot.down.until(lambda: len(bot.down.of(TTSAudioRawFrame)) >= 5)
+        bot.links[0].crash("test")
+        handed_back = bot.service.get_clock().get_time()
+        await bot.until_stopped("c1")
+        last = bot.down.of(TTSTextFrame)[-1]
+        assert last.pts is not None
+        played = 1.0 - sum(f.num_frames / RATE for f in bot.down.of(TTSAudioRawFrame) if f.num_frames == 320)
+        assert 0.9 - played - 0.1 < (last.pts - handed_back) / 1e9 < 0.9
+
+
+class _Output(BaseOutputTransport):
+    """A transport that plays in real time."""
+
+    async def start(self, frame: Frame) -> None:
+        await super().start(frame)  # type: ignore[arg-type]
+        await self.set_transport_ready(frame)  # type: ignore[arg-type]
+
+    async def write_audio_frame(self, frame: OutputAudioRawFrame) -> bool:
+        await asyncio.sleep(frame.num_frames / frame.sample_rate)
+        return True
+
+
+@pytest.mark.parametrize("timed", [True, False], ids=["word times", "sentences"])
+async def test_context_holds_what_was_heard(timed: bool) -> None:
+    """After an interruption the LLM's context holds the words, or the whole sentences, that the user heard."""
+    context = LLMContext()
+    output = _Output(TransportParams(audio_out_enabled=True))
+    behind = [output, LLMContextAggregatorPair(context).assistant()]
+    async with running(behind=behind) as bot:
+        await bot.until_event("on_avatar_connected")
+        await bot.send(LLMFullResponseStartFrame())
+        begun_ns = await _begin(bot, tone(0.5))
+        await bot.send(*(_words(begun_ns, 0.0, 0.3, 0.6, 0.9, 1.2) if timed else [sentence("s0")]))
+        await bot.send(*speech(tone(1.0), "c1"), *([] if timed else [sentence("s1")]))
+        await bot.send(TTSStoppedFrame(context_id="c1"), LLMFullResponseEndFrame())
+        await bot.down.until(lambda: sum(f.num_frames for f in bot.down.of(TTSAudioRawFrame)) >= 0.72 * RATE)
+        await bot.send(InterruptionFrame())
+        await bot.down.until(lambda: bot.down.of(InterruptionFrame))
+        await bot.until_context(context)
+        (said,) = context.messages
+        assert said["content"] == ("w0 w1 w2" if timed else "s0")
+
+
+async def test_transport_speaks_once_for_a_reply_with_pauses() -> None:
+    """The transport tells one start and one stop of the bot, however long the reply is silent inside."""
+    output = _Output(TransportParams(audio_out_enabled=True))
+    async with running(behind=[output]) as bot:
+        await bot.until_event("on_avatar_connected")
+        await bot.say(tone(0.3) + bytes(RATE) + tone(0.3))
+        await bot.up.until(lambda: bot.up.of(BotStoppedSpeakingFrame))
+        assert len(bot.up.of(BotStartedSpeakingFrame)) == len(bot.up.of(BotStoppedSpeakingFrame)) == 1
