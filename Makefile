@@ -38,8 +38,8 @@ campaign: .venv/.dev ## Run the seeded fault campaigns at full count (minutes to
 	@AGENTHUMAN_CAMPAIGN=full scripts/with_network $(BIN)/python -m pytest -m campaign --timeout 3600
 
 record: .venv/.dev ## Record the cassettes anew against the emulator, and replay them
-	@$(BIN)/python -m pytest tests/client/test_cassettes.py -m vcr --record-mode=rewrite
-	@$(BIN)/python -m pytest tests/client/test_cassettes.py
+	@$(BIN)/python -m pytest tests/client/test_cassettes.py tests/langchain/test_cassettes.py -m vcr --record-mode=rewrite
+	@$(BIN)/python -m pytest tests/client/test_cassettes.py tests/langchain/test_cassettes.py
 
 record-live: .venv/.dev ## Record one session of the real service (AGENTHUMAN_API_KEY; bills its minutes)
 	@$(BIN)/python -m tests.client.record_live
@@ -56,7 +56,7 @@ requirements: .venv/.dev ## Compile requirements/*.txt anew from pyproject.toml
 	$(BIN)/pip install -q 'uv>=0.9'
 	$(BIN)/uv pip compile -q --upgrade --universal --python-version 3.11 --all-extras --group dev -o requirements/dev.txt pyproject.toml
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --extra demo -c requirements/dev.txt -o requirements/demo.txt pyproject.toml
-	$(BIN)/uv pip compile -q --upgrade --universal --python-version 3.11 -o requirements/agents.txt requirements/agents.in
+	for set in agents langchain-peers pipecat-peers; do $(BIN)/uv pip compile -q --upgrade --universal --python-version 3.11 -o requirements/$$set.txt requirements/$$set.in; done
 
 clean: ## Remove what the other targets made
 	rm -rf .venv .venv-* .tools site .mypy_cache .ruff_cache .pytest_cache
