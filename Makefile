@@ -28,8 +28,14 @@ docs: .venv/.dev ## Build the documentation into site/
 dist: .venv/.dev ## Build the package and its two thin namesakes into dist/
 	@for project in . distributions/*; do $(BIN)/python -m build --no-isolation --outdir dist $$project || exit 1; done
 
-bench: .venv/.dev .venv-langchain-peers/.installed .venv-pipecat-peers/.installed ## Measure what the tests do not assert, also beside other packages (ARGS=chain for one part)
-	@scripts/with_network $(BIN)/python -m benchmarks $(ARGS)
+bench: .venv/.dev .venv-langchain-peers/.installed .venv-pipecat-peers/.installed chromium ## Measure delays and costs on this machine, also beside other packages (BENCH=chain for one part)
+ifeq ($(BENCH),)
+	@scripts/with_network $(BIN)/python -m benchmarks
+	@scripts/with_network $(BIN)/python -m benchmarks langchain
+	@scripts/with_network .venv-pipecat-peers/bin/python -m benchmarks peers cost
+else
+	@scripts/with_network $(if $(filter peers cost,$(BENCH)),.venv-pipecat-peers/bin,$(BIN))/python -m benchmarks $(BENCH)
+endif
 
 soak: .venv/.dev ## Run a bot for 20 minutes with an interruption every 7 seconds (ARGS="--minutes 2" for less)
 	@scripts/with_network $(BIN)/python -m benchmarks soak $(ARGS)
