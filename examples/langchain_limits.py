@@ -1,0 +1,38 @@
+"""An agent that may open one session in a run, whatever its model wants.
+
+python examples/langchain_limits.py
+"""
+
+from _offline import ScriptedModel, run, service, show, wish
+from langchain.agents import create_agent
+from langchain.agents.middleware import ToolCallLimitMiddleware
+from langchain_core.messages import HumanMessage
+
+from agenthuman_plugins.langchain import AgentHumanToolkit
+
+MODEL = ScriptedModel(
+    script=[
+        wish("agent_human_create_session"),
+        wish("agent_human_create_session"),
+    ]
+)
+
+
+async def main() -> None:
+    async with (
+        service(media=False, plan="explorer") as where,
+        AgentHumanToolkit(**where) as toolkit,
+    ):
+        # --8<-- [start:agent]
+        one_session = ToolCallLimitMiddleware(
+            tool_name="agent_human_create_session",
+            run_limit=1,
+        )
+        agent = create_agent(MODEL, toolkit.get_tools(), middleware=[one_session])
+        # --8<-- [end:agent]
+        state = await agent.ainvoke({"messages": [HumanMessage("Show yourself twice.")]})
+    show(state["messages"])
+
+
+if __name__ == "__main__":
+    run(main())
