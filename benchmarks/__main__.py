@@ -28,6 +28,8 @@ _REPORTS = {
 
 
 def main() -> None:
+    if sys.argv[1:2] == ["soak"]:  # not a table, and with options of its own
+        importlib.import_module("benchmarks.soak").main(sys.argv[2:])
     console = Console()
     for name in sys.argv[1:] or _BENCHMARKS:
         if name in _REPORTS:

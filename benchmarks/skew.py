@@ -20,6 +20,7 @@ from typing import Any
 
 import av
 import numpy as np
+from loguru import logger
 from playwright.async_api import Page, async_playwright
 
 from agenthuman_plugins.client._config import DEFAULT_AVATAR
@@ -88,6 +89,8 @@ _SILENT = """(since) => new Promise((resolve) => {
 
 
 async def measure() -> list[Row]:
+    logger.disable("pipecat")
+    logger.disable("agenthuman_plugins")
     story = reply_to([{"role": "user", "content": _QUESTION}])
     pcm = await asyncio.to_thread(Voice().synthesize, story)
     exact = median((await asyncio.to_thread(in_step, pcm, VIDEO_SIZE, DEFAULT_AVATAR)).voice_behind_s())

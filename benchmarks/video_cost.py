@@ -14,6 +14,7 @@ from pipecat.frames.frames import OutputImageRawFrame
 
 from agenthuman_plugins.client import AsyncAgentHuman
 from agenthuman_plugins.emulator import Emulator
+from agenthuman_plugins.pipecat._curtain import Curtain
 from agenthuman_plugins.pipecat._lipsync import LipSync
 from agenthuman_plugins.pipecat._output import PictureBacklog
 from agenthuman_plugins.pipecat._pump import PictureCount, PicturePump
@@ -62,6 +63,8 @@ async def _measure(link: LiveKitSpeechLink) -> list[Row]:
         push,
         on_first=begin,
         delay_s=lambda: lipsync.delay_s,
+        curtain=Curtain(lambda: 0.0, lambda: 0.0),
+        reconnecting=lambda: False,
         backlog=PictureBacklog(None),
         count=count,
         pipeline_ns=time.monotonic_ns,

@@ -49,6 +49,14 @@ _USAGE_TEXT_STATUSES = frozenset(
 _TEXT_LIMIT = 500  # characters of a message: what is longer is a page, not a sentence
 
 
+# What a programmer can do, where the service does not say it itself.
+HINTS: Mapping[type[APIStatusError], str] = {
+    AuthenticationError: "Check the key: the api_key argument, else AGENTHUMAN_API_KEY.",
+    UsageLimitError: "End a session that is still open, or get a larger plan; trying again does not help.",
+    NotFoundError: "Check the address: the base_url argument, else AGENTHUMAN_BASE_URL.",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """A complete HTTP answer.
@@ -210,7 +218,7 @@ def _status_error(answer: Answer, body: Any, secrets: Collection[str]) -> APISta
                 None,
                 (
                     message or "The service refused the request.",
-                    suggestion or _advice(cls, message),
+                    suggestion or _hint(cls, message),
                     _trace(answer),
                 ),
             )
@@ -225,15 +233,10 @@ def _status_error(answer: Answer, body: Any, secrets: Collection[str]) -> APISta
     )
 
 
-def _advice(cls: type[APIStatusError], message: str) -> str:
-    """What to do, where the service does not say it itself."""
-    if cls is AuthenticationError:
-        return "Check the key: the api_key argument, else AGENTHUMAN_API_KEY."
-    if cls is UsageLimitError:
-        return "End a session that is still open, or get a larger plan; trying again does not help."
-    if cls is NotFoundError and not message:
-        return "Check the address: the base_url argument, else AGENTHUMAN_BASE_URL."
-    return ""
+def _hint(cls: type[APIStatusError], message: str) -> str:
+    if cls is NotFoundError and message:  # then the API itself was reached
+        return ""
+    return HINTS.get(cls, "")
 
 
 def _is_usage_limit(status: int, code: str | None, message: str) -> bool:

@@ -2,13 +2,15 @@
 
 from typing import Any
 
+from agenthuman_plugins.client._answers import HINTS
 from agenthuman_plugins.client._config import DEFAULT_MAX_RETRIES, DEFAULT_TIMEOUT_S, resolve
 from agenthuman_plugins.client._lease import to_the_end
 from agenthuman_plugins.client._owner import CLIENT_OWNER
+from agenthuman_plugins.client.errors import AgentHumanError, SessionOutcomeUnknownError
 from agenthuman_plugins.client.models import CLIENT_REF
 from agenthuman_plugins.client.redaction import redact
 
-__all__ = ["MARKS", "credentials", "holds_secret", "to_the_end"]
+__all__ = ["MARKS", "credentials", "holds_secret", "to_the_end", "what_happened"]
 
 MARKS = frozenset({CLIENT_REF, CLIENT_OWNER})  # keys of the metadata that are the client's own
 
@@ -27,6 +29,21 @@ def credentials(api_key: str | None, base_url: str | None) -> tuple[str, str]:
         clock=None,
     )
     return settings.api_key, settings.base_url
+
+
+def what_happened(error: AgentHumanError) -> str:
+    """The text of an error without advice that only a programmer can follow, for a reader who cannot."""
+    if isinstance(error, SessionOutcomeUnknownError):
+        cause = error.__cause__
+        because = f" What happened: {what_happened(cause)}" if isinstance(cause, AgentHumanError) else ""
+        return (
+            "The answer to a create was lost, and no session of it was found. It may still appear, and would be "
+            f"billed (reference {error.client_ref}).{because}"
+        )
+    said = str(error)
+    for hint in HINTS.values():
+        said = said.replace(f" {hint}", "")
+    return said
 
 
 def holds_secret(value: Any) -> bool:

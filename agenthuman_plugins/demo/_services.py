@@ -10,7 +10,7 @@ import cv2
 import httpx
 import numpy as np
 
-from agenthuman_plugins.client import Session
+from agenthuman_plugins.client import LiveKitRoom, Session
 from agenthuman_plugins.client._config import DEFAULT_AVATAR
 from agenthuman_plugins.demo._errors import DemoError
 from agenthuman_plugins.emulator.face import Face, Look
@@ -43,12 +43,13 @@ class Services:
     api_key: str = field(repr=False)
     in_process: bool
 
-    def make_avatar(self) -> AgentHumanVideoService:
-        """Make the pipeline's avatar, with a session of its own."""
+    def make_avatar(self, *, room: LiveKitRoom | None = None) -> AgentHumanVideoService:
+        """Make the pipeline's avatar, with a session of its own; with a room, it appears there."""
         return AgentHumanVideoService(
             api_key=self.api_key,
             base_url=self.url,
             avatar=DEFAULT_AVATAR,  # not the user's own: their account is not asked
+            room=room,
             link_factory=_in_process_link if self.in_process else None,
         )
 

@@ -5,6 +5,7 @@ Arguments are traced by LangChain and fill the model's context, so they are shor
 
 import re
 from typing import Literal, TypeAlias
+from urllib.parse import urlsplit
 
 from langchain_core.tools import ToolException
 from pydantic import BaseModel, Field
@@ -61,9 +62,10 @@ def avatar(value: str) -> str:
     if holds_secret(value):
         raise ToolException(_texts.looks_secret("avatar"))
     if "://" in value:
-        if not value.lower().startswith("https://") or not value.isprintable() or " " in value:
+        if not _is_plain_https(value):
             raise ToolException(
-                "avatar is a URL, but not an https one without blanks. Use an avatar id or an https URL."
+                "avatar is a URL, but not an https one without blanks: it needs a host, and must hold no password. "
+                "Use an avatar id or an https URL."
             )
     elif not _AVATAR_ID.fullmatch(value):
         raise ToolException("avatar is not an avatar id (avat_...). Omit it for the default avatar.")
@@ -85,6 +87,16 @@ def metadata(value: dict[str, str]) -> dict[str, str]:
     if holds_secret(value) or any(map(holds_secret, value)):
         raise ToolException(_texts.looks_secret("metadata"))
     return value
+
+
+def _is_plain_https(url: str) -> bool:
+    if not url.isprintable() or " " in url:
+        return False
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    return parts.scheme == "https" and bool(parts.hostname) and "@" not in parts.netloc
 
 
 def is_unicode(text: str) -> bool:

@@ -50,6 +50,9 @@ class Clients:
         self._need_key("async_client")
         loop = asyncio.get_running_loop()
         with self._lock:
+            # A client's connections know their loop, so that neither would ever be collected.
+            for dead in [known for known in self._async if known.is_closed()]:
+                del self._async[dead]
             if loop not in self._async:
                 self._async[loop] = AsyncAgentHuman(api_key=self._api_key, base_url=self._base_url)
             return self._async[loop]

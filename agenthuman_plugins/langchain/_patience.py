@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 
 from agenthuman_plugins.client.redaction import MASK, redact
 from agenthuman_plugins.langchain._spoken import SayError
+from agenthuman_plugins.langchain._tts import VoiceError
 
 _log = logging.getLogger("agenthuman_plugins.langchain")
 
@@ -24,6 +25,11 @@ async def in_time(speech: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         try:
             async with asyncio.timeout(_PIECE_LIMIT_S) as limit:
                 pcm = await anext(speech, None)
+        except VoiceError as error:
+            _log.error("The tts cannot be used: %s", error)
+            raise SayError(
+                f"The application's voice is broken: {error} Do not retry; tell the user in writing."
+            ) from None
         except Exception as error:  # noqa: BLE001 - whatever the application's voice raises, the model is told
             reason = f"nothing came for {_PIECE_LIMIT_S:g} s" if limit.expired() else _reason(error)
             _log.warning("The voice could not be made: %s", reason)

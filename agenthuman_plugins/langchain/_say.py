@@ -1,10 +1,12 @@
 """The tool that speaks through a session's avatar."""
 
+from contextlib import suppress
+
 from langchain_core.tools import BaseTool, ToolException
 from pydantic import BaseModel, Field
 
-from agenthuman_plugins.client import Session
-from agenthuman_plugins.langchain import _texts
+from agenthuman_plugins.client import APIResponseError, Session
+from agenthuman_plugins.langchain import _args, _texts
 from agenthuman_plugins.langchain._background import BackgroundLoop, FromLoop, LoopClosedError
 from agenthuman_plugins.langchain._clients import Clients
 from agenthuman_plugins.langchain._ledger import Entry, Ledger
@@ -78,7 +80,10 @@ class Say:
         entry = self._wanted(session_id, text, runtime)
         if self._links.in_doubt(session_id):
             with told():
-                self._check_running(self._clients.sync_client().sessions.get(session_id))
+                session = self._clients.sync_client().sessions.get(session_id)
+            if session.has_ended:
+                self.hang_up(session_id)
+            self._check_running(session)
         try:
             with told():
                 spoken = self._loop.run(lambda: self._links.speak(entry, self._voice.speech(text)))
@@ -91,7 +96,10 @@ class Say:
         entry = self._wanted(session_id, text, runtime)
         if self._links.in_doubt(session_id):
             with told():
-                self._check_running(await self._clients.async_client().sessions.get(session_id))
+                session = await self._clients.async_client().sessions.get(session_id)
+            if session.has_ended:
+                await self.ahang_up(session_id)
+            self._check_running(session)
         speech = FromLoop(self._voice.speech(text))
         try:
             with told():
@@ -100,15 +108,21 @@ class Say:
             raise _not_spoken(error) from None
         return _result(session_id, spoken)
 
+    def has_link(self, session_id: str) -> bool:
+        """Whether a session was spoken through and has not been hung up."""
+        return self._links.has(session_id)
+
     def hang_up(self, session_id: str) -> None:
         """Close a session's link, if it has one; what is being spoken is cut short."""
         if self._loop.running:
-            self._loop.run(lambda: self._links.hang_up(session_id))
+            with suppress(LoopClosedError):  # then every link was closed
+                self._loop.run(lambda: self._links.hang_up(session_id))
 
     async def ahang_up(self, session_id: str) -> None:
         """Close a session's link, if it has one; what is being spoken is cut short."""
         if self._loop.running:
-            await self._loop.arun(lambda: self._links.hang_up(session_id))
+            with suppress(LoopClosedError):
+                await self._loop.arun(lambda: self._links.hang_up(session_id))
 
     def close(self) -> None:
         """Close every link, and end the thread that they live on."""
@@ -137,7 +151,7 @@ class Say:
                 f"text has {len(text)} characters, and at most {_TEXT_LIMIT} are spoken at once. Shorten it, or say it "
                 "in several calls."
             )
-        if not _is_unicode(text):
+        if not _args.is_unicode(text):
             raise ToolException(
                 "text holds half of a character (a lone surrogate). Leave it out and try again."
             )
@@ -153,7 +167,13 @@ class Say:
     def _link_of(self, entry: Entry) -> SpeechLink:
         from agenthuman_plugins.speech.of_session import speech_link  # noqa: PLC0415 - called on a thread
 
-        return speech_link(entry.session, room=entry.room, gateway_url=self._gateway_url, media=False)
+        try:
+            return speech_link(entry.session, room=entry.room, gateway_url=self._gateway_url, media=False)
+        except APIResponseError:  # the answer to its create was lost, or went to another process
+            raise SayError(
+                "This session cannot be spoken through: what is needed for that came with its opening alone, and is "
+                "not known here. Do not retry: end the session, and open a new one if speech is needed."
+            ) from None
 
 
 def _result(session_id: str, spoken: Spoken) -> Result:
@@ -174,11 +194,3 @@ def _not_spoken(error: SayError | LoopClosedError) -> ToolException:
     return ToolException(
         str(error) or "The run is over; this was not spoken, or not to its end. Do not retry."
     )
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

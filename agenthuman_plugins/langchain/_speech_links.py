@@ -23,6 +23,10 @@ class SpeechLinks:
         self._lines: dict[str, Line] = {}
         self._calls: set[asyncio.Task[object]] = set()
 
+    def has(self, session_id: str) -> bool:
+        """Whether a session was spoken through and has not been hung up."""
+        return session_id in self._lines
+
     def in_doubt(self, session_id: str) -> bool:
         """Whether a session lost its link or its avatar, so that it may have ended."""
         line = self._lines.get(session_id)
@@ -35,7 +39,7 @@ class SpeechLinks:
 
         Raises:
             SayError: It was not spoken, or not to the end.
-            AgentHumanError: The session has no room to be spoken through.
+            ConfigurationError: The address of the gateway makes no sense.
         """
         session_id = entry.session.session_id
         line = self._lines.get(session_id)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, TypeAlias
 from langchain_core.tools import BaseTool, InjectedToolArg, StructuredTool, ToolException
 from pydantic import BaseModel
 
-from agenthuman_plugins.client import AgentHumanError
+from agenthuman_plugins.client import AgentHumanError, ConfigurationError
 from agenthuman_plugins.langchain import _texts
 
 Result: TypeAlias = tuple[str, dict[str, Any]]
@@ -43,5 +43,7 @@ def told() -> Iterator[None]:
     """Turn an error of the service into one that the model is told; anything else is a defect and passes."""
     try:
         yield
+    except ConfigurationError:  # of the application: what the model says was checked before
+        raise
     except AgentHumanError as error:
         raise ToolException(_texts.failure(error)) from error

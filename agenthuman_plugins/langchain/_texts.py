@@ -10,13 +10,13 @@ from agenthuman_plugins.client import (
     APIResponseError,
     AuthenticationError,
     BadRequestError,
-    ConfigurationError,
     NotFoundError,
     PermissionDeniedError,
     Session,
     SessionOutcomeUnknownError,
     UsageLimitError,
 )
+from agenthuman_plugins.client.adapters import what_happened
 
 CREATE = "agent_human_create_session"
 GET = "agent_human_get_session"
@@ -139,7 +139,7 @@ def _line(session: Session) -> str:
 
 def _short(error: AgentHumanError) -> str:
     # A proxy may answer with a whole page.
-    said = " ".join(str(error).split())
+    said = " ".join(what_happened(error).split())
     return said if len(said) <= _ERROR_LIMIT else f"{said[:_ERROR_LIMIT]}…"
 
 
@@ -153,7 +153,7 @@ def _advice(error: AgentHumanError) -> str:
             return "Do not retry. The API key of the application is wrong or inactive; only its operator can fix that."
         case PermissionDeniedError():
             return "Do not retry with the same avatar: the account may not use it."
-        case BadRequestError() | ConfigurationError():
+        case BadRequestError():
             return "Do not retry with the same arguments; change what is named above."
         case NotFoundError():
             return "Do not retry with the same arguments: what they name does not exist."

@@ -192,7 +192,7 @@ class AgentHumanToolkit(BaseToolkit):
         Raises:
             AgentHumanError: A session could not be ended; all others were.
         """
-        self._end.end_all(self._running(thread_id))
+        self._end.end_all(self._open(thread_id))
 
     async def aend_sessions(self, thread_id: str | None) -> None:
         """End the sessions that were opened in one conversation, when that is over; cancelling waits for it.
@@ -203,7 +203,7 @@ class AgentHumanToolkit(BaseToolkit):
         Raises:
             AgentHumanError: A session could not be ended; all others were.
         """
-        await self._end.aend_all(self._running(thread_id))
+        await self._end.aend_all(self._open(thread_id))
 
     def __enter__(self) -> Self:
         self._ledger.reopen()
@@ -252,11 +252,16 @@ class AgentHumanToolkit(BaseToolkit):
     def __getstate__(self) -> NoReturn:
         raise TypeError(_NO_COPY)
 
-    def _running(self, thread_id: str | None) -> list[str]:
-        entries = self._ledger.entries()
+    def _open(self, thread_id: str | None) -> list[str]:
+        """Sessions of a conversation that run, as far as is known, or that still have a speech link."""
         return _ids(
-            entry for entry in entries if entry.thread_id == thread_id and not entry.session.has_ended
+            entry
+            for entry in self._ledger.entries()
+            if entry.thread_id == thread_id and (not entry.session.has_ended or self._has_link(entry))
         )
+
+    def _has_link(self, entry: Entry) -> bool:
+        return self._say is not None and self._say.has_link(entry.session.session_id)
 
 
 def _ids(entries: Iterable[Entry]) -> list[str]:

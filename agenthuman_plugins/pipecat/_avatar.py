@@ -7,13 +7,23 @@ from typing import Any
 
 from loguru import logger
 
-from agenthuman_plugins.client import AgentHumanError, AsyncAgentHuman, Session, SpeechLinkError
+from agenthuman_plugins.client import (
+    AgentHumanError,
+    APIResponseError,
+    AsyncAgentHuman,
+    Session,
+    SessionOutcomeUnknownError,
+    SpeechLinkError,
+)
+from agenthuman_plugins.pipecat._left_behind import LeftBehind
 from agenthuman_plugins.speech.link import SpeechLink
 
 _JOIN_TIMEOUT_S = 20.0  # from the created session to a speaking avatar; a GPU server may have to boot
 _BACKOFF_S = (1.0, 30.0)  # first and longest pause before a new session
 # Sessions in a row whose avatar never came or left at once. Each is billed, so there must be an end.
 _MAX_USELESS_SESSIONS = 5
+# Only the answer to a create carries tokens; the client finds its session by reference when that answer was lost.
+_TOKENS_LOST = "The answer to the create was lost, and the session that it opened cannot be joined without it."
 
 
 class Idle(Exception):  # noqa: N818 - no error: nobody needs the avatar for now
@@ -56,6 +66,7 @@ class AvatarKeeper:
         self._on_lost = on_lost
         self._on_idle = on_idle
         self.wanted = asyncio.Event()
+        self._left_behind = LeftBehind(client)
         self._given_up = False
         self._used_for_s = 0.0  # how long the present link could be spoken through
 
@@ -64,10 +75,18 @@ class AvatarKeeper:
 
         The session is ended on every way out.
         """
+        try:
+            await self._keep()
+        finally:
+            await self._left_behind.end()
+            self._left_behind.report()
+
+    async def _keep(self) -> None:
         pause = _BACKOFF_S[0]
         useless = 0
         while True:
             await self.wanted.wait()
+            await self._left_behind.end()
             self._used_for_s = 0.0
             reason = await self._keep_session()
             if isinstance(reason, Idle):
@@ -87,18 +106,32 @@ class AvatarKeeper:
             pause = min(2 * pause, _BACKOFF_S[1])
 
     async def _keep_session(self) -> Exception | None:
-        opened = False
+        session: Session | None = None
+        reason: Exception | None = None
+        cancelled: asyncio.CancelledError | None = None
         try:
             async with self._client.sessions.open(**self._session_options) as session:
-                opened = True
                 await self._on_session(session)
-                return await self._keep_link(session)
+                try:
+                    reason = await self._keep_link(session)
+                except asyncio.CancelledError as error:
+                    cancelled = (
+                        error  # raised below: out of here, it would hide that the session cannot be ended
+                    )
         except Exception as error:  # noqa: BLE001 - whatever it is, the bot must keep its voice and hear of it
-            await self._lose(error)
-            return error
+            if session is None:
+                self._left_behind.note_create(error)
+            else:
+                self._left_behind.note_session(session.session_id, error)
+            if reason is None and cancelled is None:
+                reason = error
+                await self._lose(error)
         finally:
-            if opened:
+            if session is not None:
                 await self._on_session(None)
+        if cancelled is not None:
+            raise cancelled
+        return reason
 
     async def _keep_link(self, session: Session) -> Exception | None:
         """Use the session's link until it is lost, and return the reason.
@@ -106,7 +139,13 @@ class AvatarKeeper:
         `on_lost` is called before anything is closed: with the network gone, leaving the room and ending the
         session take many seconds, in which the bot would be silent.
         """
-        link = self._make_link(session)
+        try:
+            link = self._make_link(session)
+        except Exception as error:  # noqa: BLE001 - as above
+            lost = isinstance(error, APIResponseError) and session.session_token is None
+            reason = SpeechLinkError(_TOKENS_LOST, retryable=True) if lost else error
+            await self._lose(reason)
+            return reason
         clock = asyncio.get_running_loop().time
         try:
             await link.connect(timeout_s=_JOIN_TIMEOUT_S)
@@ -132,7 +171,10 @@ class AvatarKeeper:
 
 
 def _can_pass(error: Exception) -> bool:
-    return isinstance(error, SpeechLinkError) or (isinstance(error, AgentHumanError) and error.retryable)
+    # A session whose create was not answered is noted, and ended when it shows: another one may be opened.
+    if isinstance(error, SpeechLinkError | SessionOutcomeUnknownError):
+        return True
+    return isinstance(error, AgentHumanError) and error.retryable
 
 
 def _innermost(error: Exception) -> Exception:

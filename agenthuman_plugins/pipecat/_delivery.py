@@ -15,6 +15,7 @@ from pipecat.frames.frames import (
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 
 from agenthuman_plugins.pipecat._compat import is_interruptible
+from agenthuman_plugins.pipecat._curtain import Curtain
 from agenthuman_plugins.pipecat._direct import PlaybackClock
 from agenthuman_plugins.pipecat._resampler import SpeechResampler, WholeSamples
 from agenthuman_plugins.pipecat._speaker import Speaker
@@ -26,6 +27,7 @@ from agenthuman_plugins.speech.link import AvatarAudio
 # A reply without an end frame is over when it has been played for that long; Pipecat's transports wait as long.
 _STARVED_END_S = 3.0
 _NS = 1_000_000_000
+_ON_THE_WAY_NS = _NS // 2  # the longest that speech can take from the TTS to here, on a busy machine
 
 
 class Delivery:
@@ -35,6 +37,8 @@ class Delivery:
         service: Pushes the frames and keeps the metrics.
         tell: Calls the service's event handlers.
         on_audible: Called when the avatar begins and when it stops to be heard.
+        gate: Says how far the avatar has spoken.
+        curtain: Is told when speech is cut, and when the avatar has stopped.
 
     Attributes:
         gate: Says how far the avatar has spoken.
@@ -43,6 +47,7 @@ class Delivery:
         transport_speaks: Whether the output transport is playing speech.
         played_out: Set while nothing waits to be played.
         voices_heard: How often the avatar's voice was heard.
+        cuts: How often speech in flight was cut.
     """
 
     def __init__(
@@ -52,17 +57,20 @@ class Delivery:
         tell: Callable[..., Awaitable[None]],
         on_audible: Callable[[bool], Awaitable[None]],
         gate: VoiceGate | PlaybackClock,
+        curtain: Curtain,
     ) -> None:
         self._service = service
         self._tell = tell
         self._on_audible = on_audible
         self.gate = gate
-        self.speaker = Speaker(gate)
+        self._curtain = curtain
+        self.speaker = Speaker(gate, curtain)
         self.avatar_expected = True
         self.transport_speaks = False
         self.played_out = asyncio.Event()
         self.played_out.set()
         self.voices_heard = 0
+        self.cuts = 0
 
         self._timeline: Timeline[Frame] = Timeline()
         self._samples = WholeSamples()
@@ -158,9 +166,15 @@ class Delivery:
             begun_ns = self._begin_time(utterance)
             if is_text:
                 self._last_word_ns = frame.pts
+                if 0 < begun_ns - frame.pts <= _ON_THE_WAY_NS:
+                    # No word is ahead of its speech: by so much later did the speech get here.
+                    begun_ns = utterance.begun_ns = frame.pts
             self._timeline.add_at(frame, utterance, max(frame.pts - begun_ns, 0) / _NS)
-        elif is_text and not utterance.duration_s:
-            # The text of speech that is yet to come, and nothing tells how much of it.
+        elif is_text and (utterance.text_leads or not utterance.duration_s):
+            # The text of speech that is yet to come: as much as there is before the next text.
+            utterance.text_leads = True
+            if utterance.duration_s:
+                self._timeline.settle(utterance)
             self._timeline.add_at(frame, utterance, END_S)
         else:
             return self._timeline.add(frame)
@@ -228,7 +242,11 @@ class Delivery:
 
     def _silence(self) -> None:
         """Stop the avatar, and forget what it has not been sent."""
-        self.speaker.drop(interrupt=self.gate.interrupt())
+        was_in_flight = self.gate.interrupt()
+        if was_in_flight:
+            self.cuts += 1
+            self._curtain.close()
+        self.speaker.drop(interrupt=was_in_flight)
         self._resampler.reset()
         self._samples.reset()
 
@@ -309,8 +327,7 @@ class Delivery:
             if speech is not None and not is_interruptible(speech):
                 voice.interruptible = False  # or the transport drops what it has of it
             await self._service.push_frame(voice)
-        position_before_s = utterance.position_s
-        await self._release(self._timeline.advance(utterance, heard.position_s), position_before_s)
+        await self._release(self._timeline.advance(utterance, heard.position_s))
         if heard.finished:
             await self._finish(utterance)
         elif heard.starved_s > _STARVED_END_S and utterance is self._utterance:
@@ -324,20 +341,13 @@ class Delivery:
         await self._on_audible(False)
         await self._tell("on_playback_finished", utterance.context_id)
 
-    async def _release(self, due: Iterator[Waiting[Frame]], from_s: float = END_S) -> None:
-        """Push frames whose turn has come.
-
-        Args:
-            due: The frames.
-            from_s: Where the block of sound begins in which they are said, which is heard from now on.
-        """
+    async def _release(self, due: Iterator[Waiting[Frame]]) -> None:
+        """Push frames whose turn has come."""
         for waiting in due:
-            frame = waiting.frame
-            if frame.pts is not None:
-                # The TTS counts from when it made the speech; the word is heard when the avatar says it.
-                into_block_s = waiting.due_s - from_s if waiting.due_s > from_s else 0.0
-                frame.pts = self._service.get_clock().get_time() + round(into_block_s * _NS)
-            await self._push(frame)
+            # The TTS counts from when it made the speech. Without a time, the transport lets the frame go behind
+            # the sound that was pushed before it, however long that takes.
+            waiting.frame.pts = None
+            await self._push(waiting.frame)
         if self._timeline.empty:
             self.played_out.set()
 

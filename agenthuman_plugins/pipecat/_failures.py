@@ -12,6 +12,7 @@ from agenthuman_plugins.client import (
     PermissionDeniedError,
     RateLimitError,
     ServerError,
+    SessionOutcomeUnknownError,
     SpeechLinkError,
     UsageLimitError,
 )
@@ -32,4 +33,6 @@ _CATEGORIES: dict[type[AgentHumanError], ErrorCategory] = {
 
 def category_of(reason: BaseException) -> ErrorCategory:
     """Category of a reason for which there is no avatar."""
+    if isinstance(reason, SessionOutcomeUnknownError) and reason.__cause__ is not None:
+        reason = reason.__cause__  # what became of the create's answer
     return next((c for kind, c in _CATEGORIES.items() if isinstance(reason, kind)), ErrorCategory.UNKNOWN)

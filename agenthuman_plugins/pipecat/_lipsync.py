@@ -12,9 +12,8 @@ from statistics import median
 
 # Behind the picture, without the jitter buffer: the avatar's audio queue (50 ms) and half a block (20).
 _USUAL_S = 0.07
-_PICTURE_S = (
-    0.025  # encoding, jitter buffer and decoding of a picture, behind the report; 15-30 ms on all servers
-)
+# Encoding, jitter buffer and decoding of a picture, behind the report; 15-30 ms on all servers.
+_PICTURE_S = 0.025
 _MAX_S = 0.2  # a larger difference is a late report, and a longer wait would show
 _REMEMBERED = 5
 _DEAD_ZONE_S = 0.015  # a smaller change is noise, and not worth a hitch in the picture
@@ -41,6 +40,11 @@ class LipSync:
         """How much later the voice came than its picture, as last measured; `None` if the avatar reports no starts."""
         return self._measured_s
 
+    @property
+    def transit_s(self) -> float:
+        """How long the avatar's voice is under way, behind its reports; its picture is no slower."""
+        return max(self._rest_s + self._buffered_s + _PICTURE_S, 0.0)
+
     def buffered(self, seconds: float) -> None:
         """Note for how long sound waits in the jitter buffer now."""
         self._buffered_s = seconds
@@ -61,9 +65,8 @@ class LipSync:
             return
         lag_s = at_s - self._reported[1] - _PICTURE_S
         self._reported = None
-        self._measured_s = max(
-            lag_s, 0.0
-        )  # a picture that comes through no network is not as late as we take it for
+        # A picture that comes through no network is not as late as we take it for.
+        self._measured_s = max(lag_s, 0.0)
         self._rests.append(lag_s - self._buffered_s)
         self._rest_s = median(self._rests)
         self._update()

@@ -43,7 +43,7 @@ def nearest_aspect_ratio(width: int, height: int) -> str:
 
 
 class PictureBacklog:
-    """Counts the pictures that were pushed and have not left the output transport.
+    """Counts the pictures that wait, beside the one that a processor or the output transport has in its hand.
 
     Pipecat's queues have no limit: pictures of 4 MB that nobody takes would fill the memory, and be shown late.
 
@@ -67,10 +67,10 @@ class PictureBacklog:
         self._on_the_way.clear()
 
     def __len__(self) -> int:
-        # Whoever replaces or drops a picture on its way lets go of ours.
+        # Whoever replaces or drops a picture on its way lets go of ours when the next one comes.
         while self._on_the_way and self._on_the_way[0]() is None:
             self._on_the_way.popleft()
-        return len(self._on_the_way) + _queued(self._transport)
+        return max(len(self._on_the_way) - 1, 0) + _queued(self._transport)
 
     async def _on_processed(self, _: object, frame: Frame) -> None:
         for place, pushed in enumerate(self._on_the_way):

@@ -1,6 +1,7 @@
 """The avatar's picture as the service shows it: from a link to the output transport, in step with the voice."""
 
 import asyncio
+import math
 from collections.abc import Iterable
 
 from loguru import logger
@@ -8,11 +9,15 @@ from pipecat.processors.frame_processor import FrameProcessor
 from pipecat.transports.base_transport import TransportParams
 
 from agenthuman_plugins.pipecat._check import check_params, check_size
+from agenthuman_plugins.pipecat._curtain import Curtain
 from agenthuman_plugins.pipecat._lipsync import LipSync
 from agenthuman_plugins.pipecat._onset import voiced_span
 from agenthuman_plugins.pipecat._output import PictureBacklog, output_transport, params_of
 from agenthuman_plugins.pipecat._pump import CAN_SCALE, PictureCount, PicturePump
 from agenthuman_plugins.speech.link import AvatarAudio, AvatarVideo, SpeechLink
+
+_RECONNECT_S = 60.0  # LiveKit gives up before
+_KEY_FRAME_S = 3.0
 
 
 class AvatarPicture:
@@ -24,12 +29,15 @@ class AvatarPicture:
 
     Attributes:
         lipsync: How much later the voice comes.
+        curtain: Keeps back what may show a reply that was cut.
         count: What became of the pictures, over all links.
     """
 
     def __init__(self, service: FrameProcessor, *, scale: bool = True) -> None:
         self.lipsync = LipSync()
+        self.curtain = Curtain(lambda: self.lipsync.transit_s, _now)
         self.count = PictureCount()
+        self._reconnecting_until = -math.inf
         self._service = service
         self._scale = scale
         self._ready = asyncio.Event()
@@ -45,9 +53,17 @@ class AvatarPicture:
         """Note that the transport takes pictures; before, none is converted."""
         self._ready.set()
 
+    def reconnecting(self) -> None:
+        """Note that the link's connection is being restored, in which no picture can come."""
+        self._reconnecting_until = _now() + _RECONNECT_S
+
+    def reconnected(self) -> None:
+        """Note that it is back; the first picture takes its time."""
+        self._reconnecting_until = _now() + _KEY_FRAME_S
+
     def speech_reported(self, number: int) -> None:
         """Note the avatar's report that it starts an utterance."""
-        self.lipsync.reported(number, asyncio.get_running_loop().time())
+        self.lipsync.reported(number, _now())
 
     def speech_heard(self, number: int, lead_s: float, audio: AvatarAudio) -> None:
         """Note the block with the first voiced sample of an utterance, which was just pushed.
@@ -59,7 +75,7 @@ class AvatarPicture:
         """
         span = voiced_span(audio.pcm)
         voiced_s = span[0] / audio.sample_rate if span else 0.0
-        self.lipsync.heard(number, asyncio.get_running_loop().time() + voiced_s - lead_s)
+        self.lipsync.heard(number, _now() + voiced_s - lead_s)
 
     async def show(self, link: SpeechLink) -> None:
         """Push the pictures of a link until it is closed.
@@ -67,6 +83,7 @@ class AvatarPicture:
         Raises:
             ExceptionGroup: Of a `SpeechLinkError`: the picture is frozen.
         """
+        self._reconnecting_until = -math.inf
         await self._ready.wait()
         params = self._params()
         if params is not None and not params.video_out_enabled:
@@ -77,12 +94,17 @@ class AvatarPicture:
             self._service.push_frame,
             on_first=lambda picture: self._on_first(picture, params),
             delay_s=lambda: self.lipsync.delay_s,
+            curtain=self.curtain,
             backlog=self._backlog,
             count=self.count,
+            reconnecting=self._is_reconnecting,
             pipeline_ns=self._service.get_clock().get_time,
             scale_to=(params.video_out_width, params.video_out_height) if params and self._scale else None,
         )
         await pump.run(link.video())
+
+    def _is_reconnecting(self) -> bool:
+        return _now() < self._reconnecting_until
 
     async def _on_first(self, picture: AvatarVideo, params: TransportParams | None) -> None:
         if params is not None and not self._size_checked:
@@ -98,3 +120,7 @@ class AvatarPicture:
     def _warn(self, sentences: Iterable[str]) -> None:
         for sentence in sentences:
             logger.warning(f"{self._service}: {sentence}")
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -2,7 +2,7 @@
 
 Pictures wait for their voice in a line that is as long as the voice is late, at most a fifth of a second. They leave
 it at the distance that their time stamps have, whatever the network did to it. What the transport does not take is
-dropped, so that the next one is the newest.
+dropped, so that the next one is the newest, and so is what may show a reply that was cut.
 """
 
 import asyncio
@@ -15,6 +15,7 @@ import numpy as np
 from pipecat.frames.frames import OutputImageRawFrame
 
 from agenthuman_plugins.client import SpeechLinkError
+from agenthuman_plugins.pipecat._curtain import Curtain
 from agenthuman_plugins.speech.link import AvatarVideo
 
 try:
@@ -26,7 +27,7 @@ else:
 
 Size = tuple[int, int]
 
-MAX_BACKLOG = 2  # pictures
+MAX_BACKLOG = 1  # pictures that wait; somebody has another one in his hand
 _FIRST_PICTURE_S = 10.0  # from the subscription to the first key frame
 _FROZEN_S = 3.0
 _MAX_WAIT_S = 0.2
@@ -53,11 +54,18 @@ class PictureCount:
 
     Attributes:
         shown: Pushed to the transport.
-        dropped: Not pushed, because newer ones had come or the transport was behind.
+        dropped: Not pushed: newer ones had come, the transport was behind, or they showed a reply that was cut.
     """
 
     shown: int = 0
     dropped: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    picture: AvatarVideo
+    arrived: float  # on the event loop's clock, as `due`: when it has to leave
+    due: float
 
 
 class PicturePump:
@@ -67,8 +75,10 @@ class PicturePump:
         push: Takes a frame.
         on_first: Called with the first picture, ahead of its frame.
         delay_s: Tells how long a picture waits for its voice.
+        curtain: Tells which pictures may show a reply that was cut.
         backlog: Counts what the transport has not taken.
         count: Is kept up to date.
+        reconnecting: Tells whether no picture can come yet, because the connection is being restored.
         pipeline_ns: The pipeline's clock in nanoseconds, on which the frames are stamped.
         scale_to: Width and height of the frames to push; `None` leaves the avatar's. Needs OpenCV, else has no effect.
         frozen_s: Seconds without a picture after which the avatar counts as lost.
@@ -80,8 +90,10 @@ class PicturePump:
         *,
         on_first: Callable[[AvatarVideo], Awaitable[None]],
         delay_s: Callable[[], float],
+        curtain: Curtain,
         backlog: Backlog,
         count: PictureCount,
+        reconnecting: Callable[[], bool],
         pipeline_ns: Callable[[], int],
         scale_to: Size | None = None,
         frozen_s: float = _FROZEN_S,
@@ -89,16 +101,17 @@ class PicturePump:
         self._push = push
         self._on_first: Callable[[AvatarVideo], Awaitable[None]] | None = on_first
         self._delay_s = delay_s
+        self._curtain = curtain
         self._backlog = backlog
         self._count = count
+        self._reconnecting = reconnecting
         self._pipeline_ns = pipeline_ns
         self._scale_to = scale_to if CAN_SCALE else None
         self._frozen_s = frozen_s
-        self._line: deque[tuple[float, AvatarVideo]] = deque()  # with the time at which each has to leave
+        self._line: deque[_Waiting] = deque()
         self._arrived = asyncio.Event()
-        self._way_s: float | None = (
-            None  # by how much a picture that nothing delayed is later than its time stamp
-        )
+        # By how much a picture that nothing delayed is later than its time stamp.
+        self._way_s: float | None = None
         self._anchor: tuple[int, int] | None = None  # a time stamp, and what it is on the pipeline's clock
         self._stalled_since: float | None = None
 
@@ -122,15 +135,18 @@ class PicturePump:
             except StopAsyncIteration:
                 return
             except TimeoutError:
+                if self._reconnecting():
+                    limit_s = self._frozen_s
+                    continue  # the link gives up in its own time
                 message = f"The avatar's picture is frozen: nothing came for {limit_s:g} s."
                 raise SpeechLinkError(message, retryable=True) from None
             limit_s = self._frozen_s
-            self._line.append((self._due(picture), picture))
+            now = asyncio.get_running_loop().time()
+            self._line.append(_Waiting(picture, now, self._due(picture, now)))
             self._arrived.set()
 
-    def _due(self, picture: AvatarVideo) -> float:
+    def _due(self, picture: AvatarVideo, now: float) -> float:
         """When a picture that comes now has to leave."""
-        now = asyncio.get_running_loop().time()
         way_s = now - picture.timestamp_us / 1e6
         if self._way_s is None or abs(way_s - self._way_s) > _JUMP_S:
             self._way_s, self._anchor = way_s, None
@@ -144,14 +160,12 @@ class PicturePump:
             while not self._line:
                 self._arrived.clear()
                 await self._arrived.wait()
-            await asyncio.sleep(self._line[0][0] - clock())
-            picture = self._line.popleft()[1]
-            while self._line and self._line[0][0] <= clock():
+            await asyncio.sleep(self._line[0].due - clock())
+            waiting = self._line.popleft()
+            while self._line and self._line[0].due <= clock():
                 self._count.dropped += 1  # late already: the next one is due as well
-                picture = self._line.popleft()[1]
-            if self._is_taken():
-                await self._push_frame(picture)
-            else:
+                waiting = self._line.popleft()
+            if not await self._push_frame(waiting):
                 self._count.dropped += 1
 
     def _is_taken(self) -> bool:
@@ -167,18 +181,25 @@ class PicturePump:
             self._stalled_since = now
         return False
 
-    async def _push_frame(self, picture: AvatarVideo) -> None:
+    async def _push_frame(self, waiting: _Waiting) -> bool:
+        """Push a picture; `False` if it must not or cannot be shown."""
+        if self._curtain.hides(waiting.arrived) or not self._is_taken():
+            return False
+        picture = waiting.picture
         if self._on_first is not None:
             on_first, self._on_first = self._on_first, None
             await on_first(picture)
         image, size = picture.rgb, (picture.width, picture.height)
         if self._scale_to is not None and size != self._scale_to:
             image, size = await asyncio.to_thread(_scale, image, size, self._scale_to), self._scale_to
+            if self._curtain.hides(waiting.arrived):
+                return False  # cut while it was scaled
         frame = OutputImageRawFrame(image, size, "RGB")
         frame.pts = self._stamp(picture)
         self._backlog.add(frame)
         self._count.shown += 1
         await self._push(frame)
+        return True
 
     def _stamp(self, picture: AvatarVideo) -> int:
         """The picture's media time on the pipeline's clock, in nanoseconds."""

@@ -7,6 +7,7 @@ so frame processing only queues here. Without a link (while it is being made) th
 import asyncio
 from enum import Enum, auto
 
+from agenthuman_plugins.pipecat._curtain import Curtain
 from agenthuman_plugins.pipecat._direct import PlaybackClock
 from agenthuman_plugins.pipecat._utterance import Utterance
 from agenthuman_plugins.pipecat._voice import VoiceGate
@@ -27,10 +28,12 @@ class Speaker:
 
     Args:
         gate: Is told which utterance is on its way, before its first sample leaves.
+        curtain: Is told when the avatar has stopped.
     """
 
-    def __init__(self, gate: VoiceGate | PlaybackClock) -> None:
+    def __init__(self, gate: VoiceGate | PlaybackClock, curtain: Curtain) -> None:
         self.gate = gate
+        self._curtain = curtain
         self._queue: asyncio.Queue[tuple[Utterance, bytes] | _Mark] = asyncio.Queue()
         self._sent = 0  # utterances on the present link, which numbers them 1, 2, …
 
@@ -68,6 +71,7 @@ class Speaker:
                 await link.end_utterance()
             elif item is _Mark.INTERRUPT:
                 await link.interrupt()
+                self._curtain.confirm()
                 await asyncio.sleep(_GAP_S)
             elif isinstance(item, tuple):
                 utterance, pcm = item

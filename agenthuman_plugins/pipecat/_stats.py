@@ -32,7 +32,7 @@ class AvatarMetricsData(MetricsData):
         voice_behind_picture_s: How much later the avatar's voice comes than its picture, which waits for it; `None`
             if the avatar does not report when it starts.
         pictures_shown: Pushed to the transport.
-        pictures_dropped: Not pushed, because newer ones had come or the transport was behind.
+        pictures_dropped: Not pushed: newer ones had come, the transport was behind, or they showed a reply that was cut.
         reconnects: How often the connection to the avatar had to be restored.
     """
 

@@ -8,7 +8,7 @@ until they were said. No I/O and no Pipecat: the frames are opaque.
 import math
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from agenthuman_plugins.pipecat._utterance import Utterance
@@ -83,6 +83,15 @@ class Timeline(Generic[FrameT]):
         """Append a frame that is due at a position of an utterance, which may be ahead of its speech."""
         self._utterance = utterance
         self._others.append(self._entry(frame, utterance, due_s))
+
+    def settle(self, utterance: Utterance) -> None:
+        """Let what waits for the end of an utterance wait for the end of the speech that has come so far."""
+        self._others = deque(
+            replace(entry, due_s=utterance.duration_s)
+            if entry.utterance is utterance and entry.due_s == END_S
+            else entry
+            for entry in self._others
+        )
 
     def unplayed_speech(self) -> Iterator[FrameT]:
         """The speech that was not played, in order; it stays."""

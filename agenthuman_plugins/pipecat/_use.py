@@ -17,11 +17,13 @@ from agenthuman_plugins.speech.link import (
     LinkLost,
     PlaybackFinished,
     PlaybackStarted,
+    Reconnected,
     Reconnecting,
     SpeechLink,
 )
 
 _LOOK_EVERY_S = 0.1  # at what lasts for too long
+_MOST_UNREPORTED = 2  # ends in a row from an avatar that used to report them: one report may be lost
 _TICK_S = 0.02  # direct mode: how exactly words and stop frames follow what is played
 _SPEAKING_EVERY_S = 0.2  # as Pipecat's transports tell that the bot is still speaking
 
@@ -54,6 +56,7 @@ class LinkUse:
         self._settings = settings
         self._picture = picture
         self._tell = tell
+        self._unreported: int | None = None  # ends in a row; unknown before the avatar has reported any
         self._clock = asyncio.get_running_loop().time
 
     async def run(self) -> None:
@@ -93,7 +96,11 @@ class LinkUse:
                     gate.started(number)
                 case PlaybackFinished(number):
                     gate.ended(number)
+                    self._note_end(event)
+                case Reconnected():
+                    self._picture.reconnected()
                 case Reconnecting():
+                    self._picture.reconnecting()
                     await self._tell("on_reconnecting")
                 case AvatarDisconnected(reason):
                     raise SpeechLinkError(f"The avatar left the room ({reason}).")
@@ -101,6 +108,19 @@ class LinkUse:
                     raise SpeechLinkError(f"The connection to the avatar is lost ({reason}).")
                 case _:
                     pass
+
+    def _note_end(self, finished: PlaybackFinished) -> None:
+        """In direct mode nothing else tells that an avatar stopped speaking in mid-reply, or before."""
+        if not isinstance(self._delivery.gate, PlaybackClock) or finished.interrupted:
+            return
+        if not finished.estimated:
+            self._unreported = 0
+        elif self._unreported is not None:
+            self._unreported += 1
+            if self._unreported == _MOST_UNREPORTED:
+                raise SpeechLinkError(
+                    "The avatar does not report any more that it has spoken.", retryable=True
+                )
 
     async def _follow_clock(self, gate: PlaybackClock) -> None:
         """Direct mode: no sound comes back, so time tells how far the avatar has spoken."""
@@ -115,13 +135,15 @@ class LinkUse:
 
     async def _watch_voice(self) -> None:
         """Give up an avatar that should be heard and is not."""
-        heard, since = -1, self._clock()
+        seen, since = (-1, -1), self._clock()
         while True:
             await asyncio.sleep(_LOOK_EVERY_S)
             awaited = self._delivery.gate.awaited
             limit_s = self._settings.no_audio_timeout_s
-            if awaited is None or heard != self._delivery.voices_heard:
-                heard, since = self._delivery.voices_heard, self._clock()
+            # Replies that are cut one after the other, before they can be heard, are no failure of the avatar.
+            progress = self._delivery.voices_heard, self._delivery.cuts
+            if awaited is None or progress != seen:
+                seen, since = progress, self._clock()
             elif self._clock() - since > limit_s + awaited.longest_pause_s:
                 raise SpeechLinkError(f"No voice came back from the avatar for {limit_s:g} s.")
 

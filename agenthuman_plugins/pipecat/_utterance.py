@@ -21,6 +21,7 @@ class Utterance:
         duration_s: Seconds of speech so far.
         position_s: How far it was played.
         complete: Whether no more speech will come.
+        text_leads: Whether each text without a time came ahead of its speech, not behind it.
         lead_s: Seconds of silence that it begins with; `None` until a voiced sample came.
         voiced_end_s: Where its last voiced sample so far ends.
         longest_pause_s: Its longest silence between two voiced samples.
@@ -34,6 +35,7 @@ class Utterance:
     duration_s: float = 0.0
     position_s: float = 0.0
     complete: bool = False
+    text_leads: bool = False
     lead_s: float | None = None
     voiced_end_s: float = 0.0
     longest_pause_s: float = 0.0

@@ -149,13 +149,16 @@ class AgentHumanVideoService(AIService):
         self._connect_at_start = connect == "start"
         self._gateway_url = gateway_url
         self._link_factory = link_factory or self._make_link
+        self._picture = AvatarPicture(self)
         self._delivery = Delivery(
-            self, tell=self._call_event_handler, on_audible=self._on_audible, gate=self._new_gate()
+            self,
+            tell=self._call_event_handler,
+            on_audible=self._on_audible,
+            gate=self._new_gate(),
+            curtain=self._picture.curtain,
         )
-
         self._presence = AvatarPresence(self, self._delivery, self._settings, self._call_event_handler)
         self._ending = False
-        self._picture = AvatarPicture(self)
         self._audible = False  # direct mode: whether the avatar is heard
         self._session_id: str | None = None
         self._keeper: AvatarKeeper | None = None

@@ -16,6 +16,7 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from agenthuman_plugins.client import AgentHuman, AsyncAgentHuman, SpeechLinkError
 from agenthuman_plugins.client.rooms import LiveKitRoom, Room
 from agenthuman_plugins.langchain import AgentHumanToolkit, _line, _patience
+from agenthuman_plugins.langchain._background import LoopClosedError
 from agenthuman_plugins.langchain._ledger import Entry
 from agenthuman_plugins.speech import InProcessSpeechLink
 from tests.client.conftest import ROOM, FakeService
@@ -431,7 +432,75 @@ async def test_session_that_ended_meanwhile_is_not_connected_to(
     assert message.status == "error"
     assert "has ended, so nothing was spoken" in message.content
     assert len(on.links) == 1
+    assert on.links[0].calls[-1] == "close"
+    assert not on.toolkit._say.has_link(session_id)
     assert on.toolkit.sessions[session_id].has_ended
+
+
+@pytest.mark.parametrize("native", [False, True], ids=["sync", "async"])
+async def test_end_of_a_conversation_closes_the_links_of_what_ended_before(
+    native: bool, stage: Make, service: FakeService
+) -> None:
+    """A session that ended by itself leaves no connection behind in a program that serves for months."""
+    on = stage()
+    session_id = on.open()
+    await on.asay(session_id)
+    service.sessions[session_id]["status"] = "ended"
+    await on.tools["agent_human_get_session"].ainvoke({"session_id": session_id})
+    for _ in range(2):
+        if native:
+            await on.toolkit.aend_sessions(None)
+        else:
+            await asyncio.to_thread(on.toolkit.end_sessions, None)
+    assert on.links[0].calls.count("close") == 1
+    assert not on.toolkit._say.has_link(session_id)
+
+
+@pytest.mark.parametrize("native", [False, True], ids=["sync", "async"])
+async def test_end_of_a_session_while_the_block_closes_its_link(
+    native: bool, stage: Make, service: FakeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A session is ended, without an error, when its link is closed by somebody else at the same time."""
+
+    async def stopped_on_the_way(session_id: str) -> None:
+        raise LoopClosedError
+
+    on = stage()
+    session_id = on.open()
+    await on.asay(session_id)
+    monkeypatch.setattr(on.toolkit._say._links, "hang_up", stopped_on_the_way)
+    end = on.tools["agent_human_end_session"]
+    if native:
+        await end.ainvoke({"session_id": session_id})
+    else:
+        await asyncio.to_thread(end.invoke, {"session_id": session_id})
+    assert service.running == []
+    monkeypatch.undo()
+
+
+async def test_session_without_tokens_is_not_tried_again(client: AgentHuman, service: FakeService) -> None:
+    """A session that was found again cannot be spoken through; the model reads so, and is not sent in circles."""
+    service.sessions["sess_7"] = {"session_id": "sess_7", "status": "started"}
+    with AgentHumanToolkit(client=client, room=ROOM, tts=lambda _: (tone(0.1), RATE)) as toolkit:
+        tools = {tool.name: tool for tool in toolkit.get_tools()}
+        tools["agent_human_create_session"].invoke({})
+        found = client.sessions.get("sess_7")
+        toolkit._ledger.add("key", Entry(found, LiveKitRoom(ROOM.url, ROOM.avatar_token), None))
+        message = await asyncio.to_thread(tools[SAY].invoke, _call("sess_7", "Hello."))
+    assert message.status == "error"
+    assert "cannot be spoken through" in message.content
+    assert "Do not retry" in message.content
+    assert "session_token" not in message.content
+
+
+async def test_voice_that_is_no_voice_is_told_as_one(stage: Make, caplog: pytest.LogCaptureFixture) -> None:
+    """A defect of the application's voice is logged, and the model is told that no retry helps."""
+    on = stage(lambda _: (b"RIFF" + tone(0.1), RATE))
+    message = await on.asay(on.open())
+    assert message.status == "error"
+    assert "a WAV file" in message.content
+    assert "Do not retry" in message.content
+    assert "a WAV file" in caplog.text
 
 
 async def test_gateway_link_is_never_made_twice(stage: Make) -> None:

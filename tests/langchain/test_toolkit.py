@@ -2,11 +2,13 @@
 
 import asyncio
 import copy
+import gc
 import logging
 import os
 import pickle
 import subprocess
 import sys
+import weakref
 from typing import Any
 
 import httpx
@@ -16,6 +18,7 @@ from agenthuman_plugins.client import AsyncAgentHuman, AuthenticationError, Conf
 from agenthuman_plugins.langchain import AgentHumanToolkit
 from tests.client.conftest import API_KEY, ROOM, FakeService, Reply
 from tests.langchain.conftest import runtime
+from tests.langchain.toolbox import CREATE, END, GET, LIST, by_name
 
 LIMIT_S = 10.0  # hang limit only
 
@@ -218,9 +221,29 @@ def test_missing_key_fails_at_construction(value: str | None, monkeypatch: pytes
 
 async def test_client_of_the_other_kind_is_asked_for(client: Any) -> None:
     """With a sync client alone, an async call says what to pass, to the programmer."""
-    toolkit = AgentHumanToolkit(client=client)
-    with pytest.raises(ConfigurationError, match="pass async_client too"):
-        await toolkit.get_tools()[0].ainvoke({})
+    toolkit = AgentHumanToolkit(client=client, scope="account")
+    for name, arguments in (
+        (CREATE, {}),
+        (GET, {"session_id": "sess_1"}),
+        (LIST, {}),
+        (END, {"session_id": "sess_1"}),
+    ):
+        with pytest.raises(ConfigurationError, match="pass async_client too"):
+            await by_name(toolkit)[name].ainvoke(arguments)
+
+
+def test_client_of_a_closed_loop_is_given_up() -> None:
+    """A program that runs each request in an event loop of its own keeps the connections of none of them."""
+    toolkit = AgentHumanToolkit(api_key=API_KEY, base_url="http://127.0.0.1:9")
+    loops = []  # kept, as a client's connections would
+
+    async def client_of_this_loop() -> Any:
+        loops.append(asyncio.get_running_loop())
+        return weakref.ref(toolkit._clients.async_client())
+
+    clients = [asyncio.run(client_of_this_loop()) for _ in range(3)]
+    gc.collect()
+    assert [client() is None for client in clients] == [True, True, False]
 
 
 def test_repr_holds_no_room_token(client: Any) -> None:

@@ -64,7 +64,8 @@ class FakeClient:
         await self.open_now.wait()
         if self.failure:
             raise self.failure
-        session = Session(session_id=f"sess_{len(self.opened) + 1}", status="started")
+        session_id = f"sess_{len(self.opened) + 1}"
+        session = Session(session_id=session_id, status="started", session_token="token")
         self.opened.append(session.session_id)
         try:
             yield session

@@ -19,11 +19,12 @@ from pipecat.frames.frames import (
 )
 from pipecat.processors.aggregators.llm_context import LLMContext
 from pipecat.processors.aggregators.llm_response_universal import LLMContextAggregatorPair
+from pipecat.processors.frame_processor import FrameDirection
 from pipecat.transports.base_output import BaseOutputTransport
 from pipecat.transports.base_transport import TransportParams
 
 from agenthuman_plugins.pipecat._compat import is_interruptible
-from tests.pipecat.bot import RATE, WAIT_S, Bot, running, sentence, speech, tone, word
+from tests.pipecat.bot import RATE, WAIT_S, Bot, Tap, running, sentence, speech, tone, word
 
 
 def _words(begun_ns: int, *starts_s: float, context_id: str = "c1") -> list[Frame]:
@@ -66,18 +67,24 @@ async def test_words_leave_when_they_are_said() -> None:
             assert start <= said <= start + 0.08
 
 
-async def test_word_time_is_moved_to_when_it_is_heard() -> None:
-    """The transport releases words by their time: it must be that of the avatar's voice, not of the TTS."""
+async def test_transport_releases_words_behind_their_sound() -> None:
+    """A released word has no time of its own: a transport that is late with the sound keeps the word behind it."""
     async with running() as bot:
         await bot.until_event("on_avatar_connected")
         begun_ns = await _begin(bot, tone(0.1))
         await _end(bot, *_words(begun_ns, 0.0, 0.4), *speech(tone(0.6), "c1"))
-        pushed_s = (bot.service.get_clock().get_time() - begun_ns) / 1e9
-        pts = [frame.pts for frame in bot.down.of(TTSTextFrame)]
-        assert pts[0] is not None
-        assert pts[1] is not None
-        assert pts[0] > begun_ns  # the avatar was later than the TTS
-        assert pts[1] < begun_ns + pushed_s * 1e9  # and did not wait for the time that the TTS had meant
+        assert [frame.pts for frame in bot.down.of(TTSTextFrame)] == [None, None]
+
+
+async def test_words_count_from_when_the_speech_left_the_tts() -> None:
+    """Speech that took its time to get here does not make the words early by as much."""
+    async with running() as bot:
+        await bot.until_event("on_avatar_connected")
+        begun_ns = await _begin(bot, tone(0.1))
+        late_ns = 200_000_000
+        await _end(bot, *_words(begun_ns - late_ns, 0.0, 0.4), *speech(tone(0.9), "c1"))
+        second = bot.down.of(TTSTextFrame)[1]
+        assert 0.4 <= _voice_before(bot, second) <= 0.48
 
 
 async def test_words_that_come_before_the_speech_wait_for_it() -> None:
@@ -121,6 +128,21 @@ async def test_text_ahead_of_its_speech_waits_until_that_was_played() -> None:
         await bot.until_stopped("c1")
         (text,) = bot.down.of(TTSTextFrame)
         assert _voice_before(bot, text) >= 0.4
+
+
+async def test_each_text_ahead_of_its_speech_leaves_when_that_was_played() -> None:
+    """Of several sentences that come before their speech, each waits for its own and not for the whole reply."""
+    async with running() as bot:
+        await bot.until_event("on_avatar_connected")
+        await bot.send(TTSStartedFrame(context_id="c1"))
+        for number in range(3):
+            await bot.send(sentence(f"s{number}"), *speech(tone(0.4, hz=220 + 40 * number), "c1"))
+        await bot.send(TTSStoppedFrame(context_id="c1"))
+        await bot.until_stopped("c1")
+        heard_s = [_voice_before(bot, text) for text in bot.down.of(TTSTextFrame)]
+        assert 0.4 <= heard_s[0] <= 0.48
+        assert 0.8 <= heard_s[1] <= 0.88
+        assert heard_s[2] >= 1.2
 
 
 async def test_text_without_speech_holds_nothing_up() -> None:
@@ -247,15 +269,46 @@ async def test_handed_back_words_keep_their_place_in_the_voice() -> None:
 
 
 class _Output(BaseOutputTransport):
-    """A transport that plays in real time."""
+    """A transport that plays in real time, from the moment at which it may."""
+
+    def __init__(self, params: TransportParams) -> None:
+        super().__init__(params)
+        self.played_s = 0.0
+        self.plays = asyncio.Event()
+        self.plays.set()
 
     async def start(self, frame: Frame) -> None:
         await super().start(frame)  # type: ignore[arg-type]
         await self.set_transport_ready(frame)  # type: ignore[arg-type]
 
     async def write_audio_frame(self, frame: OutputAudioRawFrame) -> bool:
+        await self.plays.wait()
         await asyncio.sleep(frame.num_frames / frame.sample_rate)
+        self.played_s += frame.num_frames / frame.sample_rate
         return True
+
+
+async def test_word_does_not_leave_a_late_transport_before_its_sound() -> None:
+    """However late the transport is with the sound, no word leaves it before the sound that it begins with."""
+    output, beyond = _Output(TransportParams(audio_out_enabled=True)), Tap(FrameDirection.DOWNSTREAM)
+    async with running(behind=[output, beyond]) as bot:
+        await bot.until_event("on_avatar_connected")
+        output.plays.clear()
+        starts_s = 0.0, 0.2, 0.44
+        begun_ns = await _begin(bot, tone(0.1))
+        await _end(bot, *_words(begun_ns, *starts_s), *speech(tone(0.5), "c1"))
+        assert not beyond.of(TTSTextFrame)
+        output.plays.set()
+        await beyond.until(lambda: beyond.of(TTSStoppedFrame))
+        words = beyond.of(TTSTextFrame)
+        before = [beyond.frames[: beyond.frames.index(spoken)] for spoken in words]
+        heard_s = [
+            sum(f.num_frames for f in frames if isinstance(f, TTSAudioRawFrame)) / RATE for frames in before
+        ]
+        assert len(heard_s) == 3
+        assert all(start <= heard <= start + 0.08 for start, heard in zip(starts_s, heard_s, strict=True)), (
+            heard_s
+        )
 
 
 @pytest.mark.parametrize("timed", [True, False], ids=["word times", "sentences"])
@@ -268,15 +321,18 @@ async def test_context_holds_what_was_heard(timed: bool) -> None:
         await bot.until_event("on_avatar_connected")
         await bot.send(LLMFullResponseStartFrame())
         begun_ns = await _begin(bot, tone(0.5))
-        await bot.send(*(_words(begun_ns, 0.0, 0.3, 0.6, 0.9, 1.2) if timed else [sentence("s0")]))
+        starts_s = 0.0, 0.3, 0.6, 0.9, 1.2
+        await bot.send(*(_words(begun_ns, *starts_s) if timed else [sentence("s0")]))
         await bot.send(*speech(tone(1.0), "c1"), *([] if timed else [sentence("s1")]))
         await bot.send(TTSStoppedFrame(context_id="c1"), LLMFullResponseEndFrame())
-        await bot.down.until(lambda: sum(f.num_frames for f in bot.down.of(TTSAudioRawFrame)) >= 0.72 * RATE)
+        await bot.down.until(lambda: output.played_s >= 0.7)
         await bot.send(InterruptionFrame())
         await bot.down.until(lambda: bot.down.of(InterruptionFrame))
         await bot.until_context(context)
         (said,) = context.messages
-        assert said["content"] == ("w0 w1 w2" if timed else "s0")
+        begun = [f"w{i}" for i, start in enumerate(starts_s) if start < output.played_s]
+        whole = [f"w{i}" for i, start in enumerate(starts_s) if start + 0.08 < output.played_s]
+        assert said["content"] in ({" ".join(begun), " ".join(whole)} if timed else {"s0"})
 
 
 async def test_transport_speaks_once_for_a_reply_with_pauses() -> None:

@@ -159,6 +159,22 @@ async def test_avatar_that_stays_mute_is_given_up() -> None:
         assert len(bot.up.of(ErrorFrame)) == 1
 
 
+async def test_avatar_that_stops_to_report_ends_is_given_up() -> None:
+    """One that used to report them and goes mute or stalls in mid-reply fails at its second unreported end."""
+    async with running(room=ROOM) as bot:
+        await bot.until_event("on_avatar_connected")
+        await bot.say(tone(0.2), context_id="c1")
+        await bot.until_event("on_playback_finished")
+        bot.links[0]._reports_per_utterance = 0
+        for number in (2, 3):
+            assert not bot.up.of(ErrorFrame)
+            await bot.say(tone(0.2), context_id=f"c{number}")
+            await bot.until_event("on_playback_finished", number)
+        await bot.up.until(lambda: bot.up.of(ErrorFrame))
+        await bot.until_event("on_fallback_ended")
+        assert len(bot.up.of(ErrorFrame)) == 1
+
+
 async def test_session_of_the_users_room_is_ended() -> None:
     """Direct mode opens and ends one session like the other mode."""
     client = FakeClient()

@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from pipecat.frames.frames import ErrorFrame, TTSAudioRawFrame
+from pipecat.frames.frames import ErrorFrame, InterruptionFrame, TTSAudioRawFrame, TTSStartedFrame
 from pipecat.utils.errors import ErrorCategory
 
 from agenthuman_plugins.client import ConfigurationError, ServerError
@@ -39,6 +39,21 @@ async def test_failure_after_a_late_start_is_one_error_and_no_second_fallback() 
         await bot.until_event("on_fallback_ended")
         assert [e.category for e in bot.up.of(ErrorFrame)] == [ErrorCategory.SERVER]
         assert len(bot.events["on_fallback_started"]) == 1
+
+
+async def test_replies_that_are_cut_before_they_are_heard_are_no_failure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Who interrupts again and again hears nothing for long, and that is not the avatar's fault."""
+    monkeypatch.setattr("agenthuman_plugins.pipecat._speaker._GAP_S", 0.0)
+    async with running(settings={"no_audio_timeout_s": 1.0}) as bot:
+        await bot.until_event("on_avatar_connected")
+        bot.links[0]._playout.push = lambda _: None  # type: ignore[method-assign]
+        for number in range(14):
+            await bot.send(TTSStartedFrame(context_id=f"c{number}"), *speech(tone(1.0), f"c{number}"))
+            await asyncio.sleep(0.1)
+            await bot.send(InterruptionFrame())
+        assert not bot.up.of(ErrorFrame)
 
 
 async def test_avatar_that_falls_mute_in_mid_reply_is_given_up() -> None:

@@ -8,7 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 from loguru import logger
-from pipecat.frames.frames import Frame, OutputImageRawFrame, OutputTransportReadyFrame, StartFrame
+from pipecat.frames.frames import (
+    Frame,
+    InterruptionFrame,
+    OutputImageRawFrame,
+    OutputTransportReadyFrame,
+    StartFrame,
+    TTSStartedFrame,
+)
 from pipecat.pipeline.pipeline import Pipeline
 from pipecat.pipeline.worker import PipelineWorker
 from pipecat.processors.filters.identity_filter import IdentityFilter
@@ -18,13 +25,14 @@ from pipecat.transports.base_transport import TransportParams
 from pipecat.workers.runner import WorkerRunner
 
 from agenthuman_plugins.client import SpeechLinkError
+from agenthuman_plugins.pipecat._curtain import Curtain
 from agenthuman_plugins.pipecat._lipsync import LipSync
 from agenthuman_plugins.pipecat._output import PictureBacklog
 from agenthuman_plugins.pipecat._pump import CAN_SCALE, MAX_BACKLOG, PictureCount, PicturePump
 from agenthuman_plugins.speech import InProcessSpeechLink
 from agenthuman_plugins.speech._feed import Feed
 from agenthuman_plugins.speech.link import AvatarVideo
-from tests.pipecat.bot import running, tone
+from tests.pipecat.bot import running, speech, tone
 
 WAIT_S = 10.0  # hang limit of every wait
 FPS = 25
@@ -84,26 +92,42 @@ class Taker:
                 await self._news.wait()
 
 
+def open_curtain() -> Curtain:
+    return Curtain(lambda: 0.0, lambda: 0.0)
+
+
 async def _ignore(_: AvatarVideo) -> None:
     pass
 
 
-@contextlib.asynccontextmanager
-async def pumping(
-    delay_s: float = 0.0, **options: Any
-) -> AsyncIterator[tuple[Feed[AvatarVideo], Taker, PictureCount]]:
-    """A pump between a feed and a taker."""
-    feed: Feed[AvatarVideo] = Feed()
-    taker, count = Taker(), PictureCount()
-    pump = PicturePump(
+def make_pump(
+    taker: Taker,
+    count: PictureCount | None = None,
+    *,
+    delay_s: float = 0.0,
+    curtain: Curtain | None = None,
+    reconnecting: Callable[[], bool] = lambda: False,
+    **options: Any,
+) -> PicturePump:
+    return PicturePump(
         taker.take,
         on_first=taker.note_first,
         delay_s=lambda: delay_s,
+        curtain=curtain or open_curtain(),
         backlog=taker,
-        count=count,
+        count=count or PictureCount(),
+        reconnecting=reconnecting,
         pipeline_ns=lambda: 5_000,
         **options,
     )
+
+
+@contextlib.asynccontextmanager
+async def pumping(**options: Any) -> AsyncIterator[tuple[Feed[AvatarVideo], Taker, PictureCount]]:
+    """A pump between a feed and a taker."""
+    feed: Feed[AvatarVideo] = Feed()
+    taker, count = Taker(), PictureCount()
+    pump = make_pump(taker, count, **options)
     task = asyncio.create_task(pump.run(feed))
     try:
         yield feed, taker, count
@@ -144,15 +168,12 @@ async def test_the_line_is_never_longer_than_a_fifth_of_a_second() -> None:
         await taker.until(lambda: taker.frames)
 
 
-async def test_pictures_leave_at_the_distance_of_their_time_stamps() -> None:
+def test_pictures_leave_at_the_distance_of_their_time_stamps() -> None:
     """A picture that the network holds up leaves when it would have without that, not together with the next one."""
-    async with pumping(delay_s=0.15) as (feed, taker, _):
-        feed.put(picture(0))
-        await asyncio.sleep(2 / FPS)  # what the network does
-        feed.put(picture(1))
-        feed.put(picture(2))
-        await taker.until(lambda: len(taker.frames) == 3)
-    assert np.diff(taker.times).min() > 0.5 / FPS
+    pump = make_pump(Taker(), delay_s=0.15)
+    arrivals_s = 100.0, 100.0 + 2 / FPS, 100.0 + 2 / FPS
+    due_s = [pump._due(picture(number), at) for number, at in enumerate(arrivals_s)]
+    assert np.allclose(due_s, [100.15, 100.15 + 1 / FPS, 100.15 + 2 / FPS], atol=0.003)
 
 
 async def test_the_newest_of_those_that_are_due_wins() -> None:
@@ -166,7 +187,7 @@ async def test_the_newest_of_those_that_are_due_wins() -> None:
 
 
 async def test_a_transport_that_is_behind_gets_no_more_pictures() -> None:
-    """While two pictures wait in the transport, new ones are dropped; then the newest follows."""
+    """While a picture waits in the transport, new ones are dropped; then the newest follows."""
     async with pumping() as (feed, taker, count):
         taker.waiting = MAX_BACKLOG
         for number in range(1, 4):
@@ -189,6 +210,59 @@ async def test_pictures_that_somebody_keeps_do_not_stop_the_picture(monkeypatch:
             await asyncio.sleep(0.001)
         await taker.until(lambda: taker.frames)
         assert taker.forgot == 1
+
+
+async def test_pictures_of_a_cut_reply_are_not_shown() -> None:
+    """After an interruption: neither those in the delay line, nor what was under way when the avatar stopped."""
+    now = asyncio.get_running_loop().time
+    curtain = Curtain(lambda: 0.0, now)
+    async with pumping(delay_s=0.01, curtain=curtain) as (feed, taker, count):
+        feed.put(picture(1))
+        await taker.until(lambda: taker.frames)
+        feed.put(picture(2))  # waits for its voice
+        await asyncio.sleep(0)
+        curtain.close()
+        await until(lambda: count.dropped == 1)
+        feed.put(picture(3))
+        await until(lambda: count.dropped == 2)
+        curtain.confirm()
+        await until(lambda: not curtain.hides(now()))
+        feed.put(picture(4))
+        await taker.until(lambda: len(taker.frames) == 2)
+    assert taker.numbers == [1, 4]
+
+
+def test_an_interrupted_avatar_is_seen_again_when_its_old_pictures_have_come() -> None:
+    """Hidden is what arrives before the avatar's confirmation and the way of a picture, and nothing for long."""
+    now = 0.0
+    curtain = Curtain(lambda: 0.1, lambda: now)
+    assert not curtain.hides(0.0)
+    curtain.close()
+    assert curtain.hides(0.0)
+    assert not curtain.hides(0.6)  # it need not ever confirm
+    now = 0.2
+    curtain.confirm()
+    assert curtain.hides(0.34)
+    assert not curtain.hides(0.36)
+    now = 5.0
+    curtain.confirm()  # once more, for nothing
+    assert not curtain.hides(5.0)
+
+
+async def test_a_picture_that_stands_still_while_the_connection_is_restored_is_not_frozen() -> None:
+    """No picture can come then; the link itself says when it is lost."""
+    asked = 0
+
+    def reconnecting() -> bool:
+        nonlocal asked
+        asked += 1
+        return True
+
+    async with pumping(reconnecting=reconnecting, frozen_s=0.01) as (feed, taker, _):
+        feed.put(picture(1))
+        await until(lambda: asked >= 3)
+        feed.put(picture(2))
+        await taker.until(lambda: len(taker.frames) == 2)
 
 
 async def test_a_change_of_size_goes_through() -> None:
@@ -224,15 +298,7 @@ async def test_a_frozen_picture_is_an_error() -> None:
     """When pictures stop coming the avatar counts as lost, with a reason that says so."""
     feed: Feed[AvatarVideo] = Feed()
     taker = Taker()
-    pump = PicturePump(
-        taker.take,
-        on_first=_ignore,
-        delay_s=lambda: 0.0,
-        backlog=taker,
-        count=PictureCount(),
-        pipeline_ns=lambda: 0,
-        frozen_s=0.05,
-    )
+    pump = make_pump(taker, frozen_s=0.05)
     feed.put(picture(0))
     with pytest.raises(ExceptionGroup) as raised:
         async with asyncio.timeout(WAIT_S):
@@ -310,6 +376,8 @@ async def transporting(
             source.push_frame,
             on_first=_ignore,
             delay_s=lambda: 0.0,
+            curtain=open_curtain(),
+            reconnecting=lambda: False,
             backlog=PictureBacklog(transport),
             count=count,
             pipeline_ns=lambda: 0,
@@ -421,6 +489,36 @@ async def test_nothing_is_converted_before_the_transport_is_ready(monkeypatch: p
         await bot.down.push_frame(OutputTransportReadyFrame(), FrameDirection.UPSTREAM)
         await bot.until_event("on_first_video_frame")
         assert asked == bot.links
+
+
+async def test_interruption_hides_the_picture_until_the_avatar_has_stopped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Between an interruption and the avatar's confirmation no picture is pushed; without speech nothing is hidden."""
+    monkeypatch.setattr("agenthuman_plugins.pipecat._curtain._LIMIT_S", 60.0)
+    stopped = asyncio.Event()
+    interrupt = InProcessSpeechLink.interrupt
+
+    async def slow(link: InProcessSpeechLink) -> None:
+        await interrupt(link)
+        await stopped.wait()
+
+    monkeypatch.setattr(InProcessSpeechLink, "interrupt", slow)
+    async with running() as bot:
+        count = bot.service._picture.count
+        await bot.until_event("on_first_video_frame")
+        await bot.send(InterruptionFrame())
+        await bot.down.until(lambda: bot.down.of(InterruptionFrame))
+        assert not bot.service._picture.curtain.hides(asyncio.get_running_loop().time())
+        await bot.send(TTSStartedFrame(context_id="c1"), *speech(tone(1.0), "c1"))
+        await bot.until_event("on_playback_started")
+        await bot.send(InterruptionFrame())
+        await bot.down.until(lambda: len(bot.down.of(InterruptionFrame)) == 2)
+        shown, dropped = count.shown, count.dropped
+        await until(lambda: count.dropped >= dropped + 3)
+        assert count.shown == shown
+        stopped.set()
+        await until(lambda: count.shown > shown)
 
 
 async def test_a_transport_without_video_gets_no_picture_and_one_warning() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 
+from agenthuman_plugins.pipecat._curtain import Curtain
 from agenthuman_plugins.pipecat._speaker import Speaker
 from agenthuman_plugins.pipecat._utterance import Utterance
 from agenthuman_plugins.pipecat._voice import VoiceGate
@@ -33,7 +34,8 @@ class _SlowLink:
 
 async def test_second_interruption_does_not_swallow_the_first() -> None:
     """An interruption that waits for a write to end reaches the avatar, whatever is dropped behind it."""
-    link, speaker, utterance = _SlowLink(), Speaker(VoiceGate()), Utterance(duration_s=1.0)
+    link, utterance = _SlowLink(), Utterance(duration_s=1.0)
+    speaker = Speaker(VoiceGate(), Curtain(lambda: 0.0, lambda: 0.0))
     running = asyncio.create_task(speaker.run(link))  # type: ignore[arg-type]  # all that it uses
     try:
         speaker.speak(utterance, b"old.")

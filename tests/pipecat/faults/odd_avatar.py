@@ -16,7 +16,7 @@ MALFORMED_REPORTS = "malformed_reports"
 CHANGING_SIZE = "changing_size"
 # The last of a report that names a position, but none that could be.
 _MALFORMED = ("", "[]", '{"playback_position": ', '{"playback_position": "soon", "interrupted": 3}', "null")
-_SIZES = ((320, 240), (640, 480), (240, 320), (800, 600))
+_SIZES = ((160, 120), (320, 240), (120, 160), (400, 300))
 _PICTURES_OF_A_SIZE = 25
 
 

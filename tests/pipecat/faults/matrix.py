@@ -1,0 +1,281 @@
+"""The faults, and one conversation that each of them strikes.
+
+The bot says three replies. The fault strikes in the first one (or before it); the second one is said while the
+fault lasts; the third one when its cause is gone and the avatar is back.
+"""
+
+import asyncio
+import subprocess
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from pipecat.frames.frames import ErrorFrame, TTSAudioRawFrame
+from pipecat.utils.errors import ErrorCategory
+
+from tests.pipecat.faults.chain import IMPATIENT_S, PATIENT_S, Chain
+from tests.pipecat.faults.odd_avatar import CHANGING_SIZE, MALFORMED_REPORTS
+from tests.pipecat.faults.words import WORD_S, heard, spoken
+
+_REPLIES = {"struck": 15, "during": 5, "after": 5}  # words of each
+_BEGUN_FRAMES = 10  # by then the avatar is in mid-reply
+_TIMES_OF_ALL_ATTEMPTS = 3  # the client's default
+
+_COVERED_WORDS = 3  # of 0.2 s
+# How long a word may be, of 0.2 s: the jitter buffer shortens and stretches sound, and a word that the avatar was
+# cut off in goes on as plain audio.
+_SHORTEST_S, _LONGEST_S = 0.06, 0.42
+SILENCE_LIMIT_S = IMPATIENT_S + 1.0  # the time-out, and a second in which to speak again
+
+Strike = Callable[[Chain], Awaitable[object]]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A row of the matrix.
+
+    Attributes:
+        name: What goes wrong.
+        strike: Makes it go wrong.
+        cure: Takes the cause away; `None` if it is gone at once.
+        category: Of the one error; `None` if there is nothing that the bot cannot cope with.
+        before: Whether it strikes before the bot is started.
+        recovers: Whether the avatar can come back.
+        emulator_apart: Whether the emulator has to be a process.
+        network_apart: Whether the network has to be one of its own.
+        oddity: What is odd about the avatars from the start.
+        stalls: Whether packets just stop coming. Then LiveKit's jitter buffer makes up sound for a while, which
+            cannot be told from the avatar's and counts as heard.
+    """
+
+    name: str
+    strike: Strike
+    cure: Strike | None = None
+    category: ErrorCategory | None = ErrorCategory.CONNECTIVITY
+    before: bool = False
+    recovers: bool = True
+    emulator_apart: bool = False
+    network_apart: bool = False
+    oddity: str | None = None
+    stalls: bool = False
+
+
+@dataclass
+class Outcome:
+    """What became of the conversation.
+
+    Attributes:
+        said: Words of each reply, with the seconds of each.
+        silence_s: For how long the listener waited in the struck reply.
+        errors: Categories of the errors.
+        fallbacks: How often the application was told that plain audio takes over.
+        recovered: Whether the avatar spoke the last reply.
+        left_open: Sessions that nobody ended.
+    """
+
+    said: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
+    silence_s: float = 0.0
+    errors: list[str] = field(default_factory=list)
+    fallbacks: int = 0
+    recovered: bool = False
+    left_open: int = 0
+
+
+async def converse(fault: Fault, room_server_kind: str) -> Outcome:
+    """Hold the conversation, with the fault in it."""
+    outcome = Outcome()
+    chain = Chain(room_server_kind, own_process=fault.emulator_apart, oddity=fault.oddity)
+    async with chain:
+        if fault.before:
+            await fault.strike(chain)
+        async with chain.running_bot() as bot:
+            if not fault.before:
+                await bot.until_event("on_avatar_connected")
+            chain.ear.listen("struck")
+            await _say(chain, "struck")
+            if not fault.before:
+                await bot.down.until(lambda: len(bot.down.of(TTSAudioRawFrame)) >= _BEGUN_FRAMES)
+                if fault.category is not None:
+                    await chain.set_patience(IMPATIENT_S)
+                chain.ear.listen("struck")
+                await fault.strike(chain)
+            if fault.category is not None:
+                await chain.until_event("on_fallback_started")
+            await bot.until_stopped("struck")
+            outcome.silence_s = chain.ear.gap_s
+            await _say(chain, "during")
+            await bot.until_stopped("during")
+            if fault.cure is not None:
+                await fault.cure(chain)
+            if fault.category is not None:
+                await chain.until(lambda: bot.up.of(ErrorFrame))
+                if fault.recovers:
+                    await chain.until_event("on_fallback_ended")
+            await chain.set_patience(PATIENT_S)
+            played = len(bot.events.get("on_playback_started", []))
+            await _say(chain, "after")
+            await bot.until_stopped("after")
+            outcome.recovered = len(bot.events.get("on_playback_started", [])) > played
+            outcome.errors = [str(error.category) for error in bot.up.of(ErrorFrame)]
+            outcome.fallbacks = len(bot.events.get("on_fallback_started", []))
+        outcome.said = {reply: heard(chain.ear.voice(reply)) for reply in _REPLIES}
+        outcome.left_open = len(chain.open_sessions())
+    return outcome
+
+
+async def _say(chain: Chain, reply: str) -> None:
+    await chain.bot.say(spoken(_REPLIES[reply]), context_id=reply)
+
+
+def complaints(fault: Fault, outcome: Outcome) -> list[str]:
+    """What of the promises was not kept; the time is for the report to judge."""
+    found = []
+    for reply, words in _REPLIES.items():
+        said = outcome.said[reply]
+        covered = _COVERED_WORDS if fault.stalls and reply == "struck" else 0
+        if not _is_whole([word for word, _ in said], words, covered):
+            found.append(f"reply {reply!r} was heard as words {[word for word, _ in said]}")
+        odd = [(word, round(s, 2)) for word, s in said if not _SHORTEST_S <= s <= _LONGEST_S]
+        if odd:
+            found.append(f"in reply {reply!r} these words of {WORD_S} s are cut or stretched: {odd}")
+    expected = [] if fault.category is None else [str(fault.category)]
+    if outcome.errors != expected:
+        found.append(f"errors: {outcome.errors}, not {expected}")
+    if outcome.fallbacks != len(expected):
+        found.append(f"{outcome.fallbacks} fallbacks were told")
+    if outcome.recovered is not fault.recovers:
+        found.append("the avatar is not back" if fault.recovers else "an avatar speaks where none can be")
+    if outcome.left_open:
+        found.append(f"{outcome.left_open} sessions are left open")
+    return found
+
+
+def _is_whole(heard: list[int], words: int, covered: int) -> bool:
+    """Whether each word was heard once, in order, but for so many in one place."""
+    missing = sorted(set(range(words)) - set(heard))
+    in_one_place = not missing or missing[-1] - missing[0] < covered
+    return in_one_place and heard == [word for word in range(words) if word not in missing]
+
+
+# What goes wrong
+
+
+async def _nothing(_: Chain) -> None:
+    """It was odd from the start."""
+
+
+async def _kill_avatar(chain: Chain) -> None:
+    chain.avatar_process.kill()
+
+
+async def _kill_room_server(chain: Chain) -> None:
+    chain.room_server_process.kill()
+
+
+async def _kill_emulator(chain: Chain) -> None:
+    chain.emulator_process.kill()
+
+
+def _stop_avatar(seconds: float) -> Strike:
+    async def strike(chain: Chain) -> None:
+        avatar = chain.avatar_process
+        avatar.suspend()
+        chain.later(seconds, lambda: avatar.resume() if avatar.is_running() else None)
+
+    return strike
+
+
+def _cut_network(seconds: float) -> Strike:
+    async def strike(chain: Chain) -> None:
+        await _set_network("down")
+        chain.later(seconds, lambda: subprocess.run(_link("up"), check=True))
+
+    return strike
+
+
+async def _set_network(state: str) -> None:
+    process = await asyncio.create_subprocess_exec(*_link(state))
+    assert await process.wait() == 0
+
+
+def _link(state: str) -> tuple[str, ...]:
+    # Everything between two addresses of one machine goes through `lo`, whatever the addresses.
+    return ("ip", "link", "set", "lo", state)
+
+
+async def _wait_for_later(chain: Chain) -> None:
+    await chain.until(lambda: chain.nothing_pending)
+
+
+def _at_create(fault: str, **details: object) -> Strike:
+    return lambda chain: chain.fail(fault, method="POST", path="/v1/sessions", **details)
+
+
+def _at_end(fault: str, **details: object) -> Strike:
+    async def strike(chain: Chain) -> None:
+        await chain.fail(fault, method="POST", path="/v1/sessions/*/end", **details)
+        chain.avatar_process.kill()  # so that there is something to end
+
+    return strike
+
+
+_HURRY = {"headers": {"Retry-After": "0"}, "times": _TIMES_OF_ALL_ATTEMPTS}
+_TOO_LATE_S = 6.0  # beyond the bot's own limit
+
+FAULTS = [
+    Fault("avatar killed", _kill_avatar),
+    Fault("avatar stopped for 5 s", _stop_avatar(5.0), _wait_for_later, stalls=True),
+    Fault("room server killed", _kill_room_server, Chain.restart),
+    Fault("emulator killed", _kill_emulator, Chain.restart, emulator_apart=True),
+    Fault("room deleted", Chain.delete_room),
+    Fault("network cut for 3 s", _cut_network(3.0), _wait_for_later, network_apart=True, stalls=True),
+    Fault("network cut for 30 s", _cut_network(30.0), _wait_for_later, network_apart=True, stalls=True),
+    Fault(
+        "create answered with 401",
+        _at_create("status", status=401),
+        category=ErrorCategory.AUTHENTICATION,
+        before=True,
+        recovers=False,
+    ),
+    Fault(
+        "create answered with 403",
+        _at_create("status", status=403),
+        category=ErrorCategory.AUTHORIZATION,
+        before=True,
+        recovers=False,
+    ),
+    Fault(
+        "create answered with 429",
+        _at_create("status", status=429, **_HURRY),
+        category=ErrorCategory.RATE_LIMIT,
+        before=True,
+    ),
+    Fault(
+        "create answered with 500",
+        _at_create("status", status=500),
+        category=ErrorCategory.SERVER,
+        before=True,
+    ),
+    Fault(
+        "create answered with 500, and processed",
+        _at_create("status", status=500, processed=True),
+        before=True,
+    ),
+    Fault(
+        "create not answered in time",
+        _at_create("delay", delay_s=_TOO_LATE_S, processed=True),
+        before=True,
+    ),
+    Fault(
+        "create not answered in time, and processed late",
+        _at_create("delay", delay_s=_TOO_LATE_S),
+        before=True,
+    ),
+    Fault("end answered with 401", _at_end("status", status=401)),
+    Fault("end answered with 403", _at_end("status", status=403)),
+    Fault("end answered with 429", _at_end("status", status=429, **_HURRY)),
+    Fault("end answered with 500", _at_end("status", status=500, times=_TIMES_OF_ALL_ATTEMPTS)),
+    Fault("end not answered in time", _at_end("delay", delay_s=_TOO_LATE_S)),
+    Fault("malformed playback reports", _nothing, category=None, oddity=MALFORMED_REPORTS),
+    Fault("stranger in the room with tracks", Chain.let_stranger_in, category=None),
+    Fault("picture of changing size", _nothing, category=None, oddity=CHANGING_SIZE),
+]

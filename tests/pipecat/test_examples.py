@@ -1,0 +1,128 @@
+"""The single-file bots, run as their docstrings say: on this machine alone, with a real guest who sees and hears."""
+
+import asyncio
+import os
+import re
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from livekit import rtc
+
+from agenthuman_plugins.client.rooms import AVATAR_IDENTITY
+from agenthuman_plugins.emulator.rooms import media_interface
+from tests.demo.conftest import START_TIMEOUT_S, Demo
+from tests.demo.visitor import WAIT_S, Visitor
+from tests.emulator.processes import still_alive
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+LOUD = 2000  # of 16-bit samples
+
+pytestmark = [
+    pytest.mark.chain,
+    pytest.mark.skipif(media_interface() is None, reason="no network interface besides loopback"),
+]
+
+
+class Caller(Visitor):
+    """A browser that calls a bot of Pipecat's runner, and speaks its protocol."""
+
+    async def _say_goodbye(self) -> None:
+        """The closing connection tells it."""
+
+
+@asynccontextmanager
+async def _local_bot(example: str, ready: str, *arguments: str) -> AsyncIterator[tuple[Demo, re.Match[str]]]:
+    """A running example and what its output says when it is ready; SIGINT ends it and everything it has started."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *(str(EXAMPLES / example), "--local", *arguments),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        env={**os.environ, "LOGURU_LEVEL": "INFO", "OPENAI_API_KEY": ""},
+    )
+    bot = Demo(process)
+    reading = asyncio.create_task(bot.read())
+    try:
+        async with asyncio.timeout(START_TIMEOUT_S), bot.said:
+            await bot.said.wait_for(lambda: bot.silent or re.search(ready, bot.text))
+        found = re.search(ready, bot.text)
+        assert found, bot.text
+        yield bot, found
+        family = bot.family()
+        assert await bot.end(signal.SIGINT) == 0, bot.text
+        assert not await asyncio.to_thread(still_alive, family, WAIT_S)
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await reading
+    assert "Sessions opened: 1, all ended" in bot.text
+    assert "Traceback" not in bot.text
+
+
+@pytest.mark.parametrize(
+    ("example", "reply"),
+    [
+        pytest.param("pipecat_smallwebrtc.py", "Hello! Ask me who I am", id="smallwebrtc"),
+        pytest.param("pipecat_daily.py", "Hello! Ask me who I am", id="daily"),
+        pytest.param("pipecat_langgraph.py", "Hello! My watch says", id="langgraph"),
+    ],
+)
+async def test_a_browser_is_greeted_by_a_face(example: str, reply: str, unused_tcp_port: int) -> None:
+    """Who calls sees the avatar and hears a whole reply; Ctrl-C in the middle of the call ends the session."""
+    pytest.importorskip("python_multipart", reason="Pipecat's runner needs it")
+    ready = r"Uvicorn running on http://localhost:\d+"
+    async with _local_bot(example, ready, "--port", str(unused_tcp_port)):
+        caller = Caller(f"http://127.0.0.1:{unused_tcp_port}")
+        try:
+            await caller.join()
+            await caller.told("bot-started-speaking")
+            await caller.told("bot-stopped-speaking")
+            await caller.until(lambda: caller.pictures > 25)
+            heard = [m["data"]["text"] for m in caller.messages if m["type"] == "bot-tts-text"]
+            assert " ".join(heard).startswith(reply)
+        finally:
+            caller.vanish()
+    await caller.leave()
+
+
+async def test_the_avatar_publishes_in_the_guests_room() -> None:
+    """A guest of the LiveKit room sees and hears the avatar itself; Ctrl-C ends its session."""
+    ready = r"Join (ws://\S+) as a guest with the token (\S+)"
+    async with _local_bot("pipecat_livekit.py", ready) as (bot, found):
+        room, tracks, news = rtc.Room(), {}, asyncio.Event()
+
+        @room.on("track_subscribed")
+        def on_track(track: rtc.Track, _: object, participant: rtc.RemoteParticipant) -> None:
+            if participant.identity == AVATAR_IDENTITY:
+                tracks[track.kind] = track
+                news.set()
+
+        async with asyncio.timeout(WAIT_S):
+            await room.connect(found[1], found[2])
+            while len(tracks) < 2:
+                await news.wait()
+                news.clear()
+            await _until(rtc.AudioStream(tracks[rtc.TrackKind.KIND_AUDIO]), _is_loud)
+            await _until(
+                rtc.VideoStream(tracks[rtc.TrackKind.KIND_VIDEO]), lambda event: event.frame.width > 0
+            )
+        assert "The avatar of session" in bot.text
+    await room.disconnect()
+
+
+async def _until(stream: rtc.AudioStream | rtc.VideoStream, condition: Callable[[object], bool]) -> None:
+    try:
+        async for event in stream:
+            if condition(event):
+                return
+    finally:
+        await stream.aclose()
+
+
+def _is_loud(event: rtc.AudioFrameEvent) -> bool:
+    return bool(np.abs(np.frombuffer(event.frame.data, np.int16).astype(np.int32)).max() > LOUD)
