@@ -31,8 +31,8 @@ class SessionCleanupMiddleware(AgentMiddleware[Any, Any, Any]):
 
         agent = create_agent(model, toolkit.get_tools(), middleware=[SessionCleanupMiddleware(toolkit)])
 
-    Best effort, for agents around which no block can be put, such as those of a LangGraph server: an agent has no
-    hook that sees every end. Where there can be one, the block `with toolkit:` is the guarantee.
+    Best effort, for agents around which no block is put: an agent has no hook that sees every end. The block
+    `with toolkit:` is the guarantee, and the graph factory of a LangGraph server can have one, too.
 
     | the run | sessions |
     | --- | --- |
