@@ -5,7 +5,7 @@ AGENTS := .venv-agents/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint docs dist bench soak campaign record record-live livekit-server chromium requirements clean
+.PHONY: help install demo test test-oldest lint docs dist bench soak campaign record record-live livekit-server chromium requirements clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*##/:/' | column -ts:
@@ -15,6 +15,9 @@ demo: .venv/.demo ## Run the keyless demo and print its address (ARGS="--say Hel
 
 test: .venv/.dev .venv-agents/.installed chromium ## Run all tests (ARGS="tests/client -x" for some)
 	@scripts/with_network $(BIN)/python -m pytest $(ARGS)
+
+test-oldest: .venv-pipecat-oldest/.installed ## Run the Pipecat service's tests on the oldest Pipecat that we support
+	@.venv-pipecat-oldest/bin/python -m pytest tests/pipecat -m "not chain and not campaign" --ignore-glob='*/test_chain*.py' --ignore tests/pipecat/faults --ignore tests/pipecat/test_examples.py $(ARGS)
 
 lint: .venv/.dev ## Style, types and layers
 	$(BIN)/ruff check .
@@ -62,7 +65,7 @@ requirements: .venv/.dev ## Compile requirements/*.txt anew from pyproject.toml
 	$(BIN)/pip install -q 'uv>=0.9'
 	$(BIN)/uv pip compile -q --upgrade --universal --python-version 3.11 --all-extras --group dev -o requirements/dev.txt pyproject.toml
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --extra demo -c requirements/dev.txt -o requirements/demo.txt pyproject.toml
-	for set in agents langchain-peers pipecat-peers; do $(BIN)/uv pip compile -q --upgrade --universal --python-version 3.11 -o requirements/$$set.txt requirements/$$set.in; done
+	for set in agents langchain-peers pipecat-peers pipecat-oldest; do $(BIN)/uv pip compile -q --upgrade --universal --python-version 3.11 -o requirements/$$set.txt requirements/$$set.in; done
 
 clean: ## Remove what the other targets made
 	rm -rf .venv .venv-* .tools site .mypy_cache .ruff_cache .pytest_cache
@@ -97,4 +100,11 @@ clean: ## Remove what the other targets made
 	@$(PYTHON) -m venv .venv-$*-peers
 	@.venv-$*-peers/bin/pip install -q -r requirements/$*-peers.txt
 	@.venv-$*-peers/bin/pip install -q --no-deps -e .
+	@touch $@
+
+.venv-pipecat-oldest/.installed: requirements/pipecat-oldest.txt
+	@echo "Installing the oldest supported Pipecat into .venv-pipecat-oldest (once) …"
+	@$(PYTHON) -m venv .venv-pipecat-oldest
+	@.venv-pipecat-oldest/bin/pip install -q -r requirements/pipecat-oldest.txt
+	@.venv-pipecat-oldest/bin/pip install -q --no-deps -e .
 	@touch $@

@@ -9,8 +9,6 @@ import argparse
 import asyncio
 import gc
 import os
-import shutil
-import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
@@ -42,6 +40,7 @@ from agenthuman_plugins.emulator.process import Child
 from agenthuman_plugins.emulator.voice import Voice
 from agenthuman_plugins.pipecat import AgentHumanVideoService
 from benchmarks._lips import Lips, in_step, loudness, openness
+from benchmarks._own_network import apart, why_not
 
 _RATE = 16_000
 _SIZE = (320, 240)  # pixels: drawing and coding them is the emulator's work, not the bot's
@@ -166,7 +165,7 @@ class _Report:
     def __init__(self, title: str) -> None:
         self._lines = [title, ""]
         self.say(
-            f"{'minute':>6} {'memory':>9} {'skew':>8} {'pictures/s':>10} {'replies':>8} {'cut':>4} {'stuck':>5} {'stale':>5} {'errors':>6}"
+            f"{'minute':>6} {'memory':>9} {'skew':>8} {'pictures/s':>10} {'replies':>8} {'cut':>4} {'stuck':>5} {'stale':>5} {'errors':>6} {'load':>5}"
         )
 
     def say(self, line: str) -> None:
@@ -200,8 +199,7 @@ async def _soak(minutes: int) -> int:
         (growth <= _MAX_GROWTH, f"memory after minute {_WARM_UP_MINUTES}: {growth:+.1%} at most (limit 5 %)"),
         (
             max(map(abs, skews), default=0.0) <= _MAX_SKEW_MS,
-            f"voice behind the lips, median of any minute: {min(skews, default=0.0):+.0f} to "
-            + f"{max(skews, default=0.0):+.0f} ms (limit {_MAX_SKEW_MS:g} ms)",
+            f"voice behind the lips, median of any minute: {_span(skews)} ms (limit {_MAX_SKEW_MS:g} ms)",
         ),
         (not stuck, f"stuck replies: {stuck}"),
         (not errors, f"errors: {len(errors)} {errors[:3] or ''}"),
@@ -212,6 +210,10 @@ async def _soak(minutes: int) -> int:
         report.say(f"{'ok' if kept else 'BROKEN':>6}  {line}")
     report.write()
     return 0 if all(kept for kept, _ in verdicts) else 1
+
+
+def _span(values: list[float]) -> str:
+    return f"{min(values, default=0.0):+.0f} to {max(values, default=0.0):+.0f}"
 
 
 async def _talk(
@@ -231,7 +233,7 @@ async def _talk(
         worker = PipelineWorker(
             Pipeline([errors, service, witness]),
             params=PipelineParams(audio_out_sample_rate=_RATE),
-            cancel_on_idle_timeout=False,
+            idle_timeout_secs=None,
             enable_rtvi=False,
         )
         runner = WorkerRunner(handle_sigint=False)
@@ -256,7 +258,8 @@ async def _talk(
                 stuck += minute.stuck
                 report.say(
                     f"{number:6} {memory[-1]:6.1f} MB {skews[-1]:+5.0f} ms {minute.pictures / 60:10.1f} {minute.replies:8} "
-                    f"{minute.interruptions:4} {minute.stuck:5} {minute.stale:5} {len(errors.seen):6}"
+                    f"{minute.interruptions:4} {minute.stuck:5} {minute.stale:5} {len(errors.seen):6} "
+                    f"{os.getloadavg()[0]:5.1f}"
                 )
             talk.cancel()
             await asyncio.wait([talk])
@@ -278,23 +281,10 @@ def main(arguments: list[str]) -> None:
     os._exit(code)  # LiveKit's native threads sometimes abort while the interpreter ends
 
 
-_SET_UP = """
-ip link set lo up
-ip link add v0 type veth peer name v1
-ip addr add 192.168.77.1/24 dev v0
-ip link set v0 up
-ip link set v1 up
-exec "$@"
-"""
-
-
 def _enter_namespace(arguments: list[str]) -> None:
     """Go on in a network of our own, if the system allows that."""
-    unshare = shutil.which("unshare")
-    if unshare is None or shutil.which("ip") is None:
-        return
-    enter = [unshare, "--map-root-user", "--net", "sh", "-euc", _SET_UP, "sh"]
-    if subprocess.run([*enter, "true"], stderr=subprocess.DEVNULL, check=False).returncode:
+    if why_not() is not None:
         return
     os.environ[_IN_NAMESPACE] = "1"
-    os.execv(unshare, [*enter, sys.executable, "-m", "benchmarks", "soak", *arguments])
+    command = apart(sys.executable, "-m", "benchmarks", "soak", *arguments)
+    os.execvp(command[0], command)

@@ -23,7 +23,9 @@ _BACKOFF_S = (1.0, 30.0)  # first and longest pause before a new session
 # Sessions in a row whose avatar never came or left at once. Each is billed, so there must be an end.
 _MAX_USELESS_SESSIONS = 5
 # Only the answer to a create carries tokens; the client finds its session by reference when that answer was lost.
-_TOKENS_LOST = "The answer to the create was lost, and the session that it opened cannot be joined without it."
+_TOKENS_LOST = (
+    "The answer to the create was lost, and the session that it opened cannot be joined without it."
+)
 
 
 class Idle(Exception):  # noqa: N818 - no error: nobody needs the avatar for now

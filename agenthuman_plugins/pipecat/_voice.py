@@ -25,7 +25,7 @@ _TAIL_S = 0.019  # lets the last block out whole; under the usual 20 ms so that 
 _LATE_S = 0.3  # by how much a loud end can be later than the measured delay says
 _DRIFT_S = 0.25  # by how much the jitter buffer may have shortened a reply's sound
 _UNREPORTED_S = 0.35  # silence beyond a reply's longest pause that ends it without a report
-_UNHEARD_S = 0.5  # how long a voice that should have come is waited for after the report of its end
+_UNHEARD_S = 1.0  # how long a voice that should have come is waited for after the report of its end; a busy machine is slow
 _PENDING_S = 1.0  # by then after the sending, what is heard is not old any more
 
 

@@ -22,6 +22,7 @@ pytestmark = pytest.mark.chain
 
 # The jitter buffer shortens sound a little, and stretches it when the machine is busy and packets are late.
 SHORTER_S, LONGER_S = 0.1, 0.4
+ARTEFACT_S = 0.02  # one window of what a jitter buffer makes up may have any pitch
 
 
 @contextlib.asynccontextmanager
@@ -78,5 +79,5 @@ async def test_ten_interruptions_and_each_next_reply_comes_from_its_first_sample
             await bot.down.until(lambda: any(f.context_id == short for f in bot.down.of(TTSStoppedFrame)))  # noqa: B023
             later = {f.context_id for f in bot.down.frames[cut:] if isinstance(f, TTSAudioRawFrame)}
             assert later == {short}
-            assert _seconds_at(300, bot.voice(short)) == 0
+            assert _seconds_at(300, bot.voice(short)) <= ARTEFACT_S
             assert 0.4 - SHORTER_S < _seconds_at(700, bot.voice(short)) < 0.4 + LONGER_S

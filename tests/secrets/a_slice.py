@@ -110,7 +110,11 @@ async def main(*, leak: bool, room_server: str) -> None:
                 await _be_refused(emulator, session)
                 if leak:
                     logger.debug(f"token {_met['session token']}")
-            await _speak(AgentHumanVideoService(client=client, settings=AgentHumanVideoService.Settings(avatar_wait_s=30)))
+            await _speak(
+                AgentHumanVideoService(
+                    client=client, settings=AgentHumanVideoService.Settings(avatar_wait_s=30)
+                )
+            )
         await _use_tools(emulator)
 
 

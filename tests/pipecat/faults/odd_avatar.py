@@ -1,7 +1,7 @@
 """An avatar worker that keeps to the protocol but for one thing, named among its faults."""
 
 import asyncio
-import json
+import itertools
 from typing import Any
 
 import cv2
@@ -14,8 +14,14 @@ from agenthuman_plugins.emulator.worker._tracks import PictureTrack
 
 MALFORMED_REPORTS = "malformed_reports"
 CHANGING_SIZE = "changing_size"
-# The last of a report that names a position, but none that could be.
-_MALFORMED = ("", "[]", '{"playback_position": ', '{"playback_position": "soon", "interrupted": 3}', "null")
+# One after the other; the last one names a position, but none that could be.
+_MALFORMED = itertools.cycle(
+    (
+        '{"playback_position": "soon", "interrupted": 3}',
+        '{"playback_position": ',
+        '{"playback_position": 1e999}',
+    )
+)
 _SIZES = ((160, 120), (320, 240), (120, 160), (400, 300))
 _PICTURES_OF_A_SIZE = 25
 
@@ -29,8 +35,7 @@ async def _main(settings: dict[str, Any], emit: Emit, messages: "asyncio.Queue[E
 
 
 def _finished(self: PlaybackNotifier, to: str, position_s: float, *, interrupted: bool) -> None:
-    for payload in (*_MALFORMED, json.dumps({"playback_position": 1e999, "interrupted": interrupted})):
-        self._send(to, FINISHED, payload)
+    self._send(to, FINISHED, next(_MALFORMED))
 
 
 class _Sizes:

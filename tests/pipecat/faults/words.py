@@ -41,5 +41,5 @@ def heard(pcm: bytes) -> list[tuple[int, float]]:
 def _words(pitches: np.ndarray, loud: np.ndarray) -> Iterator[int]:
     for pitch, is_loud in zip(pitches, loud, strict=True):
         number = round((pitch - _LOWEST_HZ) / _STEP_HZ)
-        if is_loud and abs(_LOWEST_HZ + number * _STEP_HZ - pitch) < _PITCH_TOLERANCE_HZ:
+        if is_loud and number >= 0 and abs(_LOWEST_HZ + number * _STEP_HZ - pitch) < _PITCH_TOLERANCE_HZ:
             yield number
