@@ -1,9 +1,10 @@
 """Audio to the avatar, its picture and voice back.
 
 `LiveKitSpeechLink` and `GatewaySpeechLink` are loaded at first use: they need `livekit` and `websockets`, which only
-extras install.
+extras install. So is `speech_link`, which needs the client's models: an avatar of the emulator does without them.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from agenthuman_plugins.client.rooms import AVATAR_IDENTITY
@@ -22,11 +23,11 @@ from agenthuman_plugins.speech.link import (
     Reconnecting,
     SpeechLink,
 )
-from agenthuman_plugins.speech.of_session import speech_link
 
 if TYPE_CHECKING:
     from agenthuman_plugins.speech.gateway import GatewaySpeechLink
     from agenthuman_plugins.speech.livekit import LiveKitSpeechLink
+    from agenthuman_plugins.speech.of_session import speech_link
 
 __all__ = [
     "AVATAR_IDENTITY",
@@ -49,13 +50,10 @@ __all__ = [
 ]
 
 
+_LAZY = {"GatewaySpeechLink": "gateway", "LiveKitSpeechLink": "livekit", "speech_link": "of_session"}
+
+
 def __getattr__(name: str) -> Any:
-    if name == "LiveKitSpeechLink":
-        from agenthuman_plugins.speech.livekit import LiveKitSpeechLink  # noqa: PLC0415 - see the docstring
-
-        return LiveKitSpeechLink
-    if name == "GatewaySpeechLink":
-        from agenthuman_plugins.speech.gateway import GatewaySpeechLink  # noqa: PLC0415 - see the docstring
-
-        return GatewaySpeechLink
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)

@@ -74,11 +74,14 @@ async def _use_tools(emulator: Emulator) -> None:
         AsyncAgentHuman(api_key=emulator.api_key, base_url=emulator.url) as client,
         AgentHumanToolkit(async_client=client) as toolkit,
     ):
-        create, end = toolkit.get_tools()
-        call = {"type": "tool_call", "id": "call_1", "name": create.name, "args": {}}
-        opened = await create.ainvoke(call)
+        tools = {tool.name: tool for tool in toolkit.get_tools()}
+        create = tools["agent_human_create_session"]
+        opened = await create.ainvoke({"type": "tool_call", "id": "call_1", "name": create.name, "args": {}})
         _log.info("%r %r %r", toolkit, opened, client)
-        await end.ainvoke({"session_id": opened.artifact["session_id"]})
+        named = {"session_id": opened.artifact["session_id"]}
+        _log.info("%r", await tools["agent_human_get_session"].ainvoke(named))
+        _log.info("%r", await tools["agent_human_list_sessions"].ainvoke({}))
+        await tools["agent_human_end_session"].ainvoke(named)
 
 
 async def _be_refused(emulator: Emulator, room: Session) -> None:
