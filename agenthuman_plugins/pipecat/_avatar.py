@@ -113,13 +113,12 @@ class AvatarKeeper:
         cancelled: asyncio.CancelledError | None = None
         try:
             async with self._client.sessions.open(**self._session_options) as session:
-                await self._on_session(session)
                 try:
+                    await self._on_session(session)
                     reason = await self._keep_link(session)
                 except asyncio.CancelledError as error:
-                    cancelled = (
-                        error  # raised below: out of here, it would hide that the session cannot be ended
-                    )
+                    # Raised below: out of here, it would hide that the session cannot be ended.
+                    cancelled = error
         except Exception as error:  # noqa: BLE001 - whatever it is, the bot must keep its voice and hear of it
             if session is None:
                 self._left_behind.note_create(error)

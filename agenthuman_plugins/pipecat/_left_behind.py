@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable, Callable
 
 from loguru import logger
 
@@ -39,14 +40,12 @@ class LeftBehind:
 
     async def end(self) -> None:
         """Try to end all of them; what cannot be ended stays noted, and nothing is raised."""
-        try:
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LIMIT_S):
                 for client_ref in sorted(self._client_refs):
-                    await self._look_for(client_ref)
+                    await self._try(self._look_for, client_ref)
                 for session_id in sorted(self._session_ids):
-                    await self._end(session_id)
-        except (AgentHumanError, TimeoutError) as error:
-            logger.debug(f"Sessions are still left behind: {error}")
+                    await self._try(self._end, session_id)
 
     def report(self) -> None:
         """Name what could not be ended to the very last."""
@@ -60,6 +59,13 @@ class LeftBehind:
                 f"The answer to a create was lost and no session with metadata.client_ref {client_ref!r} was found; "
                 "should one appear, it runs until the service ends it."
             )
+
+    async def _try(self, step: Callable[[str], Awaitable[None]], name: str) -> None:
+        """One that fails keeps no other from it."""
+        try:
+            await step(name)
+        except AgentHumanError as error:
+            logger.debug(f"{name} is still left behind: {error}")
 
     async def _look_for(self, client_ref: str) -> None:
         session = await self._client.sessions.find(client_ref)

@@ -61,3 +61,12 @@ class Changes:
         """Wait until `condition()` holds."""
         while not condition():
             await self._next.wait()
+
+    async def within(self, timeout_s: float, condition: Callable[[], bool]) -> bool:
+        """Wait until `condition()` holds; `False` if that took longer than `timeout_s`."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self.until(condition)
+        except TimeoutError:
+            return False
+        return True

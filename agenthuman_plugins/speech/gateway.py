@@ -169,12 +169,7 @@ class GatewaySpeechLink:
 
     async def wait_playback(self, *, timeout_s: float) -> bool:
         """Wait until nothing is in flight; `False` if that took longer than `timeout_s`."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._changes.until(lambda: not self._clock.in_flight)
-        except TimeoutError:
-            return False
-        return True
+        return await self._changes.within(timeout_s, lambda: not self._clock.in_flight)
 
     def events(self) -> Feed[LinkEvent]:
         """What happens on the link, in order, until it is closed or lost. For one reader."""

@@ -5,10 +5,7 @@ from typing import Any
 import pytest
 from langchain.agents import create_agent
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
-from langchain_core.tracers import BaseTracer
-from langchain_core.tracers.schemas import Run
 from langgraph.checkpoint.memory import InMemorySaver
-from langsmith._internal._serde import dumps_json
 
 from agenthuman_plugins.client import AgentHuman, AsyncAgentHuman
 from agenthuman_plugins.langchain import AgentHumanToolkit
@@ -112,55 +109,3 @@ async def test_model_error_ends_the_session(
     with pytest.raises(ConnectionError):
         await run()
     assert service.ended == ["sess_1"]
-
-
-class Recorder(BaseTracer):
-    """Keeps everything that a tracer is shown."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen: list[str] = []
-        self.serialise = False
-
-    def _persist_run(self, run: Run) -> None:
-        self.seen.append(self._text(run))
-
-    def _text(self, run: Run) -> str:
-        inner = "".join(map(self._text, run.child_runs))
-        if self.serialise:
-            return dumps_json([run.inputs, run.outputs, run.extra, run.events]).decode() + inner
-        return (
-            f"{run.inputs!r}{run.outputs!r}{run.serialized!r}{run.extra!r}{run.error!r}{run.events!r}{inner}"
-        )
-
-
-async def test_nothing_secret_is_traced(toolkit: AgentHumanToolkit) -> None:
-    """Inputs, outputs and artifacts of every run hold no key and no token."""
-    recorder = Recorder()
-    await create_agent(open_look_and_end(), toolkit.get_tools()).ainvoke(ASK, {"callbacks": [recorder]})
-    seen = "".join(recorder.seen)
-    assert "sess_1" in seen
-    for secret in SECRETS:
-        assert secret not in seen
-
-
-async def test_nothing_secret_is_sent_to_langsmith(toolkit: AgentHumanToolkit) -> None:
-    """What LangSmith's own serialiser makes of every run holds no key and no token."""
-    recorder = Recorder()
-    recorder.serialise = True
-    await create_agent(open_look_and_end(), toolkit.get_tools()).ainvoke(ASK, {"callbacks": [recorder]})
-    seen = "".join(recorder.seen)
-    assert "sess_1" in seen
-    for secret in SECRETS:
-        assert secret not in seen
-
-
-async def test_nothing_secret_is_in_a_checkpoint(toolkit: AgentHumanToolkit) -> None:
-    """The bytes that a checkpointer keeps hold no key and no token."""
-    saver = InMemorySaver()
-    agent = create_agent(open_look_and_end(), toolkit.get_tools(), checkpointer=saver)
-    await agent.ainvoke(ASK, {"configurable": {"thread_id": "thread-1"}})
-    kept: Any = (dict(saver.storage), dict(saver.writes), dict(saver.blobs))
-    assert "sess_1" in repr(kept)
-    for secret in SECRETS:
-        assert secret not in repr(kept)

@@ -105,6 +105,18 @@ async def test_avatar_comes_back_after_a_create_without_an_answer() -> None:
         assert [error.category for error in bot.up.of(ErrorFrame)] == [ErrorCategory.SERVER]
 
 
+async def test_one_that_cannot_be_ended_keeps_no_other_from_it() -> None:
+    """Each session is billed by itself: a refusal of the first is no reason to leave the second running."""
+    account = _Account(refusals=1)
+    left = LeftBehind(account)  # type: ignore[arg-type]
+    left.note_session("sess_1", _FORBIDDEN)
+    left.note_session("sess_2", _FORBIDDEN)
+    await left.end()
+    assert account.ended == ["sess_2"]
+    await left.end()
+    assert account.ended == ["sess_2", "sess_1"]
+
+
 @pytest.mark.parametrize("error", [_FORBIDDEN, ServerError("down", status_code=500)])
 async def test_what_cannot_be_ended_is_named_at_the_end(error: AgentHumanError, log: list[str]) -> None:
     """Somebody has to end it by hand: the log says which one, and how."""

@@ -85,7 +85,7 @@ export class Call extends EventTarget {
   }
 }
 
-// Voice and picture come in step. Browsers would still delay one of them by the time stamps of the other if both were
+// Voice and picture leave the bot in step. Browsers would still delay one of them by the time stamps of the other if both were
 // one stream; but the demo's WebRTC library stamps 30 pictures a second however many there are, so they are kept apart.
 function apart(sdp) {
   return sdp.replace(/(\r\nm=video [^]*?\r\na=msid:)\S+/, "$1picture");
