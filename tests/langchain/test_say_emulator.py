@@ -17,7 +17,7 @@ from agenthuman_plugins.emulator.rooms import RoomServer, media_interface
 from agenthuman_plugins.langchain import AgentHumanToolkit
 from tests.emulator.conftest import until
 from tests.langchain.conftest import ScriptedModel, call, opened_id
-from tests.langchain.test_agent import Recorder
+from tests.langchain.test_traces import Recorder
 
 CREATE, SAY, END = "agent_human_create_session", "agent_human_say", "agent_human_end_session"
 ASK = {"messages": [HumanMessage("Say hello.")]}
