@@ -3,6 +3,7 @@
 import fnmatch
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,10 @@ _SESSION = pytest.StashKey[pytest.Session]()
 
 # `make livekit-server` puts a real room server here; whoever has one on PATH already keeps theirs.
 os.environ["PATH"] += os.pathsep + str(_ROOT / ".tools" / "bin")
+
+# A shell's background job ignores Ctrl-C, and so would the programs that tests start and interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class _NoSilentSkips:

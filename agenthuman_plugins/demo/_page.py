@@ -12,12 +12,12 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
-from pipecat.transports.smallwebrtc.connection import SmallWebRTCConnection
 from pydantic import BaseModel
 from starlette.middleware.base import RequestResponseEndpoint
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from agenthuman_plugins.demo._assistant import openai_key
+from agenthuman_plugins.demo._call import Call
 from agenthuman_plugins.demo._errors import DemoError
 from agenthuman_plugins.demo._pipeline import LEFT, Conversation
 from agenthuman_plugins.demo._services import Services
@@ -85,7 +85,7 @@ class Reception:
             if self._conversation and not await self._conversation.wait_over(timeout_s=_GOODBYE_S):
                 raise RefusedError(409, _BUSY)
             await self._see_out()
-            connection = SmallWebRTCConnection()
+            connection = Call()
             try:
                 await connection.initialize(offer.sdp, offer.type)
             except Exception as error:

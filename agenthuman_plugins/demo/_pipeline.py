@@ -3,7 +3,6 @@
 import asyncio
 from typing import Any
 
-import aiortc.codecs.vpx
 from pipecat.audio.vad.silero import SileroVADAnalyzer
 from pipecat.frames.frames import ErrorFrame, InterruptionFrame, LLMMessagesAppendFrame, TTSSpeakFrame
 from pipecat.pipeline.worker import PipelineWorker
@@ -13,13 +12,13 @@ from pipecat.processors.aggregators.llm_response_universal import (
     LLMUserAggregatorParams,
     UserTurnStoppedMessage,
 )
-from pipecat.transports.smallwebrtc.connection import SmallWebRTCConnection
 from pipecat.transports.smallwebrtc.transport import SmallWebRTCTransport
 from pipecat.turns.user_start import VADUserTurnStartStrategy
 from pipecat.turns.user_stop import SpeechTimeoutUserTurnStopStrategy
 from pipecat.turns.user_turn_strategies import UserTurnStrategies
 
 from agenthuman_plugins.demo._assistant import GREETING, make_assistant, make_ears
+from agenthuman_plugins.demo._call import Call
 from agenthuman_plugins.demo._captions import Captions, Message
 from agenthuman_plugins.demo._services import Services
 from agenthuman_plugins.demo._tts import OfflineTTSService
@@ -35,11 +34,6 @@ LEFT = "The page has left."
 _SILENT = "The avatar has left, because this page was not heard of for some seconds."
 _FAILED = "The conversation has failed; the demo's terminal may say why."
 
-# aiortc starts at 0.5 Mbit/s, at which a soft background falls into blocks.
-aiortc.codecs.vpx.DEFAULT_BITRATE = 2_000_000
-aiortc.codecs.vpx.MIN_BITRATE = 1_000_000
-aiortc.codecs.vpx.MAX_BITRATE = 3_000_000
-
 
 class Conversation:
     """One browser's talk with the avatar, from its offer until it leaves.
@@ -51,9 +45,7 @@ class Conversation:
         opening: What the avatar says first; `None` takes a greeting.
     """
 
-    def __init__(
-        self, connection: SmallWebRTCConnection, services: Services, voice: Voice, opening: str | None
-    ) -> None:
+    def __init__(self, connection: Call, services: Services, voice: Voice, opening: str | None) -> None:
         self._connection = connection
         self._services = services
         self._voice = voice

@@ -84,6 +84,7 @@ class Delivery:
         self._unended_context_id: str | None = None  # the one that we ended in the TTS's place
         self._last_word_ns = 0  # of the TTS's words
         self._last_pts_ns = 0  # of what has left
+        self._concealed_s = 0.0  # of the newest sound; the avatar did not say it
 
     @property
     def idle(self) -> bool:
@@ -103,6 +104,7 @@ class Delivery:
     def use(self, gate: VoiceGate | PlaybackClock) -> None:
         """Follow a new link; nothing is on its way through it yet."""
         self.gate = self.speaker.gate = gate
+        self._concealed_s = 0.0
 
     # Frames in
 
@@ -260,6 +262,7 @@ class Delivery:
             self._plain = True
             if audible is not None:
                 await self._on_audible(False)
+                self._timeline.rewind(audible, self._concealed_s)
             await self._push_unplayed(keep=lambda _: True)
         if audible is not None:
             await self._tell("on_playback_finished", audible.context_id)
@@ -301,6 +304,7 @@ class Delivery:
         if not isinstance(self.gate, VoiceGate):
             return
         async with self._order:
+            self._concealed_s = audio.concealed_s
             for heard in self.gate.hear(audio.pcm, audio.sample_rate):
                 await self._take_heard(heard, audio)
 

@@ -16,6 +16,7 @@ from agenthuman_plugins.pipecat._utterance import Utterance
 FrameT = TypeVar("FrameT")
 
 END_S = math.inf  # a position that only the end of the utterance reaches
+_KEPT_S = 1.0  # speech that was played; no receiver makes up more than that
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,9 @@ class Timeline(Generic[FrameT]):
     """Frames in order, behind the speech that must be played before them."""
 
     def __init__(self) -> None:
+        self._played: deque[Waiting[FrameT]] = (
+            deque()
+        )  # the last second of the utterance that is being played
         self._speech: deque[Waiting[FrameT]] = deque()
         self._others: deque[Waiting[FrameT]] = deque()
         self._count = 0
@@ -111,16 +115,28 @@ class Timeline(Generic[FrameT]):
         """
         utterance.position_s = position_s
         while self._speech and self._speech[0].utterance is utterance and self._speech[0].due_s <= position_s:
-            self._speech.popleft()
+            self._played.append(self._speech.popleft())
+        while self._played and self._played[0].due_s <= position_s - _KEPT_S:
+            self._played.popleft()
         while self._others and self._others[0].utterance is utterance:
             due_s = self._others[0].due_s
             if due_s > position_s or due_s >= utterance.duration_s:
                 break
             yield self._others.popleft()
 
+    def rewind(self, utterance: Utterance, seconds: float) -> None:
+        """Note that the last `seconds` of what `advance` was told were not played, one second at most.
+
+        Frames that have left do not come back; speech does.
+        """
+        utterance.position_s = max(utterance.position_s - min(seconds, _KEPT_S), 0.0)
+        while self._played and self._played[-1].due_s > utterance.position_s:
+            self._speech.appendleft(self._played.pop())
+
     def finish(self, utterance: Utterance) -> Iterator[Waiting[FrameT]]:
         """Note that `utterance` was played to its end; yield what waited for it, in order."""
         utterance.position_s = utterance.duration_s
+        self._played.clear()
         while self._speech and self._speech[0].utterance is utterance:
             self._speech.popleft()
         while self._others and _is_over(self._others[0].utterance, utterance):
@@ -133,6 +149,7 @@ class Timeline(Generic[FrameT]):
     def drain(self) -> Iterator[Waiting[FrameT]]:
         """Empty the timeline; yield everything unplayed in order, speech included."""
         self._utterance = None
+        self._played.clear()
         while self._speech or self._others:
             speech_first = self._speech and (
                 not self._others or self._speech[0].number < self._others[0].number

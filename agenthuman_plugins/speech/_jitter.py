@@ -1,25 +1,33 @@
-"""How long sound waits in LiveKit's jitter buffer, which grows when packets are late and shrinks again."""
+"""What LiveKit's jitter buffer does to the sound.
+
+Sound waits in it, longer when packets are late. When none come, it goes on with sound of its own for some tenths of a
+second, which nobody can tell from what was sent.
+"""
 
 import asyncio
 from typing import Any
 
 from livekit import rtc
 
-_EVERY_S = 0.5
+_EVERY_S = 0.2
 _TIMEOUT_S = 2.0
+_OPUS_RATE = 48_000  # at which samples are counted, whatever was sent
 
 
 class JitterBuffer:
     """Follows the jitter buffer of one track.
 
     Attributes:
-        delay_s: Seconds for which the sound of the last half second has waited; 0 until that is known.
+        delay_s: Seconds for which the sound since the measurement before has waited; 0 until that is known.
+        concealed_s: Seconds of audible sound that it made up since packets came; 0 while they come in time.
     """
 
     def __init__(self, track: rtc.RemoteAudioTrack) -> None:
         self.delay_s = 0.0
+        self.concealed_s = 0.0
         self._track = track
         self._before = (0.0, 0)
+        self._concealed_before = 0
 
     async def follow(self) -> None:
         """Measure until cancelled, or until the track has no statistics any more."""
@@ -39,4 +47,8 @@ class JitterBuffer:
             waited_s, samples = inbound.jitter_buffer_delay, inbound.jitter_buffer_emitted_count
             if samples > self._before[1]:
                 self.delay_s = (waited_s - self._before[0]) / (samples - self._before[1])
+                self.concealed_s = 0.0
             self._before = waited_s, samples
+            concealed = inbound.concealed_samples - inbound.silent_concealed_samples
+            self.concealed_s += max(concealed - self._concealed_before, 0) / _OPUS_RATE
+            self._concealed_before = concealed

@@ -93,7 +93,11 @@ class AvatarTracks:
                 async for event in stream:
                     frame = event.frame
                     pcm = frame.data.tobytes()
-                    self.audio.put(AvatarAudio(pcm, frame.sample_rate, frame.num_channels, buffer.delay_s))
+                    self.audio.put(
+                        AvatarAudio(
+                            pcm, frame.sample_rate, frame.num_channels, buffer.delay_s, buffer.concealed_s
+                        )
+                    )
         finally:
             following.cancel()
             await asyncio.wait([following], timeout=_CLOSE_TIMEOUT_S)

@@ -20,12 +20,14 @@ class AvatarAudio:
         sample_rate: Samples per second and channel.
         num_channels: Channels in `pcm`.
         buffered_s: Seconds that it waited in the jitter buffer, as last measured.
+        concealed_s: Seconds of sound up to now that the receiver made up, because none came, as last measured.
     """
 
     pcm: bytes
     sample_rate: int
     num_channels: int = 1
     buffered_s: float = 0.0
+    concealed_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

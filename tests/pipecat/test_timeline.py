@@ -75,3 +75,31 @@ def test_frames_that_were_not_taken_stay() -> None:
     assert next(timeline.finish(reply)).frame == "text"
     assert not timeline.empty
     assert _frames(timeline.drain()) == ["stop"]
+
+
+def test_rewind_gives_back_what_was_not_played_after_all() -> None:
+    """Speech that only seemed to be played comes back, to its middle; texts that have left do not."""
+    timeline: Timeline[str] = Timeline()
+    reply = Utterance()
+    for number in range(4):
+        timeline.add_speech(f"a{number}", reply, 0.5)
+        timeline.add(f"t{number}")
+    assert _frames(timeline.advance(reply, 1.2)) == ["t0", "t1"]
+    timeline.rewind(reply, 0.5)
+    left = list(timeline.drain())
+    assert [waiting.frame for waiting in left] == ["a1", "a2", "t2", "a3", "t3"]
+    assert round(left[0].played_s, 6) == 0.2
+
+
+def test_rewind_stays_within_the_utterance() -> None:
+    """What was not played cannot be of the reply before."""
+    timeline: Timeline[str] = Timeline()
+    first, second = Utterance(), Utterance()
+    timeline.add_speech("a", first, 0.5)
+    assert _frames(timeline.advance(first, 0.5)) == []
+    assert _frames(timeline.finish(first)) == []
+    timeline.add_speech("b", second, 0.5)
+    assert _frames(timeline.advance(second, 0.1)) == []
+    timeline.rewind(second, 0.7)
+    assert second.position_s == 0.0
+    assert _frames(timeline.drain()) == ["b"]

@@ -33,7 +33,7 @@ export class Call extends EventTarget {
     const { sdp, type } = this.#peer.localDescription;
     const answer = await post("/api/offer", { sdp, type });
     this.#id = answer.pc_id;
-    await this.#peer.setRemoteDescription({ type: answer.type, sdp: apart(answer.sdp) });
+    await this.#peer.setRemoteDescription(answer);
     return { understandsSpeech: answer.understands_speech };
   }
 
@@ -83,12 +83,6 @@ export class Call extends EventTarget {
   #tell(type, detail) {
     this.dispatchEvent(new CustomEvent(type, { detail }));
   }
-}
-
-// Voice and picture leave the bot in step. Browsers would still delay one of them by the time stamps of the other if both were
-// one stream; but the demo's WebRTC library stamps 30 pictures a second however many there are, so they are kept apart.
-function apart(sdp) {
-  return sdp.replace(/(\r\nm=video [^]*?\r\na=msid:)\S+/, "$1picture");
 }
 
 async function post(path, body) {
