@@ -2,25 +2,41 @@
 
 Pipecat cancels what a processor awaits when the user interrupts; a network write must not be cut in the middle,
 so frame processing only queues here. Without a link (while it is being made) the queue is the buffer.
+
+Speech is made faster than it is spoken. It leaves when the avatar is about to need it, in pieces of what has come
+together by then: a whole reply at once would keep sender, room server and avatar busy and their pictures late, and
+an interruption would wait behind it on the wire.
 """
 
 import asyncio
+import contextlib
+from collections import deque
+from dataclasses import dataclass
 from enum import Enum, auto
 
 from agenthuman_plugins.pipecat._curtain import Curtain
 from agenthuman_plugins.pipecat._direct import PlaybackClock
 from agenthuman_plugins.pipecat._utterance import Utterance
 from agenthuman_plugins.pipecat._voice import VoiceGate
-from agenthuman_plugins.speech.link import SpeechLink
+from agenthuman_plugins.speech.link import SPEECH_SAMPLE_RATE, SpeechLink
 
 # Silence between an interrupted utterance and the next one, so that their sound can be told apart; a new reply
 # takes longer to be thought and spoken anyway.
 _GAP_S = 0.08
+_AHEAD_S = 2.0  # speech that the avatar has and has not spoken
+_BYTES_PER_S = 2 * SPEECH_SAMPLE_RATE
+_PIECE_BYTES = round(0.4 * _BYTES_PER_S)  # fits into one packet of LiveKit's
 
 
 class _Mark(Enum):
     END = auto()
     INTERRUPT = auto()
+
+
+@dataclass(slots=True)
+class _Speech:
+    utterance: Utterance
+    pcm: bytes
 
 
 class Speaker:
@@ -34,18 +50,28 @@ class Speaker:
     def __init__(self, gate: VoiceGate | PlaybackClock, curtain: Curtain) -> None:
         self.gate = gate
         self._curtain = curtain
-        self._queue: asyncio.Queue[tuple[Utterance, bytes] | _Mark] = asyncio.Queue()
+        self._queue: deque[_Speech | _Mark] = deque()
+        self._changed = asyncio.Event()
+        self._spoken_at = 0.0  # when what was sent will have been spoken; event loop's time
         self._sent = 0  # utterances on the present link, which numbers them 1, 2, …
 
     def speak(self, utterance: Utterance, pcm: bytes) -> None:
         """Queue speech (16 kHz, mono, 16-bit)."""
         if pcm:
             utterance.onset.add(pcm)
-            self._queue.put_nowait((utterance, pcm))
+            newest = self._queue[-1] if self._queue else None
+            if (
+                isinstance(newest, _Speech)
+                and newest.utterance is utterance
+                and len(newest.pcm) + len(pcm) <= _PIECE_BYTES
+            ):
+                newest.pcm += pcm
+            else:
+                self._put(_Speech(utterance, pcm))
 
     def end_utterance(self) -> None:
         """Queue the end of the utterance."""
-        self._queue.put_nowait(_Mark.END)
+        self._put(_Mark.END)
 
     def drop(self, *, interrupt: bool) -> None:
         """Drop what is queued.
@@ -53,10 +79,14 @@ class Speaker:
         Args:
             interrupt: Whether to stop what was sent, too.
         """
-        while not self._queue.empty():
-            interrupt |= self._queue.get_nowait() is _Mark.INTERRUPT  # the avatar has not been told yet
+        interrupt |= _Mark.INTERRUPT in self._queue  # the avatar has not been told yet
+        self._queue.clear()
         if interrupt:
-            self._queue.put_nowait(_Mark.INTERRUPT)
+            self._put(_Mark.INTERRUPT)
+
+    def _put(self, item: _Speech | _Mark) -> None:
+        self._queue.append(item)
+        self._changed.set()
 
     async def run(self, link: SpeechLink) -> None:
         """Send what is queued through a fresh `link` until cancelled.
@@ -64,20 +94,38 @@ class Speaker:
         Raises:
             SpeechLinkError: The link broke.
         """
-        self._sent = 0
+        self._sent, self._spoken_at = 0, 0.0
+        clock = asyncio.get_running_loop().time
         while True:
-            item = await self._queue.get()
+            item = await self._next()
             if item is _Mark.END:
                 await link.end_utterance()
             elif item is _Mark.INTERRUPT:
                 await link.interrupt()
+                self._spoken_at = 0.0
                 self._curtain.confirm()
                 await asyncio.sleep(_GAP_S)
-            elif isinstance(item, tuple):
-                utterance, pcm = item
+            elif isinstance(item, _Speech):
+                utterance = item.utterance
                 if not utterance.number:
                     # Numbered ahead of the link's answer: the report of its start can overtake that.
                     self._sent += 1
                     utterance.number = self._sent
                     self.gate.expect(utterance)
-                await link.send(pcm)
+                await link.send(item.pcm)
+                self._spoken_at = max(self._spoken_at, clock()) + len(item.pcm) / _BYTES_PER_S
+
+    async def _next(self) -> _Speech | _Mark:
+        """Take what is next, as soon as it has to leave."""
+        clock = asyncio.get_running_loop().time
+        while True:
+            self._changed.clear()
+            wait_s = None
+            if self._queue:
+                is_speech = isinstance(self._queue[0], _Speech)
+                wait_s = self._spoken_at - _AHEAD_S - clock() if is_speech else 0.0
+                if wait_s <= 0:
+                    return self._queue.popleft()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await self._changed.wait()

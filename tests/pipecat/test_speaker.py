@@ -1,11 +1,15 @@
 """The queue between the pipeline and the speech link."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
+from agenthuman_plugins.pipecat import _speaker
 from agenthuman_plugins.pipecat._curtain import Curtain
 from agenthuman_plugins.pipecat._speaker import Speaker
 from agenthuman_plugins.pipecat._utterance import Utterance
 from agenthuman_plugins.pipecat._voice import VoiceGate
+from agenthuman_plugins.speech.link import SPEECH_SAMPLE_RATE
 from tests.pipecat.bot import WAIT_S
 
 
@@ -17,6 +21,7 @@ class _SlowLink:
         self.writing = asyncio.Event()
         self.written = asyncio.Event()
         self.interrupted = asyncio.Event()
+        self.ended = asyncio.Event()
 
     async def send(self, pcm: bytes) -> int:
         self.told.append(pcm.decode())
@@ -26,6 +31,7 @@ class _SlowLink:
 
     async def end_utterance(self) -> None:
         self.told.append("end")
+        self.ended.set()
 
     async def interrupt(self) -> None:
         self.told.append("interrupt")
@@ -36,17 +42,69 @@ async def test_second_interruption_does_not_swallow_the_first() -> None:
     """An interruption that waits for a write to end reaches the avatar, whatever is dropped behind it."""
     link, utterance = _SlowLink(), Utterance(duration_s=1.0)
     speaker = Speaker(VoiceGate(), Curtain(lambda: 0.0, lambda: 0.0))
+    async with _running(speaker, link):
+        speaker.speak(utterance, b"old.")
+        await link.writing.wait()
+        speaker.speak(utterance, b"dropped.")
+        speaker.drop(interrupt=speaker.gate.interrupt())
+        speaker.drop(interrupt=speaker.gate.interrupt())
+        link.written.set()
+        await link.interrupted.wait()
+    assert link.told == ["old.", "interrupt"]
+
+
+async def test_speech_that_comes_during_a_write_leaves_in_one_piece() -> None:
+    """A burst of small pieces costs few packets, of limited size; pieces of two utterances stay apart."""
+    link, first, second = _SlowLink(), Utterance(duration_s=1.0), Utterance(duration_s=1.0)
+    full = "x" * _speaker._PIECE_BYTES
+    speaker = Speaker(VoiceGate(), Curtain(lambda: 0.0, lambda: 0.0))
+    async with _running(speaker, link):
+        speaker.speak(first, b"1.")
+        await link.writing.wait()
+        for utterance, pcm in ((first, "2."), (first, "3."), (first, full), (first, "4."), (second, "5.")):
+            speaker.speak(utterance, pcm.encode())
+        speaker.end_utterance()
+        link.written.set()
+        await link.ended.wait()
+    assert link.told == ["1.", "2.3.", full, "4.", "5.", "end"]
+
+
+async def test_speech_leaves_when_the_avatar_is_about_to_need_it() -> None:
+    """Of a long reply the avatar has a little more than it needs, so that nothing is stuck behind the rest."""
+    link, reply = _SlowLink(), Utterance(duration_s=60.0)
+    link.written.set()
+    speaker = Speaker(VoiceGate(), Curtain(lambda: 0.0, lambda: 0.0))
+    async with _running(speaker, link):
+        for _ in range(60 * 50):
+            speaker.speak(reply, b"-" * 640)
+        await link.writing.wait()
+        speaker.drop(interrupt=speaker.gate.interrupt())
+        speaker.end_utterance()
+        await link.ended.wait()
+    assert link.told[-2:] == ["interrupt", "end"]
+    sent_s = len("".join(link.told[:-2])) / 2 / SPEECH_SAMPLE_RATE
+    assert sent_s <= _speaker._AHEAD_S + 0.4
+
+
+async def test_speech_goes_on_in_time() -> None:
+    """What was held back follows while the avatar speaks, and all of it."""
+    link, reply = _SlowLink(), Utterance(duration_s=2.4)
+    link.written.set()
+    speaker = Speaker(VoiceGate(), Curtain(lambda: 0.0, lambda: 0.0))
+    async with _running(speaker, link):
+        for _ in range(6):
+            speaker.speak(reply, b"-" * _speaker._PIECE_BYTES)
+        speaker.end_utterance()
+        await link.ended.wait()
+    assert len("".join(link.told[:-1])) == 6 * _speaker._PIECE_BYTES
+
+
+@asynccontextmanager
+async def _running(speaker: Speaker, link: _SlowLink) -> AsyncIterator[None]:
     running = asyncio.create_task(speaker.run(link))  # type: ignore[arg-type]  # all that it uses
     try:
-        speaker.speak(utterance, b"old.")
         async with asyncio.timeout(WAIT_S):
-            await link.writing.wait()
-            speaker.speak(utterance, b"dropped.")
-            speaker.drop(interrupt=speaker.gate.interrupt())
-            speaker.drop(interrupt=speaker.gate.interrupt())
-            link.written.set()
-            await link.interrupted.wait()
-        assert link.told == ["old.", "interrupt"]
+            yield
     finally:
         running.cancel()
         await asyncio.wait([running])
