@@ -99,7 +99,7 @@ async def measure() -> list[Row]:
         await page.wait_for_selector("#log .bot:not(.speaking)")  # the greeting has been said
         await page.evaluate(_WITNESS)
         await _ask(page)
-        await page.wait_for_selector("#log li.bot.speaking >> text=ever since")
+        await page.wait_for_selector("#log li.bot:not(.speaking) >> text=ever since")
         await page.wait_for_selector("#interrupt:disabled")
         lips = Lips(
             *(await page.evaluate("[window.seen, window.heard].map((l) => l.map(([t, v]) => [t / 1000, v]))"))

@@ -48,6 +48,7 @@ class Delivery:
         played_out: Set while nothing waits to be played.
         voices_heard: How often the avatar's voice was heard.
         cuts: How often speech in flight was cut.
+        pushed_s: Seconds of the avatar's voice that went to the output transport.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Delivery:
         self.played_out.set()
         self.voices_heard = 0
         self.cuts = 0
+        self.pushed_s = 0.0
 
         self._timeline: Timeline[Frame] = Timeline()
         self._samples = WholeSamples()
@@ -330,6 +332,7 @@ class Delivery:
             speech = next(self._timeline.unplayed_speech(), None)
             if speech is not None and not is_interruptible(speech):
                 voice.interruptible = False  # or the transport drops what it has of it
+            self.pushed_s += voice.num_frames / audio.sample_rate
             await self._service.push_frame(voice)
         await self._release(self._timeline.advance(utterance, heard.position_s))
         if heard.finished:

@@ -5,8 +5,12 @@ carries no time stamp that a receiver could compare with the picture's. But an a
 utterance starts, when it sends the first sample and the first picture of it; the report, the picture and the sound
 travel over one network. So the sound's delay behind the report is measured, and the picture's is known well enough.
 Between two reports the jitter buffer says how the delay changes.
+
+Then the sound is played without a gap, while pictures are shown at once. Sound that came late, and the next in time,
+waits for what is before it; every hiccup of the machine makes that wait longer, until the reply is over.
 """
 
+import math
 from collections import deque
 from statistics import median
 
@@ -15,6 +19,7 @@ _USUAL_S = 0.07
 # Encoding, jitter buffer and decoding of a picture, behind the report; 15-30 ms on all servers.
 _PICTURE_S = 0.025
 _MAX_S = 0.2  # a larger difference is a late report, and a longer wait would show
+_MAX_WAIT_S = 0.2  # of sound for what is before it
 _REMEMBERED = 5
 _DEAD_ZONE_S = 0.015  # a smaller change is noise, and not worth a hitch in the picture
 
@@ -29,6 +34,8 @@ class LipSync:
         self._rests: deque[float] = deque(maxlen=_REMEMBERED)
         self._delay_s = _USUAL_S
         self._measured_s: float | None = None
+        self._played_at = -math.inf  # when the transport will have played what it has
+        self._wait_s = 0.0
 
     @property
     def delay_s(self) -> float:
@@ -48,6 +55,12 @@ class LipSync:
     def buffered(self, seconds: float) -> None:
         """Note for how long sound waits in the jitter buffer now."""
         self._buffered_s = seconds
+        self._update()
+
+    def pushed(self, seconds: float, at_s: float) -> None:
+        """Note sound that goes to the output transport, which plays it behind what it has."""
+        self._wait_s = min(max(self._played_at - at_s, 0.0), _MAX_WAIT_S)
+        self._played_at = max(self._played_at, at_s) + seconds
         self._update()
 
     def reported(self, number: int, at_s: float) -> None:
@@ -72,6 +85,6 @@ class LipSync:
         self._update()
 
     def _update(self) -> None:
-        delay_s = min(max(self._rest_s + self._buffered_s, 0.0), _MAX_S)
+        delay_s = min(max(self._rest_s + self._buffered_s, 0.0), _MAX_S) + self._wait_s
         if abs(delay_s - self._delay_s) > _DEAD_ZONE_S:
             self._delay_s = delay_s

@@ -77,6 +77,11 @@ class AvatarPicture:
         voiced_s = span[0] / audio.sample_rate if span else 0.0
         self.lipsync.heard(number, _now() + voiced_s - lead_s)
 
+    def voice_pushed(self, seconds: float) -> None:
+        """Note that so much of the voice was just pushed."""
+        if seconds:
+            self.lipsync.pushed(seconds, _now())
+
     async def show(self, link: SpeechLink) -> None:
         """Push the pictures of a link until it is closed.
 

@@ -81,8 +81,9 @@ class LinkUse:
         gate = self._delivery.gate
         async for audio in self._link.audio():
             self._picture.lipsync.buffered(audio.buffered_s)
-            before = gate.audible
+            before, pushed_s = gate.audible, self._delivery.pushed_s
             await self._delivery.hear(audio)
+            self._picture.voice_pushed(self._delivery.pushed_s - pushed_s)
             if (audible := gate.audible) is not None and audible is not before:
                 self._picture.speech_heard(audible.number, audible.lead_s or 0.0, audio)
 

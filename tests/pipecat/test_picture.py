@@ -476,6 +476,21 @@ def test_noise_moves_no_picture() -> None:
     assert lipsync.delay_s == pytest.approx(0.2)
 
 
+def test_sound_that_waits_at_the_transport_delays_the_picture() -> None:
+    """After a hiccup the transport plays on without a gap, later than the sound comes; the next reply starts anew."""
+    lipsync = LipSync()
+    usual = lipsync.delay_s
+    for at_s in (1.0, 1.02, 1.04):
+        lipsync.pushed(0.02, at_s)
+    assert lipsync.delay_s == pytest.approx(usual)
+    lipsync.pushed(0.02, 1.16)  # 0.1 s late, and what follows it at once
+    for _ in range(5):
+        lipsync.pushed(0.02, 1.16)
+    assert lipsync.delay_s == pytest.approx(usual + 0.1)
+    lipsync.pushed(0.02, 9.0)
+    assert lipsync.delay_s == pytest.approx(usual)
+
+
 async def test_nothing_is_converted_before_the_transport_is_ready(monkeypatch: pytest.MonkeyPatch) -> None:
     """The link's picture is asked for, and so converted, only when there is somebody to show it to."""
     asked: list[InProcessSpeechLink] = []
