@@ -12,13 +12,12 @@ from pipecat.processors.aggregators.llm_response_universal import (
     LLMUserAggregatorParams,
     UserTurnStoppedMessage,
 )
-from pipecat.transports.smallwebrtc.transport import SmallWebRTCTransport
 from pipecat.turns.user_start import VADUserTurnStartStrategy
 from pipecat.turns.user_stop import SpeechTimeoutUserTurnStopStrategy
 from pipecat.turns.user_turn_strategies import UserTurnStrategies
 
 from agenthuman_plugins.demo._assistant import GREETING, make_assistant, make_ears
-from agenthuman_plugins.demo._call import Call
+from agenthuman_plugins.demo._call import Call, CallTransport
 from agenthuman_plugins.demo._captions import Captions, Message
 from agenthuman_plugins.demo._services import Services
 from agenthuman_plugins.demo._tts import OfflineTTSService
@@ -95,7 +94,7 @@ class Conversation:
     def _make_worker(self, vad: SileroVADAnalyzer) -> PipelineWorker:
         ears = make_ears()
         avatar = self._services.make_avatar()
-        transport = SmallWebRTCTransport(self._connection, make_transport_params(audio_in=True))
+        transport = CallTransport(self._connection, make_transport_params(audio_in=True))
         turns = LLMUserAggregatorParams(
             vad_analyzer=vad,
             user_turn_strategies=UserTurnStrategies(

@@ -6,11 +6,10 @@ utterance starts, when it sends the first sample and the first picture of it; th
 travel over one network. So the sound's delay behind the report is measured, and the picture's is known well enough.
 Between two reports the jitter buffer says how the delay changes.
 
-Then the sound is played without a gap, while pictures are shown at once. Sound that came late, and the next in time,
-waits for what is before it; every hiccup of the machine makes that wait longer, until the reply is over.
+Then the sound waits in the output transport, which plays it without a gap, while pictures are shown at once: every
+hiccup of the machine makes that wait longer, until the reply is over.
 """
 
-import math
 from collections import deque
 from statistics import median
 
@@ -19,8 +18,9 @@ _USUAL_S = 0.07
 # Encoding, jitter buffer and decoding of a picture, behind the report; 15-30 ms on all servers.
 _PICTURE_S = 0.025
 _MAX_S = 0.2  # a larger difference is a late report, and a longer wait would show
-_MAX_WAIT_S = 0.2  # of sound for what is before it
+_MAX_WAIT_S = 0.3  # at the transport
 _REMEMBERED = 5
+_BLOCKS = 15  # of sound, between which the wait goes up and down as the transport takes larger ones
 _DEAD_ZONE_S = 0.015  # a smaller change is noise, and not worth a hitch in the picture
 
 
@@ -34,8 +34,7 @@ class LipSync:
         self._rests: deque[float] = deque(maxlen=_REMEMBERED)
         self._delay_s = _USUAL_S
         self._measured_s: float | None = None
-        self._played_at = -math.inf  # when the transport will have played what it has
-        self._wait_s = 0.0
+        self._waits: deque[float] = deque(maxlen=_BLOCKS)
 
     @property
     def delay_s(self) -> float:
@@ -57,11 +56,14 @@ class LipSync:
         self._buffered_s = seconds
         self._update()
 
-    def pushed(self, seconds: float, at_s: float) -> None:
-        """Note sound that goes to the output transport, which plays it behind what it has."""
-        self._wait_s = min(max(self._played_at - at_s, 0.0), _MAX_WAIT_S)
-        self._played_at = max(self._played_at, at_s) + seconds
+    def waits(self, seconds: float) -> None:
+        """Note for how long the newest block of sound waits at the output transport."""
+        self._waits.append(min(seconds, _MAX_WAIT_S))
         self._update()
+
+    def begins(self) -> None:
+        """Note that a reply begins, before which no sound waits."""
+        self._waits.clear()
 
     def reported(self, number: int, at_s: float) -> None:
         """Note the avatar's report that it starts an utterance."""
@@ -85,6 +87,7 @@ class LipSync:
         self._update()
 
     def _update(self) -> None:
-        delay_s = min(max(self._rest_s + self._buffered_s, 0.0), _MAX_S) + self._wait_s
+        delay_s = min(max(self._rest_s + self._buffered_s, 0.0), _MAX_S)
+        delay_s += median(self._waits) if self._waits else 0.0
         if abs(delay_s - self._delay_s) > _DEAD_ZONE_S:
             self._delay_s = delay_s

@@ -3,7 +3,7 @@
 import weakref
 from collections import deque
 
-from pipecat.frames.frames import Frame, OutputImageRawFrame
+from pipecat.frames.frames import Frame, OutputAudioRawFrame, OutputImageRawFrame
 from pipecat.processors.frame_processor import FrameProcessor
 from pipecat.transports.base_output import BaseOutputTransport
 from pipecat.transports.base_transport import TransportParams
@@ -78,6 +78,41 @@ class PictureBacklog:
                 for _ in range(place + 1):  # pictures do not overtake each other
                     self._on_the_way.popleft()
                 return
+
+
+class VoiceBacklog:
+    """Counts the seconds of the avatar's voice that wait in the output transport.
+
+    Pipecat's transports take sound faster than they play it, and push on what they have played.
+
+    Args:
+        transport: Where the voice goes; without one nothing is counted.
+    """
+
+    def __init__(self, transport: BaseOutputTransport | None) -> None:
+        self._counts = transport is not None
+        self._waiting_s = 0.0
+        if transport is not None:
+            transport.add_event_handler("on_after_push_frame", self._on_pushed)
+
+    @property
+    def seconds(self) -> float:
+        """How much waits."""
+        return self._waiting_s
+
+    def add(self, seconds: float) -> None:
+        """Note voice that is being pushed."""
+        if self._counts:
+            self._waiting_s += seconds
+
+    def forget(self) -> None:
+        """Count none of it any more."""
+        self._waiting_s = 0.0
+
+    async def _on_pushed(self, _: object, frame: Frame) -> None:
+        if isinstance(frame, OutputAudioRawFrame):
+            # The last chunk of a reply is filled up with silence.
+            self._waiting_s = max(self._waiting_s - frame.num_frames / frame.sample_rate, 0.0)
 
 
 def _queued(transport: BaseOutputTransport | None) -> int:

@@ -12,7 +12,7 @@ from agenthuman_plugins.pipecat._check import check_params, check_size
 from agenthuman_plugins.pipecat._curtain import Curtain
 from agenthuman_plugins.pipecat._lipsync import LipSync
 from agenthuman_plugins.pipecat._onset import voiced_span
-from agenthuman_plugins.pipecat._output import PictureBacklog, output_transport, params_of
+from agenthuman_plugins.pipecat._output import PictureBacklog, VoiceBacklog, output_transport, params_of
 from agenthuman_plugins.pipecat._pump import CAN_SCALE, PictureCount, PicturePump
 from agenthuman_plugins.speech.link import AvatarAudio, AvatarVideo, SpeechLink
 
@@ -42,6 +42,7 @@ class AvatarPicture:
         self._scale = scale
         self._ready = asyncio.Event()
         self._backlog: PictureBacklog | None = None
+        self._voice_backlog: VoiceBacklog | None = None
         self._size_checked = False
 
     def check(self, aspect_ratio: str) -> None:
@@ -79,8 +80,15 @@ class AvatarPicture:
 
     def voice_pushed(self, seconds: float) -> None:
         """Note that so much of the voice was just pushed."""
-        if seconds:
-            self.lipsync.pushed(seconds, _now())
+        if seconds and self._voice_backlog is not None:
+            self.lipsync.waits(self._voice_backlog.seconds)
+            self._voice_backlog.add(seconds)
+
+    def voice_over(self) -> None:
+        """Note that the transport has played or dropped all of the voice."""
+        self.lipsync.begins()
+        if self._voice_backlog is not None:
+            self._voice_backlog.forget()
 
     async def show(self, link: SpeechLink) -> None:
         """Push the pictures of a link until it is closed.
@@ -94,7 +102,8 @@ class AvatarPicture:
         if params is not None and not params.video_out_enabled:
             return  # nobody would see them
         if self._backlog is None:
-            self._backlog = PictureBacklog(output_transport(self._service))
+            transport = output_transport(self._service)
+            self._backlog, self._voice_backlog = PictureBacklog(transport), VoiceBacklog(transport)
         pump = PicturePump(
             self._service.push_frame,
             on_first=lambda picture: self._on_first(picture, params),

@@ -1,6 +1,6 @@
 """The avatar's picture on its way to the transport: in step with the voice, the newest first, never a queue.
 
-Pictures wait for their voice in a line that is as long as the voice is late, at most two fifths of a second. They leave
+Pictures wait for their voice in a line that is as long as the voice is late, at most half a second. They leave
 it at the distance that their time stamps have, whatever the network did to it. What the transport does not take is
 dropped, so that the next one is the newest, and so is what may show a reply that was cut.
 """
@@ -30,7 +30,7 @@ Size = tuple[int, int]
 MAX_BACKLOG = 1  # pictures that wait; somebody has another one in his hand
 _FIRST_PICTURE_S = 10.0  # from the subscription to the first key frame
 _FROZEN_S = 3.0
-_MAX_WAIT_S = 0.4
+_MAX_WAIT_S = 0.5
 _JUMP_S = 1.0  # time stamps that are off by more have begun anew
 _CREEP_S = 0.001  # per picture: how fast the fastest way is forgotten, so that clocks may drift
 _KEPT_S = 1.0  # pictures that were on their way for so long are kept by somebody, not waiting

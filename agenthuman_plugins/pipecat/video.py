@@ -252,6 +252,7 @@ class AgentHumanVideoService(AIService):
         """Sort a frame: speech to the avatar, what follows speech behind it, the rest straight on."""
         await super().process_frame(frame, direction)
         if isinstance(frame, InterruptionFrame):
+            self._picture.voice_over()
             await self._delivery.interrupt(frame, direction)
         elif direction is FrameDirection.UPSTREAM:
             self._note_transport(frame)
@@ -270,6 +271,8 @@ class AgentHumanVideoService(AIService):
         # The ready frame can be lost to an interruption; a transport that plays is ready, too.
         if isinstance(frame, OutputTransportReadyFrame | BotStartedSpeakingFrame):
             self._picture.transport_is_ready()
+        if isinstance(frame, BotStoppedSpeakingFrame):
+            self._picture.voice_over()
         if isinstance(frame, BotStartedSpeakingFrame | BotStoppedSpeakingFrame):
             self._delivery.transport_speaks = isinstance(frame, BotStartedSpeakingFrame)
 
