@@ -75,6 +75,8 @@ _WITNESS = """async () => {
     window.heard.push([performance.now(), level]);
   }, 10);
 }"""
+_NOTE_CLICK = """() => document.getElementById("interrupt").addEventListener(
+  "click", () => { window.pressed = performance.now(); }, { capture: true, once: true })"""
 # Resolves when there was no voice for 500 ms, with the moment at which that began.
 _SILENT = """(since) => new Promise((resolve) => {
   const timer = setInterval(() => {
@@ -152,8 +154,9 @@ async def _interrupt(page: Page) -> float:
     """Interrupt a story and return how long its voice goes on, in milliseconds."""
     await _ask(page)
     await page.wait_for_selector("#log .bot.speaking >> text=every morning")
-    pressed = await page.evaluate("performance.now()")
-    await page.click("#interrupt")
+    await page.evaluate(_NOTE_CLICK)
+    await page.click("#interrupt")  # the tool takes its time before it presses
+    pressed = await page.evaluate("window.pressed")
     silent: Any = await page.evaluate(_SILENT, pressed)
     return float(silent - pressed)
 

@@ -52,6 +52,13 @@ class _Output(SmallWebRTCOutputTransport):
         before, self._playing = self._playing, asyncio.create_task(super().write_audio_frame(frame))
         return await before if before is not None else True
 
+    async def cleanup(self) -> None:
+        """Free everything, whatever is still being played."""
+        if self._playing is not None:
+            self._playing.cancel()
+            await asyncio.wait([self._playing])
+        await super().cleanup()  # type: ignore[no-untyped-call]
+
 
 class _Stamped(MediaStreamTrack):
     """A picture whose time stamps tell when it was sent.

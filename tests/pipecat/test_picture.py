@@ -11,10 +11,13 @@ from loguru import logger
 from pipecat.frames.frames import (
     Frame,
     InterruptionFrame,
+    OutputAudioRawFrame,
     OutputImageRawFrame,
     OutputTransportReadyFrame,
     StartFrame,
+    TTSAudioRawFrame,
     TTSStartedFrame,
+    TTSStoppedFrame,
 )
 from pipecat.pipeline.pipeline import Pipeline
 from pipecat.pipeline.worker import PipelineWorker
@@ -27,7 +30,7 @@ from pipecat.workers.runner import WorkerRunner
 from agenthuman_plugins.client import SpeechLinkError
 from agenthuman_plugins.pipecat._curtain import Curtain
 from agenthuman_plugins.pipecat._lipsync import LipSync
-from agenthuman_plugins.pipecat._output import PictureBacklog
+from agenthuman_plugins.pipecat._output import PictureBacklog, VoiceBacklog
 from agenthuman_plugins.pipecat._pump import CAN_SCALE, MAX_BACKLOG, PictureCount, PicturePump
 from agenthuman_plugins.speech import InProcessSpeechLink
 from agenthuman_plugins.speech._feed import Feed
@@ -312,6 +315,8 @@ class Stalled(BaseOutputTransport):
 
     def __init__(self) -> None:
         params = TransportParams(
+            audio_out_enabled=True,
+            audio_out_sample_rate=16_000,
             video_out_enabled=True,
             video_out_is_live=True,
             video_out_width=4,
@@ -326,6 +331,10 @@ class Stalled(BaseOutputTransport):
     async def start(self, frame: StartFrame) -> None:
         await super().start(frame)
         await self.set_transport_ready(frame)
+
+    async def write_audio_frame(self, frame: OutputAudioRawFrame) -> bool:
+        await self.reading.wait()
+        return True
 
     async def write_video_frame(self, frame: OutputImageRawFrame) -> bool:
         self.begun.set()
@@ -391,6 +400,32 @@ async def transporting(
         await worker.cancel()
         ended, _ = await asyncio.wait([running], timeout=WAIT_S)
         assert ended, "the pipeline hangs"
+
+
+async def test_voice_that_the_transport_has_not_played_is_counted() -> None:
+    """What was pushed waits until the transport pushes it on, played; filling silence does not count."""
+    async with transporting() as (source, transport, *_):
+        backlog = VoiceBacklog(transport)
+        for _ in range(4):
+            backlog.add(0.03)
+            await source.push_frame(TTSAudioRawFrame(bytes(2 * 480), 16_000, 1))
+        assert backlog.seconds == pytest.approx(0.12)
+        transport.reading.set()
+        await until(lambda: backlog.seconds < 0.001)  # three chunks of 40 ms
+        backlog.add(0.01)
+        await source.push_frame(TTSAudioRawFrame(bytes(2 * 160), 16_000, 1))
+        await source.push_frame(TTSStoppedFrame())
+        await until(lambda: backlog.seconds == 0.0)
+        backlog.add(1.0)
+        backlog.forget()
+        assert backlog.seconds == 0.0
+
+
+def test_voice_without_a_transport_never_waits() -> None:
+    """Nobody would ever tell that it was played."""
+    backlog = VoiceBacklog(None)
+    backlog.add(1.0)
+    assert backlog.seconds == 0.0
 
 
 @pytest.mark.parametrize("stall", ["peer", "processor"])
