@@ -86,7 +86,6 @@ class Delivery:
         self._unended_context_id: str | None = None  # the one that we ended in the TTS's place
         self._last_word_ns = 0  # of the TTS's words
         self._last_pts_ns = 0  # of what has left
-        self._concealed_s = 0.0  # of the newest sound; the avatar did not say it
 
     @property
     def idle(self) -> bool:
@@ -106,7 +105,6 @@ class Delivery:
     def use(self, gate: VoiceGate | PlaybackClock) -> None:
         """Follow a new link; nothing is on its way through it yet."""
         self.gate = self.speaker.gate = gate
-        self._concealed_s = 0.0
 
     # Frames in
 
@@ -260,11 +258,12 @@ class Delivery:
         """Push what the avatar has not played, in order; the reply that is being spoken goes on as plain audio."""
         async with self._order:
             audible = self.gate.audible
+            if audible is not None and isinstance(self.gate, VoiceGate):
+                self._timeline.rewind(audible, self.gate.said_s)
             self._silence()
             self._plain = True
             if audible is not None:
                 await self._on_audible(False)
-                self._timeline.rewind(audible, self._concealed_s)
             await self._push_unplayed(keep=lambda _: True)
         if audible is not None:
             await self._tell("on_playback_finished", audible.context_id)
@@ -306,8 +305,7 @@ class Delivery:
         if not isinstance(self.gate, VoiceGate):
             return
         async with self._order:
-            self._concealed_s = audio.concealed_s
-            for heard in self.gate.hear(audio.pcm, audio.sample_rate):
+            for heard in self.gate.hear(audio.pcm, audio.sample_rate, audio.concealed_s):
                 await self._take_heard(heard, audio)
 
     async def tick(self) -> None:

@@ -124,12 +124,12 @@ class Timeline(Generic[FrameT]):
                 break
             yield self._others.popleft()
 
-    def rewind(self, utterance: Utterance, seconds: float) -> None:
-        """Note that the last `seconds` of what `advance` was told were not played, one second at most.
+    def rewind(self, utterance: Utterance, position_s: float) -> None:
+        """Note that `utterance` was played up to here only, at most one second less than `advance` was told.
 
         Frames that have left do not come back; speech does.
         """
-        utterance.position_s = max(utterance.position_s - min(seconds, _KEPT_S), 0.0)
+        utterance.position_s = max(position_s, utterance.position_s - _KEPT_S)
         while self._played and self._played[-1].due_s > utterance.position_s:
             self._speech.appendleft(self._played.pop())
 

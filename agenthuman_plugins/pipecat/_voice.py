@@ -26,6 +26,7 @@ _LATE_S = 0.3  # by how much a loud end can be later than the measured delay say
 _DRIFT_S = 0.25  # by how much the jitter buffer may have shortened a reply's sound
 _UNREPORTED_S = 0.35  # silence beyond a reply's longest pause that ends it without a report
 _UNHEARD_S = 1.0  # how long a voice that should have come is waited for after the report of its end; a busy machine is slow
+_REMEMBERED = 250  # blocks: some seconds, longer than it takes to give up an avatar that is not heard
 _PENDING_S = 1.0  # by then after the sending, what is heard is not old any more
 
 
@@ -84,6 +85,11 @@ class VoiceGate:
         self._now = 0.0  # seconds of audio seen
         self._quiet_since = 0.0
         self._in_flight: deque[_Playing] = deque()
+        self._positions: deque[tuple[float, float]] = deque(
+            maxlen=_REMEMBERED
+        )  # by gate time, of the first of them
+        self._concealed_s = 0.0  # of the newest sound, as last measured
+        self._real_until = math.inf  # gate time from which on the sound was made up
         self._delay_s: float | None = None  # of the sound behind the reports, as last measured
         self._reports_start = False  # whether this avatar reports starts at all
         # After an interruption, sound is the old utterance's until it is known to be the new one's.
@@ -98,6 +104,14 @@ class VoiceGate:
         if not self._in_flight or self._in_flight[0].voiced_at is None:
             return None
         return self._in_flight[0].utterance
+
+    @property
+    def said_s(self) -> float:
+        """How far the avatar has said the utterance that is being heard, without what its receiver made up."""
+        oldest = next((position_s for _, position_s in self._positions), 0.0)
+        return max(
+            (position_s for at, position_s in self._positions if at <= self._real_until), default=oldest
+        )
 
     def expect(self, utterance: Utterance) -> None:
         """Note that an utterance is being sent."""
@@ -131,16 +145,25 @@ class VoiceGate:
         if not self._in_flight:
             return False
         self._in_flight.clear()
+        self._positions.clear()
         self._stale, self._stretch, self._after_silence = True, [], False
         return True
 
-    def hear(self, pcm: bytes, sample_rate: int) -> list[Heard]:
+    def hear(self, pcm: bytes, sample_rate: int, concealed_s: float = 0.0) -> list[Heard]:
         """Take a block of the avatar's audio (16-bit, mono).
+
+        Args:
+            pcm: The block.
+            sample_rate: Its samples per second.
+            concealed_s: Seconds of sound up to now that the receiver made up, as last measured.
 
         Returns:
             What is let through, and what it means for the utterances, in order.
         """
         block = self._measure(pcm, sample_rate)
+        if concealed_s != self._concealed_s:
+            self._concealed_s = concealed_s
+            self._real_until = self._now - concealed_s if concealed_s else math.inf
         blocks = self._fresh(block) if self._stale else [block]
         if not blocks:
             return self._take_those_over(block)
@@ -230,9 +253,10 @@ class VoiceGate:
             playing.position_s = min(playing.position_s + passed_s, utterance.duration_s)
             idle = playing.position_s == utterance.duration_s
         playing.starved_s = playing.starved_s + passed_s if idle else 0.0
+        self._positions.append((block.end, playing.position_s))
         finished = block.end >= self._over_at(block)
         if finished:
-            self._in_flight.popleft()
+            self._leave()
         # Nobody misses the silence behind the last word, and it would keep the bot speaking.
         over = block.voice is None and (finished or (utterance.complete and playing.said))
         heard.append(
@@ -252,9 +276,13 @@ class VoiceGate:
         """Take the utterances that are over before this block."""
         heard = []
         while self._in_flight and block.begin >= self._over_at(block):
-            over = self._in_flight.popleft().utterance
+            over = self._leave()
             heard.append(Heard(over, b"", over.duration_s, finished=True))
         return heard
+
+    def _leave(self) -> Utterance:
+        self._positions.clear()
+        return self._in_flight.popleft().utterance
 
     def _measure_delay(self, playing: _Playing) -> None:
         if playing.started_at is None or playing.voiced_at is None:

@@ -19,7 +19,7 @@ class JitterBuffer:
 
     Attributes:
         delay_s: Seconds for which the sound since the measurement before has waited; 0 until that is known.
-        concealed_s: Seconds of audible sound that it made up since packets came; 0 while they come in time.
+        concealed_s: Seconds of sound that it made up since packets came, silence included; 0 while they come in time.
     """
 
     def __init__(self, track: rtc.RemoteAudioTrack) -> None:
@@ -49,6 +49,5 @@ class JitterBuffer:
                 self.delay_s = (waited_s - self._before[0]) / (samples - self._before[1])
                 self.concealed_s = 0.0
             self._before = waited_s, samples
-            concealed = inbound.concealed_samples - inbound.silent_concealed_samples
-            self.concealed_s += max(concealed - self._concealed_before, 0) / _OPUS_RATE
-            self._concealed_before = concealed
+            self.concealed_s += max(inbound.concealed_samples - self._concealed_before, 0) / _OPUS_RATE
+            self._concealed_before = inbound.concealed_samples

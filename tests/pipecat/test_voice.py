@@ -54,6 +54,20 @@ def test_position_counts_from_the_voice_and_includes_the_lead() -> None:
     assert abs(heard[1].position_s - 0.12) < 1e-9
 
 
+def test_sound_that_the_receiver_made_up_was_not_said() -> None:
+    """What came in place of packets that stopped does not count, audible or not; what came before does."""
+    gate = VoiceGate()
+    gate.expect(_utterance())
+    _hear(gate, *[VOICE] * 10)
+    assert round(gate.said_s, 6) == 0.2
+    _hear(gate, *[VOICE] * 5)  # made up, and not measured yet
+    gate.hear(SILENCE, RATE, concealed_s=0.12)
+    gate.hear(SILENCE, RATE, concealed_s=0.12)
+    assert round(gate.said_s, 6) == 0.2
+    gate.hear(VOICE, RATE)  # packets come again
+    assert gate.said_s > 0.3
+
+
 def test_position_never_exceeds_what_was_sent() -> None:
     """An avatar that pauses for lack of speech does not play what it does not have."""
     gate = VoiceGate()

@@ -53,9 +53,9 @@ async def test_the_delay_is_that_of_the_newest_sound(
     [
         pytest.param([(1.0, 1000, 0, 0), (2.0, 2000, 0, 0)], 0.0, id="all came"),
         pytest.param([(1.0, 1000, 0, 0), (2.0, 2000, 4800, 0)], 0.1, id="stalls"),
-        pytest.param([(1.0, 1000, 0, 0), (2.0, 2000, 4800, 0), (2.0, 2000, 14400, 4800)], 0.2, id="goes on"),
+        pytest.param([(1.0, 1000, 0, 0), (2.0, 2000, 4800, 0), (2.0, 2000, 14400, 4800)], 0.3, id="goes on"),
         pytest.param([(1.0, 1000, 9600, 0), (2.0, 2000, 9600, 0)], 0.0, id="came back"),
-        pytest.param([(1.0, 1000, 48000, 48000)], 0.0, id="silence is not sound"),
+        pytest.param([(1.0, 1000, 48000, 48000)], 1.0, id="silence is made up, too"),
     ],
 )
 async def test_made_up_sound_is_known(

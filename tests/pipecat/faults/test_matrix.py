@@ -97,7 +97,7 @@ _HEAD = (
     "401 and 403 at the create), and no session is left open at an emulator without sweep and expiry.",
     f"`silence` is the longest that a listener waited in the struck reply; the limit is {SILENCE_LIMIT_S:g} s, with",
     "no_audio_timeout_s=0.5. Where packets just stop (a process killed or stopped, the network cut), LiveKit makes up",
-    "sound for a while, which counts as heard: up to four words, in one place, may be covered by it.",
-    f"Measured on {os.cpu_count()} cores, Python {platform.python_version()}, beside other work.",
+    "more of the same sound for a while; the bot goes on from the last that really came.",
+    f"Measured on {os.cpu_count()} cores, Python {platform.python_version()}.",
     "",
 )
