@@ -54,10 +54,10 @@ class _Output(SmallWebRTCOutputTransport):
 
     async def cleanup(self) -> None:
         """Free everything, whatever is still being played."""
+        await super().cleanup()  # type: ignore[no-untyped-call]
         if self._playing is not None:
             self._playing.cancel()
             await asyncio.wait([self._playing])
-        await super().cleanup()  # type: ignore[no-untyped-call]
 
 
 class _Stamped(MediaStreamTrack):

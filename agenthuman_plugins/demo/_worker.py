@@ -38,7 +38,6 @@ def make_transport_params(*, audio_in: bool = False) -> TransportParams:
     return TransportParams(
         audio_in_enabled=audio_in,
         audio_out_enabled=True,
-        audio_out_10ms_chunks=2,  # as the voice comes: waiting for more would delay it
         audio_out_end_silence_secs=0,
         video_out_enabled=True,
         video_out_is_live=True,

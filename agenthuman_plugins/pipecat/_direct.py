@@ -37,8 +37,10 @@ class _Playing:
     def count(self, now: float) -> None:
         passed_s, self.counted_at = now - self.counted_at, now
         waited_s = self.position_s + passed_s - self.utterance.duration_s
-        self.position_s = min(self.position_s + passed_s, self.utterance.duration_s)
-        self.starved_s = self.starved_s + waited_s if waited_s > 0 else 0.0
+        # No avatar says what it has not got: a sender that is held up stops the clock.
+        self.position_s = min(self.position_s + passed_s, self.utterance.duration_s, self.utterance.sent_s)
+        starved = self.position_s == self.utterance.duration_s and waited_s > 0
+        self.starved_s = self.starved_s + waited_s if starved else 0.0
 
     def is_over(self, now: float) -> bool:
         if self.ended_at is not None:

@@ -42,6 +42,9 @@ def nearest_aspect_ratio(width: int, height: int) -> str:
     return min(ASPECT_RATIOS, key=distance)
 
 
+_MAX_VOICE_S = 1.0  # more was dropped, because nobody is connected
+
+
 class PictureBacklog:
     """Counts the pictures that wait, beside the one that a processor or the output transport has in its hand.
 
@@ -83,16 +86,17 @@ class PictureBacklog:
 class VoiceBacklog:
     """Counts the seconds of the avatar's voice that wait in the output transport.
 
-    Pipecat's transports take sound faster than they play it, and push on what they have played.
+    Pipecat's transports take sound faster than they play it, and push on what they have played: LiveKit's what its
+    source has taken, which holds some more.
 
     Args:
-        transport: Where the voice goes; without one nothing is counted.
+        transport: Where the voice goes; without one that plays sound nothing is counted.
     """
 
     def __init__(self, transport: BaseOutputTransport | None) -> None:
-        self._counts = transport is not None
+        self._counts = transport is not None and params_of(transport).audio_out_enabled
         self._waiting_s = 0.0
-        if transport is not None:
+        if transport is not None and self._counts:
             transport.add_event_handler("on_after_push_frame", self._on_pushed)
 
     @property
@@ -103,7 +107,7 @@ class VoiceBacklog:
     def add(self, seconds: float) -> None:
         """Note voice that is being pushed."""
         if self._counts:
-            self._waiting_s += seconds
+            self._waiting_s = min(self._waiting_s + seconds, _MAX_VOICE_S)
 
     def forget(self) -> None:
         """Count none of it any more."""

@@ -10,6 +10,7 @@ an interruption would wait behind it on the wire.
 
 import asyncio
 import contextlib
+import math
 from collections import deque
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -25,7 +26,9 @@ from agenthuman_plugins.speech.link import SPEECH_SAMPLE_RATE, SpeechLink
 _GAP_S = 0.08
 _AHEAD_S = 2.0  # speech that the avatar has and has not spoken
 _BYTES_PER_S = 2 * SPEECH_SAMPLE_RATE
-_PIECE_BYTES = round(0.4 * _BYTES_PER_S)  # fits into one packet of LiveKit's
+_PIECE_BYTES = round(
+    0.4 * _BYTES_PER_S
+)  # fits into one packet of LiveKit's, behind which an interruption waits
 
 
 class _Mark(Enum):
@@ -53,6 +56,7 @@ class Speaker:
         self._queue: deque[_Speech | _Mark] = deque()
         self._changed = asyncio.Event()
         self._spoken_at = 0.0  # when what was sent will have been spoken; event loop's time
+        self._open: Utterance | None = None  # sent in part
         self._sent = 0  # utterances on the present link, which numbers them 1, 2, …
 
     def speak(self, utterance: Utterance, pcm: bytes) -> None:
@@ -60,14 +64,12 @@ class Speaker:
         if pcm:
             utterance.onset.add(pcm)
             newest = self._queue[-1] if self._queue else None
-            if (
-                isinstance(newest, _Speech)
-                and newest.utterance is utterance
-                and len(newest.pcm) + len(pcm) <= _PIECE_BYTES
-            ):
-                newest.pcm += pcm
-            else:
-                self._put(_Speech(utterance, pcm))
+            if isinstance(newest, _Speech) and newest.utterance is utterance:
+                room = _PIECE_BYTES - len(newest.pcm)
+                newest.pcm += pcm[:room]
+                pcm = pcm[room:]
+            for at in range(0, len(pcm), _PIECE_BYTES):
+                self._put(_Speech(utterance, pcm[at : at + _PIECE_BYTES]))
 
     def end_utterance(self) -> None:
         """Queue the end of the utterance."""
@@ -80,6 +82,7 @@ class Speaker:
             interrupt: Whether to stop what was sent, too.
         """
         interrupt |= _Mark.INTERRUPT in self._queue  # the avatar has not been told yet
+        interrupt |= self._open is not None  # its end is dropped: the next one must not be taken for its rest
         self._queue.clear()
         if interrupt:
             self._put(_Mark.INTERRUPT)
@@ -95,25 +98,34 @@ class Speaker:
             SpeechLinkError: The link broke.
         """
         self._sent, self._spoken_at = 0, 0.0
-        clock = asyncio.get_running_loop().time
-        while True:
-            item = await self._next()
-            if item is _Mark.END:
-                await link.end_utterance()
-            elif item is _Mark.INTERRUPT:
-                await link.interrupt()
-                self._spoken_at = 0.0
-                self._curtain.confirm()
-                await asyncio.sleep(_GAP_S)
-            elif isinstance(item, _Speech):
-                utterance = item.utterance
-                if not utterance.number:
-                    # Numbered ahead of the link's answer: the report of its start can overtake that.
-                    self._sent += 1
-                    utterance.number = self._sent
-                    self.gate.expect(utterance)
-                await link.send(item.pcm)
-                self._spoken_at = max(self._spoken_at, clock()) + len(item.pcm) / _BYTES_PER_S
+        try:
+            while True:
+                item = await self._next()
+                if isinstance(item, _Speech):
+                    await self._send(link, item)
+                elif item is _Mark.END:
+                    await link.end_utterance()
+                    if self._open is not None:
+                        self._open.sent_s, self._open = math.inf, None
+                else:
+                    await link.interrupt()
+                    self._spoken_at, self._open = 0.0, None
+                    self._curtain.confirm()
+                    await asyncio.sleep(_GAP_S)
+        finally:
+            self._open = None
+
+    async def _send(self, link: SpeechLink, speech: _Speech) -> None:
+        utterance, seconds = speech.utterance, len(speech.pcm) / _BYTES_PER_S
+        if not utterance.number:
+            # Numbered ahead of the link's answer: the report of its start can overtake that.
+            self._sent += 1
+            utterance.number, utterance.sent_s = self._sent, 0.0
+            self.gate.expect(utterance)
+        self._open = utterance
+        await link.send(speech.pcm)
+        utterance.sent_s += seconds
+        self._spoken_at = max(self._spoken_at, asyncio.get_running_loop().time()) + seconds
 
     async def _next(self) -> _Speech | _Mark:
         """Take what is next, as soon as it has to leave."""

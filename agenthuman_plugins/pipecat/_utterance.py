@@ -1,5 +1,6 @@
 """One stretch of speech, and what must be known of it to recognise how far it was played."""
 
+import math
 from bisect import bisect_left
 from dataclasses import dataclass, field
 
@@ -20,6 +21,7 @@ class Utterance:
         number: The link's number for it; 0 until its first sample is sent.
         duration_s: Seconds of speech so far.
         position_s: How far it was played.
+        sent_s: Seconds of it that have left for the avatar; infinite when all of it has, or nobody counts.
         complete: Whether no more speech will come.
         text_leads: Whether each text without a time came ahead of its speech, not behind it.
         lead_s: Seconds of silence that it begins with; `None` until a voiced sample came.
@@ -34,6 +36,7 @@ class Utterance:
     number: int = 0
     duration_s: float = 0.0
     position_s: float = 0.0
+    sent_s: float = math.inf
     complete: bool = False
     text_leads: bool = False
     lead_s: float | None = None

@@ -26,7 +26,7 @@ _LATE_S = 0.3  # by how much a loud end can be later than the measured delay say
 _DRIFT_S = 0.25  # by how much the jitter buffer may have shortened a reply's sound
 _UNREPORTED_S = 0.35  # silence beyond a reply's longest pause that ends it without a report
 _UNHEARD_S = 1.0  # how long a voice that should have come is waited for after the report of its end; a busy machine is slow
-_REMEMBERED = 250  # blocks: some seconds, longer than it takes to give up an avatar that is not heard
+_REMEMBERED = 250  # blocks: more than a receiver makes up
 _PENDING_S = 1.0  # by then after the sending, what is heard is not old any more
 
 
@@ -88,7 +88,6 @@ class VoiceGate:
         self._positions: deque[tuple[float, float]] = deque(
             maxlen=_REMEMBERED
         )  # by gate time, of the first of them
-        self._concealed_s = 0.0  # of the newest sound, as last measured
         self._real_until = math.inf  # gate time from which on the sound was made up
         self._delay_s: float | None = None  # of the sound behind the reports, as last measured
         self._reports_start = False  # whether this avatar reports starts at all
@@ -149,20 +148,19 @@ class VoiceGate:
         self._stale, self._stretch, self._after_silence = True, [], False
         return True
 
-    def hear(self, pcm: bytes, sample_rate: int, concealed_s: float = 0.0) -> list[Heard]:
+    def hear(self, pcm: bytes, sample_rate: int, concealed_s: float | None = None) -> list[Heard]:
         """Take a block of the avatar's audio (16-bit, mono).
 
         Args:
             pcm: The block.
             sample_rate: Its samples per second.
-            concealed_s: Seconds of sound up to now that the receiver made up, as last measured.
+            concealed_s: Seconds of sound up to this block that the receiver made up, if that was measured anew.
 
         Returns:
             What is let through, and what it means for the utterances, in order.
         """
         block = self._measure(pcm, sample_rate)
-        if concealed_s != self._concealed_s:
-            self._concealed_s = concealed_s
+        if concealed_s is not None:
             self._real_until = self._now - concealed_s if concealed_s else math.inf
         blocks = self._fresh(block) if self._stale else [block]
         if not blocks:
@@ -253,7 +251,10 @@ class VoiceGate:
             playing.position_s = min(playing.position_s + passed_s, utterance.duration_s)
             idle = playing.position_s == utterance.duration_s
         playing.starved_s = playing.starved_s + passed_s if idle else 0.0
-        self._positions.append((block.end, playing.position_s))
+        if (
+            not self._positions or self._positions[-1][1] != playing.position_s
+        ):  # in a stall nothing is worth noting
+            self._positions.append((block.end, playing.position_s))
         finished = block.end >= self._over_at(block)
         if finished:
             self._leave()

@@ -252,8 +252,9 @@ class AgentHumanVideoService(AIService):
         """Sort a frame: speech to the avatar, what follows speech behind it, the rest straight on."""
         await super().process_frame(frame, direction)
         if isinstance(frame, InterruptionFrame):
-            self._picture.voice_over()
             await self._delivery.interrupt(frame, direction)
+            if self._delivery.gate.audible is None:  # else it must be heard to its end
+                self._picture.voice_over()
         elif direction is FrameDirection.UPSTREAM:
             self._note_transport(frame)
             await self.push_frame(frame, direction)
@@ -271,7 +272,7 @@ class AgentHumanVideoService(AIService):
         # The ready frame can be lost to an interruption; a transport that plays is ready, too.
         if isinstance(frame, OutputTransportReadyFrame | BotStartedSpeakingFrame):
             self._picture.transport_is_ready()
-        if isinstance(frame, BotStoppedSpeakingFrame):
+        if isinstance(frame, BotStoppedSpeakingFrame) and self._delivery.gate.audible is None:
             self._picture.voice_over()
         if isinstance(frame, BotStartedSpeakingFrame | BotStoppedSpeakingFrame):
             self._delivery.transport_speaks = isinstance(frame, BotStartedSpeakingFrame)

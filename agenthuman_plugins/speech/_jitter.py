@@ -19,15 +19,24 @@ class JitterBuffer:
 
     Attributes:
         delay_s: Seconds for which the sound since the measurement before has waited; 0 until that is known.
-        concealed_s: Seconds of sound that it made up since packets came, silence included; 0 while they come in time.
     """
 
     def __init__(self, track: rtc.RemoteAudioTrack) -> None:
         self.delay_s = 0.0
-        self.concealed_s = 0.0
+        self._concealed_s = 0.0
+        self._measured = False
         self._track = track
         self._before = (0.0, 0)
         self._concealed_before = 0
+
+    def concealed_s(self) -> float | None:
+        """Seconds of sound that it made up since packets came, silence included; 0 while they come in time.
+
+        Returns:
+            The figure, once for each measurement; `None` if there was none since the last call.
+        """
+        measured, self._measured = self._measured, False
+        return self._concealed_s if measured else None
 
     async def follow(self) -> None:
         """Measure until cancelled, or until the track has no statistics any more."""
@@ -36,7 +45,9 @@ class JitterBuffer:
             try:
                 async with asyncio.timeout(_TIMEOUT_S):
                     self._measure(await self._track.get_stats())
-            except Exception:  # noqa: BLE001 - LiveKit raises nothing narrower; the last figure stays
+            except TimeoutError:
+                continue  # a busy machine
+            except Exception:  # noqa: BLE001 - LiveKit raises nothing narrower; the last figures stay
                 return
 
     def _measure(self, stats: list[Any]) -> None:
@@ -47,7 +58,8 @@ class JitterBuffer:
             waited_s, samples = inbound.jitter_buffer_delay, inbound.jitter_buffer_emitted_count
             if samples > self._before[1]:
                 self.delay_s = (waited_s - self._before[0]) / (samples - self._before[1])
-                self.concealed_s = 0.0
+                self._concealed_s = 0.0
             self._before = waited_s, samples
-            self.concealed_s += max(inbound.concealed_samples - self._concealed_before, 0) / _OPUS_RATE
+            self._concealed_s += max(inbound.concealed_samples - self._concealed_before, 0) / _OPUS_RATE
             self._concealed_before = inbound.concealed_samples
+            self._measured = True

@@ -95,7 +95,7 @@ class AvatarTracks:
                     pcm = frame.data.tobytes()
                     self.audio.put(
                         AvatarAudio(
-                            pcm, frame.sample_rate, frame.num_channels, buffer.delay_s, buffer.concealed_s
+                            pcm, frame.sample_rate, frame.num_channels, buffer.delay_s, buffer.concealed_s()
                         )
                     )
         finally:

@@ -20,14 +20,15 @@ class AvatarAudio:
         sample_rate: Samples per second and channel.
         num_channels: Channels in `pcm`.
         buffered_s: Seconds that it waited in the jitter buffer, as last measured.
-        concealed_s: Seconds of sound up to now that the receiver made up, because none came, as last measured.
+        concealed_s: Seconds of sound up to this piece that the receiver made up, because none came; `None` if that was
+            not measured since the piece before.
     """
 
     pcm: bytes
     sample_rate: int
     num_channels: int = 1
     buffered_s: float = 0.0
-    concealed_s: float = 0.0
+    concealed_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

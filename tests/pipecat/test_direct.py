@@ -1,5 +1,7 @@
 """Direct mode: the avatar publishes in the user's own room, and the bot pushes neither voice nor picture."""
 
+import math
+
 import numpy as np
 import pytest
 from pipecat.frames.frames import (
@@ -35,6 +37,21 @@ def _playing(duration_s: float = 1.0, *, complete: bool = True) -> tuple[_Clock,
     utterance = Utterance(number=1, duration_s=duration_s, voiced_end_s=duration_s, complete=complete)
     playback.expect(utterance)
     return clock, playback, utterance
+
+
+def test_a_sender_that_is_held_up_stops_the_clock() -> None:
+    """No avatar says what it has not got; it goes on, and comes to its end, when the rest has left."""
+    clock, playback, utterance = _playing()
+    utterance.sent_s = 0.2
+    playback.started(1)
+    clock.now += 3.0
+    (heard,) = playback.tick()
+    assert (heard.position_s, heard.finished) == (0.2, False)
+    utterance.sent_s = math.inf
+    clock.now += 0.5
+    (heard,) = playback.tick()
+    assert heard.position_s == pytest.approx(0.7)
+    assert not heard.finished
 
 
 def test_position_counts_from_the_report_of_the_start() -> None:

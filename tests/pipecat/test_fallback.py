@@ -1,13 +1,16 @@
 """Never silent: what happens when the avatar is late, mute or gone, and what the settings change about it."""
 
 import asyncio
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from pipecat.frames.frames import ErrorFrame, InterruptionFrame, TTSAudioRawFrame, TTSStartedFrame
 from pipecat.utils.errors import ErrorCategory
 
 from agenthuman_plugins.client import ConfigurationError, ServerError
 from agenthuman_plugins.pipecat import AgentHumanVideoService, AgentHumanVideoUpdateSettingsFrame
+from agenthuman_plugins.speech.link import AvatarAudio
 from tests.pipecat.bot import RATE, WAIT_S, FakeClient, running, sentence, speech, tone
 
 Settings = AgentHumanVideoService.Settings
@@ -70,6 +73,35 @@ async def test_avatar_that_falls_mute_in_mid_reply_is_given_up() -> None:
         assert abs(loud - len(pcm) // 2) <= 0.02 * RATE
         assert len(bot.up.of(ErrorFrame)) == 1
         await bot.until_event("on_fallback_ended")
+
+
+async def test_sound_that_was_made_up_was_not_said() -> None:
+    """The reply goes on from the last sound that really came; what the receiver put in its place is on top."""
+    async with running(settings={"no_audio_timeout_s": 0.3}) as bot:
+        await bot.until_event("on_avatar_connected")
+        pcm = tone(1.5)
+        await bot.say(pcm, sentence("end"))
+        await bot.down.until(lambda: len(bot.down.of(TTSAudioRawFrame)) >= 5)
+        link, made_up = bot.links[0], [tone(0.04, loud=6000)] * 5
+        put, blocks = link._audio.put, 0
+
+        def put_measured(audio: AvatarAudio) -> None:
+            nonlocal blocks
+            blocks += 1
+            put(replace(audio, concealed_s=blocks * len(audio.pcm) / 2 / audio.sample_rate))
+
+        link._audio.put = put_measured  # type: ignore[method-assign]
+        link._playout.take = lambda samples: ((made_up or [bytes(2 * samples)]).pop(), [])  # type: ignore[method-assign]
+        await bot.until_stopped("c1")
+        loud = abs(bot.voice().astype(int))
+        assert (
+            abs(
+                int((loud > 6500).sum()) / int((abs(np.frombuffer(pcm, np.int16).astype(int)) > 6500).sum())
+                - 1
+            )
+            <= 0.04
+        )
+        assert len(bot.up.of(ErrorFrame)) == 1
 
 
 async def test_pause_in_the_speech_is_no_failure() -> None:

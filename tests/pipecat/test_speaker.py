@@ -1,8 +1,11 @@
 """The queue between the pipeline and the speech link."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+
+import pytest
 
 from agenthuman_plugins.pipecat import _speaker
 from agenthuman_plugins.pipecat._curtain import Curtain
@@ -66,7 +69,7 @@ async def test_speech_that_comes_during_a_write_leaves_in_one_piece() -> None:
         speaker.end_utterance()
         link.written.set()
         await link.ended.wait()
-    assert link.told == ["1.", "2.3.", full, "4.", "5.", "end"]
+    assert link.told == ["1.", "2.3." + full[4:], full[:4] + "4.", "5.", "end"]
 
 
 async def test_speech_leaves_when_the_avatar_is_about_to_need_it() -> None:
@@ -86,17 +89,35 @@ async def test_speech_leaves_when_the_avatar_is_about_to_need_it() -> None:
     assert sent_s <= _speaker._AHEAD_S + 0.4
 
 
-async def test_speech_goes_on_in_time() -> None:
-    """What was held back follows while the avatar speaks, and all of it."""
-    link, reply = _SlowLink(), Utterance(duration_s=2.4)
+async def test_speech_goes_on_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was held back follows while the avatar speaks, and all of it; its end comes last."""
+    monkeypatch.setattr(_speaker, "_AHEAD_S", 0.1)
+    link, reply = _SlowLink(), Utterance(duration_s=1.6)
     link.written.set()
     speaker = Speaker(VoiceGate(), Curtain(lambda: 0.0, lambda: 0.0))
     async with _running(speaker, link):
-        for _ in range(6):
-            speaker.speak(reply, b"-" * _speaker._PIECE_BYTES)
+        speaker.speak(reply, b"-" * 4 * _speaker._PIECE_BYTES)  # some voices come in one large frame
         speaker.end_utterance()
+        await link.writing.wait()
+        assert len(link.told) == 1
+        assert reply.sent_s < 1.6
         await link.ended.wait()
-    assert len("".join(link.told[:-1])) == 6 * _speaker._PIECE_BYTES
+    assert [len(told) for told in link.told[:-1]] == [_speaker._PIECE_BYTES] * 4
+    assert reply.sent_s == math.inf
+
+
+async def test_an_utterance_that_was_sent_in_part_is_interrupted() -> None:
+    """Also when the gate takes it for over: its end is dropped, and the next one must not be taken for its rest."""
+    link, reply = _SlowLink(), Utterance(duration_s=1.0)
+    link.written.set()
+    speaker = Speaker(VoiceGate(), Curtain(lambda: 0.0, lambda: 0.0))
+    async with _running(speaker, link):
+        speaker.speak(reply, b"old.")
+        await link.writing.wait()
+        speaker.end_utterance()
+        speaker.drop(interrupt=False)
+        await link.interrupted.wait()
+    assert link.told == ["old.", "interrupt"]
 
 
 @asynccontextmanager
