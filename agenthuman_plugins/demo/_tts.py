@@ -11,9 +11,8 @@ from pipecat.services.tts_service import TTSService
 from agenthuman_plugins.emulator.voice import Voice
 from agenthuman_plugins.speech.link import SPEECH_SAMPLE_RATE
 
-_CHUNK_S = (
-    0.1  # a sentence is there at once: every piece costs work in each processor, while the face is drawn
-)
+# A sentence is there at once: every piece of it costs work in each processor, while the face is being drawn.
+_CHUNK_S = 0.1
 _CHUNK_BYTES = round(SPEECH_SAMPLE_RATE * _CHUNK_S) * 2
 _SILENCE_PEAK = 200  # of 16-bit samples: below, the voice has not begun or is over
 _PAUSES = {",": 3, ";": 3, ":": 3, ".": 5, "!": 5, "?": 5}  # how many letters long a voice rests

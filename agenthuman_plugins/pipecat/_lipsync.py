@@ -61,8 +61,8 @@ class LipSync:
         self._waits.append(min(seconds, _MAX_WAIT_S))
         self._update()
 
-    def begins(self) -> None:
-        """Note that a reply begins, before which no sound waits."""
+    def nothing_waits(self) -> None:
+        """Note that the output transport has played or dropped all sound."""
         self._waits.clear()
 
     def reported(self, number: int, at_s: float) -> None:

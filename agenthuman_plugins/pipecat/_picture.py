@@ -86,7 +86,7 @@ class AvatarPicture:
 
     def voice_over(self) -> None:
         """Note that the transport has played or dropped all of the voice."""
-        self.lipsync.begins()
+        self.lipsync.nothing_waits()
         if self._voice_backlog is not None:
             self._voice_backlog.forget()
 

@@ -51,9 +51,8 @@ class Timeline(Generic[FrameT]):
     """Frames in order, behind the speech that must be played before them."""
 
     def __init__(self) -> None:
-        self._played: deque[Waiting[FrameT]] = (
-            deque()
-        )  # the last second of the utterance that is being played
+        # The last second of the utterance that is being played.
+        self._played: deque[Waiting[FrameT]] = deque()
         self._speech: deque[Waiting[FrameT]] = deque()
         self._others: deque[Waiting[FrameT]] = deque()
         self._count = 0

@@ -85,9 +85,8 @@ class VoiceGate:
         self._now = 0.0  # seconds of audio seen
         self._quiet_since = 0.0
         self._in_flight: deque[_Playing] = deque()
-        self._positions: deque[tuple[float, float]] = deque(
-            maxlen=_REMEMBERED
-        )  # by gate time, of the first of them
+        # How far the first of them was played, by gate time.
+        self._positions: deque[tuple[float, float]] = deque(maxlen=_REMEMBERED)
         self._real_until = math.inf  # gate time from which on the sound was made up
         self._delay_s: float | None = None  # of the sound behind the reports, as last measured
         self._reports_start = False  # whether this avatar reports starts at all
@@ -251,9 +250,8 @@ class VoiceGate:
             playing.position_s = min(playing.position_s + passed_s, utterance.duration_s)
             idle = playing.position_s == utterance.duration_s
         playing.starved_s = playing.starved_s + passed_s if idle else 0.0
-        if (
-            not self._positions or self._positions[-1][1] != playing.position_s
-        ):  # in a stall nothing is worth noting
+        # While an avatar stalls nothing is worth noting.
+        if not self._positions or self._positions[-1][1] != playing.position_s:
             self._positions.append((block.end, playing.position_s))
         finished = block.end >= self._over_at(block)
         if finished:

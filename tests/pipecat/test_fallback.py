@@ -75,6 +75,10 @@ async def test_avatar_that_falls_mute_in_mid_reply_is_given_up() -> None:
         await bot.until_event("on_fallback_ended")
 
 
+def _louder_than_made_up(sound: np.ndarray) -> int:
+    return int((np.abs(sound.astype(int)) > 6500).sum())
+
+
 async def test_sound_that_was_made_up_was_not_said() -> None:
     """The reply goes on from the last sound that really came; what the receiver put in its place is on top."""
     async with running(settings={"no_audio_timeout_s": 0.3}) as bot:
@@ -93,14 +97,8 @@ async def test_sound_that_was_made_up_was_not_said() -> None:
         link._audio.put = put_measured  # type: ignore[method-assign]
         link._playout.take = lambda samples: ((made_up or [bytes(2 * samples)]).pop(), [])  # type: ignore[method-assign]
         await bot.until_stopped("c1")
-        loud = abs(bot.voice().astype(int))
-        assert (
-            abs(
-                int((loud > 6500).sum()) / int((abs(np.frombuffer(pcm, np.int16).astype(int)) > 6500).sum())
-                - 1
-            )
-            <= 0.04
-        )
+        said, heard = (_louder_than_made_up(sound) for sound in (np.frombuffer(pcm, np.int16), bot.voice()))
+        assert heard == pytest.approx(said, rel=0.04)
         assert len(bot.up.of(ErrorFrame)) == 1
 
 

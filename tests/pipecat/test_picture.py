@@ -518,7 +518,7 @@ def test_sound_that_waits_at_the_transport_delays_the_picture() -> None:
     for wait_s in (0.1, 0.1, 5.0, 0.1):
         lipsync.waits(wait_s)
     assert lipsync.delay_s == pytest.approx(usual + 0.1)
-    lipsync.begins()
+    lipsync.nothing_waits()
     lipsync.waits(0.0)
     assert lipsync.delay_s == pytest.approx(usual)
 
