@@ -57,7 +57,7 @@ class _Output(SmallWebRTCOutputTransport):
         await super().cleanup()  # type: ignore[no-untyped-call]
         if self._playing is not None:
             self._playing.cancel()
-            await asyncio.wait([self._playing])
+            await asyncio.gather(self._playing, return_exceptions=True)
 
 
 class _Stamped(MediaStreamTrack):

@@ -87,13 +87,14 @@ class VoiceBacklog:
     """Counts the seconds of the avatar's voice that wait in the output transport.
 
     Pipecat's transports take sound faster than they play it, and push on what they have played: LiveKit's what its
-    source has taken, which holds some more.
+    source has taken, which has a queue of its own.
 
     Args:
         transport: Where the voice goes; without one that plays sound nothing is counted.
     """
 
     def __init__(self, transport: BaseOutputTransport | None) -> None:
+        self._transport = transport
         self._counts = transport is not None and params_of(transport).audio_out_enabled
         self._waiting_s = 0.0
         if transport is not None and self._counts:
@@ -102,7 +103,9 @@ class VoiceBacklog:
     @property
     def seconds(self) -> float:
         """How much waits."""
-        return self._waiting_s
+        source = getattr(getattr(self._transport, "_client", None), "_audio_source", None)
+        queued_s: float = getattr(source, "queued_duration", 0.0)
+        return self._waiting_s + queued_s
 
     def add(self, seconds: float) -> None:
         """Note voice that is being pushed."""

@@ -253,8 +253,6 @@ class AgentHumanVideoService(AIService):
         await super().process_frame(frame, direction)
         if isinstance(frame, InterruptionFrame):
             await self._delivery.interrupt(frame, direction)
-            if self._delivery.gate.audible is None:  # else it must be heard to its end
-                self._picture.voice_over()
         elif direction is FrameDirection.UPSTREAM:
             self._note_transport(frame)
             await self.push_frame(frame, direction)
@@ -272,6 +270,7 @@ class AgentHumanVideoService(AIService):
         # The ready frame can be lost to an interruption; a transport that plays is ready, too.
         if isinstance(frame, OutputTransportReadyFrame | BotStartedSpeakingFrame):
             self._picture.transport_is_ready()
+        # After an interruption as well; what is audible all the same must be heard to its end.
         if isinstance(frame, BotStoppedSpeakingFrame) and self._delivery.gate.audible is None:
             self._picture.voice_over()
         if isinstance(frame, BotStartedSpeakingFrame | BotStoppedSpeakingFrame):

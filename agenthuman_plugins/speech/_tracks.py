@@ -9,6 +9,7 @@ from livekit import rtc
 
 from agenthuman_plugins.speech._feed import Feed
 from agenthuman_plugins.speech._jitter import JitterBuffer
+from agenthuman_plugins.speech._rgb import to_rgb
 from agenthuman_plugins.speech.link import AvatarAudio, AvatarVideo
 
 _log = logging.getLogger(__name__)
@@ -103,15 +104,13 @@ class AvatarTracks:
             await asyncio.wait([following], timeout=_CLOSE_TIMEOUT_S)
 
     async def _read_video(self, track: rtc.RemoteVideoTrack) -> None:
-        # The conversion to RGB happens on LiveKit's threads, so the event loop only copies: LiveKit once, out of its
-        # own memory, and we once, into bytes, which every transport takes.
-        stream = rtc.VideoStream(track, capacity=1, format=rtc.VideoBufferType.RGB24)
+        # LiveKit copies the decoded picture on the event loop, and I420 is half as large as RGB.
+        stream = rtc.VideoStream(track, capacity=1, format=rtc.VideoBufferType.I420)
         async with _closing(stream):
             async for event in stream:
                 frame = event.frame
-                self._video.put(
-                    AvatarVideo(frame.data.tobytes(), frame.width, frame.height, event.timestamp_us)
-                )
+                rgb = await asyncio.to_thread(to_rgb, frame)
+                self._video.put(AvatarVideo(rgb, frame.width, frame.height, event.timestamp_us))
 
 
 @contextlib.asynccontextmanager

@@ -16,7 +16,7 @@ from pipecat.services.heygen.api_liveavatar import LiveAvatarApi
 from pipecat.services.heygen.client import HEY_GEN_SAMPLE_RATE, ServiceType
 from pipecat.services.heygen.video import HeyGenVideoService
 
-from benchmarks.peers._pictures import i420
+from benchmarks.peers._pictures import decoded
 from benchmarks.peers._vendor import Vendor
 
 _TRACK_RATE = 48_000
@@ -94,7 +94,7 @@ class HeyGen(Vendor):
 
     async def _video_stream(self, _: object) -> AsyncIterator[Any]:
         async for picture in self.avatars[-1].every_picture():
-            yield SimpleNamespace(frame=i420(picture), timestamp_us=picture.timestamp_us)
+            yield SimpleNamespace(frame=decoded(picture), timestamp_us=picture.timestamp_us)
 
 
 class _Room:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from livekit import rtc
 from loguru import logger
 from pipecat.frames.frames import (
     Frame,
@@ -25,6 +26,7 @@ from pipecat.processors.filters.identity_filter import IdentityFilter
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 from pipecat.transports.base_output import BaseOutputTransport
 from pipecat.transports.base_transport import TransportParams
+from pipecat.transports.livekit.transport import LiveKitParams, LiveKitTransport
 from pipecat.workers.runner import WorkerRunner
 
 from agenthuman_plugins.client import SpeechLinkError
@@ -421,6 +423,21 @@ async def test_voice_that_the_transport_has_not_played_is_counted() -> None:
         assert backlog.seconds == 0.0
 
 
+async def test_voice_in_the_queue_of_a_livekit_source_is_counted() -> None:
+    """Pipecat's LiveKit transport pushes on what its source has taken, which is not played yet."""
+    params = LiveKitParams(audio_out_enabled=True)
+    transport = LiveKitTransport("ws://unused", "unused", "unused", params).output()
+    backlog = VoiceBacklog(transport)
+    source = rtc.AudioSource(16_000, 1, queue_size_ms=1000)
+    transport._client._audio_source = source
+    assert backlog.seconds == 0.0
+    await source.capture_frame(rtc.AudioFrame(bytes(2 * 8000), 16_000, 1, 8000))
+    assert 0.0 < backlog.seconds <= 0.5
+    source.clear_queue()
+    assert backlog.seconds == 0.0
+    await source.aclose()
+
+
 def test_voice_without_a_transport_never_waits() -> None:
     """Nobody would ever tell that it was played."""
     backlog = VoiceBacklog(None)
@@ -521,6 +538,25 @@ def test_sound_that_waits_at_the_transport_delays_the_picture() -> None:
     lipsync.nothing_waits()
     lipsync.waits(0.0)
     assert lipsync.delay_s == pytest.approx(usual)
+
+
+@pytest.mark.parametrize("end", ["played", "interrupted"])
+async def test_the_picture_waits_for_voice_at_the_transport_until_the_reply_is_over(end: str) -> None:
+    """A transport that is behind delays the picture; one that has played or dropped the reply does not."""
+    transport = Stalled()
+    async with running(behind=[transport]) as bot:
+        await bot.until_event("on_first_video_frame")
+        lipsync = bot.service._picture.lipsync
+        usual = lipsync.delay_s
+        await bot.say(tone(0.5))
+        await until(lambda: lipsync.delay_s > usual + 0.1)
+        if end == "played":
+            transport.reading.set()
+        else:
+            await bot.send(InterruptionFrame())
+        await until(lambda: not lipsync._waits)
+        lipsync.waits(0.0)
+        assert lipsync.delay_s < usual + 0.1
 
 
 async def test_nothing_is_converted_before_the_transport_is_ready(monkeypatch: pytest.MonkeyPatch) -> None:
