@@ -108,8 +108,9 @@ service is the same avatar: it plays in real time what it is sent, shows 25 pict
 its voice, and its voice and picture take 0.4 s to arrive, so that whoever stops it still gets what was on the way. A
 picture is stale when it shows the interrupted speech. "Waiting" pictures are those that were pushed and not shown, or
 arrived and not read. The cost of a picture is the median CPU time of 40 ms with one, less the same without a service;
-Tavus gets its pictures ready-made, since Daily's SDK converts them before the boundary. Simli's session is its
-connection, so that none can be left open. Every service speaks once before anything counts; then every figure is of one try.
+Tavus gets its pictures ready-made, since Daily's SDK converts them before the boundary. OpenCV is installed, as Pipecat's
+`webrtc` extra does; ours converts with it. Simli's session is its connection, so that none can be left open. Every
+service speaks once before anything counts; then every figure is of one try.
 
 What is faked:
 

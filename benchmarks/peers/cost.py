@@ -137,7 +137,10 @@ class _Screen(Screen):
         return bool(frame)
 
     async def write_audio_frame(self, frame: Any) -> bool:
-        await asyncio.sleep(frame.num_frames / frame.sample_rate)
+        now, seconds = time.perf_counter(), frame.num_frames / frame.sample_rate
+        # A wake-up that comes late makes no hole: a transport that plays slowly would slow down the picture, too.
+        self._free_at = (self._free_at if now - self._free_at < seconds else now) + seconds
+        await asyncio.sleep(max(0.0, self._free_at - now))
         return True
 
 
