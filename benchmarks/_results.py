@@ -8,7 +8,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 _PATH = Path(__file__).parent / "results.md"
-_TITLE = "# Measured\n\nWritten by the commands named below; figures of one machine and one run, so compare within a table.\n"
+_TITLE = """# Measured
+
+Written by the commands named below; figures of one machine and one run, so compare within a table. More in `results/`:
+[LangChain tools under faults](results/langchain-faults.md), [faults of the Pipecat service](results/fault-matrix.txt),
+[20 minutes](results/soak.txt), [lips and voice](results/skew.txt), [the client](results/client-overhead.txt), and the
+campaigns of [the client](results/client-campaign.txt) and [the toolkit](results/langchain-campaign.txt).
+"""
 
 
 def write(name: str, section: str) -> None:

@@ -31,9 +31,9 @@ def voice(text: str) -> tuple[bytes, int]:
 
 # --8<-- [start:on_session]
 def invite(session: Session) -> None:
-    """Take the room to whoever is to see the avatar; the model never gets it."""
+    """Learn of each session before the model does; the model never gets its room."""
     if session.room is not None:
-        print(f"[application] The viewer joins {session.room.url} with session.room.token.")
+        print(f"[application] The avatar is in the room at {session.room.url}.")
     # --8<-- [end:on_session]
 
 

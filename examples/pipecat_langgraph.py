@@ -11,7 +11,7 @@ On this machine alone, with a scripted model, the emulator's avatar and an offli
     pip install "agenthuman-plugins[demo]" "pipecat-ai[runner]" langchain
     python pipecat_langgraph.py --local
 
-Open the address that it prints, and talk or type.
+Open the address that it prints, and type; with `OPENAI_API_KEY`, talk.
 """
 
 import argparse

@@ -11,7 +11,7 @@ On this machine alone, with the emulator's avatar and an offline voice:
     pip install "agenthuman-plugins[demo]" "pipecat-ai[runner]"
     python pipecat_smallwebrtc.py --local
 
-Open the address that it prints, and talk or type.
+Open the address that it prints, and type; with `OPENAI_API_KEY`, talk.
 """
 
 import argparse

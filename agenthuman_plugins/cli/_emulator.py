@@ -70,7 +70,8 @@ async def _serve(args: argparse.Namespace) -> None:
         kind = await emulator.wait_ready()
         say(f"Agent Human emulator: {emulator.url} (plan {args.plan}, rooms on {kind})\n")
         say(f"  export AGENTHUMAN_BASE_URL={emulator.url}")
-        say(f"  export AGENTHUMAN_API_KEY={emulator.api_key}\n")
+        say(f"  export AGENTHUMAN_API_KEY={emulator.api_key}")
+        say(f"  export AGENTHUMAN_GATEWAY_URL={emulator.gateway_url}\n")
         say("Press Ctrl-C to stop.")
         await asyncio.Event().wait()
 

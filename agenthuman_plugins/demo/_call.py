@@ -48,7 +48,7 @@ class _Output(SmallWebRTCOutputTransport):
     _playing: asyncio.Task[bool] | None = None
 
     async def write_audio_frame(self, frame: OutputAudioRawFrame) -> bool:
-        """Play this piece of sound behind the one before; returns when that one was played."""
+        """Play this piece of sound behind the one before; returns when that one was played, and whether it was."""
         before, self._playing = self._playing, asyncio.create_task(super().write_audio_frame(frame))
         return await before if before is not None else True
 

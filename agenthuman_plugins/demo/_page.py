@@ -90,6 +90,7 @@ class Reception:
                 await connection.initialize(offer.sdp, offer.type)
             except Exception as error:
                 _logger.debug("Offer refused", exc_info=error)
+                await connection.disconnect()  # type: ignore[no-untyped-call]
                 raise RefusedError(400, "This browser's offer for a call cannot be used.") from error
             answer = connection.get_answer()  # type: ignore[no-untyped-call]
             self._id = connection.pc_id

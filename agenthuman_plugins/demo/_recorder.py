@@ -4,7 +4,6 @@
 """
 
 import asyncio
-import contextlib
 import os
 import queue
 import tempfile
@@ -19,7 +18,7 @@ from pipecat.frames.frames import OutputAudioRawFrame, OutputImageRawFrame, Star
 from pipecat.transports.base_output import BaseOutputTransport
 from pipecat.transports.base_transport import TransportParams
 
-_QUEUE_LENGTH = 250  # ten seconds of pictures: far more than the encoder ever lags behind
+_QUEUE_LENGTH = 500  # ten seconds of pictures and sound: far more than the encoder ever lags behind
 _UNPACED_FPS = 1_000  # lets Pipecat hand on each picture at once
 _PAUSE_S = 0.3  # a longer gap separates utterances; a shorter one is a hiccup of the machine, which no file must keep
 _JITTER = 0.8  # of the distance between pictures: within it, one still belongs to the next place on the grid
@@ -46,15 +45,17 @@ class Recorder:
         self._size = size
         self._fps = fps
         self._sample_rate = sample_rate
-        self._items: queue.Queue[_Item | None] = queue.Queue(_QUEUE_LENGTH)
+        self._items: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
         self._keep = False
         self._error: Exception | None = None
+        self._ended = False  # whether the thread has taken the last item
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
         self._thread.start()
 
     def add_picture(self, rgb: bytes, at_s: float) -> None:
         """Add a picture."""
-        self._put(("picture", at_s, rgb))
+        if self._items.qsize() < _QUEUE_LENGTH:  # a lost picture is better than a full memory
+            self._put(("picture", at_s, rgb))
 
     def add_sound(self, pcm: bytes, at_s: float) -> None:
         """Add a piece of sound."""
@@ -68,6 +69,8 @@ class Recorder:
         """
         self._keep = True
         await self._end()
+        if self._thread.is_alive():
+            raise TimeoutError(f"the encoder was not done within {_FINISH_TIMEOUT_S:g} s")
         if self._error is not None:
             raise self._error
 
@@ -76,14 +79,12 @@ class Recorder:
         await self._end()
 
     async def _end(self) -> None:
-        if self._thread.is_alive():
-            await asyncio.to_thread(self._items.put, None)
-            await asyncio.to_thread(self._thread.join, _FINISH_TIMEOUT_S)
+        self._items.put(None)
+        await asyncio.to_thread(self._thread.join, _FINISH_TIMEOUT_S)
 
     def _put(self, item: _Item) -> None:
         if self._error is None:
-            with contextlib.suppress(queue.Full):  # a lost picture is better than a blocked event loop
-                self._items.put_nowait(item)
+            self._items.put(item)
 
     # From here on: on the thread
 
@@ -92,8 +93,13 @@ class Recorder:
             self._write_file()
         except Exception as error:  # noqa: BLE001 - reported by `finish`
             self._error = error
-            while self._items.get() is not None:
-                pass
+            while not self._ended:
+                self._take()
+
+    def _take(self) -> _Item | None:
+        item = self._items.get()
+        self._ended = item is None
+        return item
 
     def _write_file(self) -> None:
         # Next to its target: a rename must not cross file systems.
@@ -112,7 +118,7 @@ class Recorder:
     def _encode(self, name: str) -> None:
         with av.open(name, "w", options={"movflags": "+faststart"}) as container:
             track = _Track(container, self._size, self._fps, self._sample_rate)
-            while (item := self._items.get()) is not None:
+            while (item := self._take()) is not None:
                 kind, at_s, data = item
                 if kind == "picture":
                     track.add_picture(data, at_s)

@@ -84,7 +84,7 @@ class _Take:
     async def run(self, text: str, speech_s: float) -> None:
         """Record silence, the speech, and silence."""
         self._total_s = speech_s + 2 * _SILENCE_S
-        async with running(self._worker):
+        async with running(self._worker) as self._pipeline:
             await self._within(_FIRST_PICTURE_TIMEOUT_S, "The avatar did not appear", self._shown.wait())
             await asyncio.sleep(_SILENCE_S)
             await self._worker.queue_frame(TTSSpeakFrame(text))
@@ -97,10 +97,14 @@ class _Take:
         """Wait for a step of the recording, but no longer than it can take, and not without an avatar."""
         task = asyncio.create_task(step)
         try:
-            ends: set[asyncio.Future[Any]] = {task, self._no_avatar}
+            ends: set[asyncio.Future[Any]] = {task, self._no_avatar, self._pipeline}
             done, _ = await asyncio.wait(ends, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
             if self._no_avatar in done:
                 raise DemoError(f"There is no avatar to record: {self._no_avatar.result()}")
+            if self._pipeline in done:
+                raise DemoError("The pipeline of the recording has ended; the log may say why.") from (
+                    self._pipeline.exception()
+                )
             if task not in done:
                 raise DemoError(f"{problem} within {timeout_s:.0f} s. Try again; a busy machine may need it.")
             task.result()

@@ -68,7 +68,7 @@ class AgentHumanToolkit(BaseToolkit):
             `account`: all, so that any user may see and end the sessions of any other.
         tts: Voice of the say tool, which is offered only with one; see `TextToSpeech`. Leaving the block closes the
             speech links. One that goes over the gateway ends its session by that, also with `end_on_exit=False`.
-        gateway_url: Address of the speech gateway; `None` takes the public one.
+        gateway_url: Address of the speech gateway; `None` takes `AGENTHUMAN_GATEWAY_URL`, then the public one.
         client: Client for sync calls, instead of one that the toolkit makes; you close it.
         async_client: Client for async calls, instead of one that the toolkit makes; you close it.
 
@@ -175,7 +175,7 @@ class AgentHumanToolkit(BaseToolkit):
 
     @property
     def sessions(self) -> Mapping[str, Session]:
-        """Sessions that the tools opened, by id, with the room for a viewer to join.
+        """Sessions that the tools opened, by id, with the room and, where the service made it, its one token.
 
         Ended ones are among them (`session.has_ended`), as far as the tools have learnt of it; of these, the last
         1,000. For the application alone: they hold tokens. It is a copy, which does not change.

@@ -22,6 +22,7 @@ _JOIN_TIMEOUT_S = 20.0  # from the created session to a speaking avatar; a GPU s
 _BACKOFF_S = (1.0, 30.0)  # first and longest pause before a new session
 # Sessions in a row whose avatar never came or left at once. Each is billed, so there must be an end.
 _MAX_USELESS_SESSIONS = 5
+_STAYED_S = 5.0  # of an avatar that did not leave at once
 # Only the answer to a create carries tokens; the client finds its session by reference when that answer was lost.
 _TOKENS_LOST = (
     "The answer to the create was lost, and the session that it opened cannot be joined without it."
@@ -80,8 +81,10 @@ class AvatarKeeper:
         try:
             await self._keep()
         finally:
-            await self._left_behind.end()
-            self._left_behind.report()
+            try:
+                await self._left_behind.end()
+            finally:
+                self._left_behind.report()  # also when the program does not wait any longer
 
     async def _keep(self) -> None:
         pause = _BACKOFF_S[0]
@@ -97,7 +100,9 @@ class AvatarKeeper:
             if reason is None or self._given_up or not _can_pass(reason):
                 return
             if self._used_for_s > _BACKOFF_S[1]:
-                pause, useless = _BACKOFF_S[0], 0  # it worked for a while: a new trouble, not the same one
+                pause = _BACKOFF_S[0]  # it worked for a while: a new trouble, not the same one
+            if self._used_for_s > _STAYED_S:
+                useless = 0
             useless += isinstance(reason, SpeechLinkError)
             if useless == _MAX_USELESS_SESSIONS:
                 logger.error(

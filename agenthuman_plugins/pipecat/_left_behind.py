@@ -6,12 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from loguru import logger
 
-from agenthuman_plugins.client import (
-    AgentHumanError,
-    AsyncAgentHuman,
-    NotFoundError,
-    SessionOutcomeUnknownError,
-)
+from agenthuman_plugins.client import AsyncAgentHuman, NotFoundError, SessionOutcomeUnknownError
 
 _LIMIT_S = 10.0  # of one round; the next one comes before the next session, or at the end
 
@@ -64,7 +59,7 @@ class LeftBehind:
         """One that fails keeps no other from it."""
         try:
             await step(name)
-        except AgentHumanError as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the others and the report must follow
             logger.debug(f"{name} is still left behind: {error}")
 
     async def _look_for(self, client_ref: str) -> None:

@@ -17,8 +17,14 @@ def output_transport(processor: FrameProcessor) -> BaseOutputTransport | None:
     while following is not None:
         if isinstance(following, BaseOutputTransport):
             return following
-        following = following.next
+        following = following.next or _pipeline_around(following)
     return None
+
+
+def _pipeline_around(sink: FrameProcessor) -> FrameProcessor | None:
+    """A pipeline in a pipeline ends in a sink, which pushes by a method of the pipeline that it is the end of."""
+    pipeline = getattr(getattr(sink, "_downstream_push_frame", None), "__self__", None)
+    return pipeline.next if isinstance(pipeline, FrameProcessor) else None
 
 
 def output_params(processor: FrameProcessor) -> TransportParams | None:
@@ -87,7 +93,8 @@ class VoiceBacklog:
     """Counts the seconds of the avatar's voice that wait in the output transport.
 
     Pipecat's transports take sound faster than they play it, and push on what they have played: LiveKit's what its
-    source has taken, which has a queue of its own.
+    source has taken, which has a queue of its own. One that hands over the next piece while one is being played, as the
+    demo's, plays up to that piece more.
 
     Args:
         transport: Where the voice goes; without one that plays sound nothing is counted.

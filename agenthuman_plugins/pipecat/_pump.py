@@ -8,6 +8,7 @@ dropped, so that the next one is the newest, and so is what may show a reply tha
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -26,6 +27,9 @@ else:
     CAN_SCALE = True
 
 Size = tuple[int, int]
+
+# Not asyncio's own threads: a program that keeps those busy for seconds would freeze the avatar.
+_THREADS = ThreadPoolExecutor(thread_name_prefix="avatar-scale")
 
 MAX_BACKLOG = 1  # pictures that wait; somebody has another one in his hand
 _FIRST_PICTURE_S = 10.0  # from the subscription to the first key frame
@@ -55,6 +59,7 @@ class PictureCount:
     Attributes:
         shown: Pushed to the transport.
         dropped: Not pushed: newer ones had come, the transport was behind, or they showed a reply that was cut.
+            Those that a link skipped, because its reader was too slow, are not known here.
     """
 
     shown: int = 0
@@ -191,7 +196,8 @@ class PicturePump:
             await on_first(picture)
         image, size = picture.rgb, (picture.width, picture.height)
         if self._scale_to is not None and size != self._scale_to:
-            image, size = await asyncio.to_thread(_scale, image, size, self._scale_to), self._scale_to
+            loop, to = asyncio.get_running_loop(), self._scale_to
+            image, size = await loop.run_in_executor(_THREADS, _scale, image, size, to), to
             if self._curtain.hides(waiting.arrived):
                 return False  # cut while it was scaled
         frame = OutputImageRawFrame(image, size, "RGB")

@@ -50,7 +50,7 @@ class AgentHumanVideoSettings(ServiceSettings):
             if value is None and name == "max_idle_secs":
                 continue
             is_number = isinstance(value, int | float) and not isinstance(value, bool)
-            if not is_number or value < 0 or (value == 0 and name != "avatar_wait_s"):
+            if not is_number or not value >= 0 or (value == 0 and name != "avatar_wait_s"):  # NaN is neither
                 raise ConfigurationError(f"{name} is {value!r}; it must be a positive number of seconds.")
         if given.get("on_failure", "fail") not in ("fall_back", "fail"):
             raise ConfigurationError(

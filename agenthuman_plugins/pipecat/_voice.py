@@ -181,8 +181,11 @@ class VoiceGate:
         if block.voice is None and not self._stretch:
             return []
         self._stretch.append(block)
-        new = self._new_part(self._in_flight[0]) if self._in_flight else []
-        self._stale = not new
+        if not self._in_flight:  # some noise is never silent: no more is kept than a search looks back
+            self._stretch = [kept for kept in self._stretch if kept.end > block.end - 2 * ONSET_S]
+            return []
+        if new := self._new_part(self._in_flight[0]):
+            self._stale, self._stretch = False, []
         return new
 
     def _new_part(self, expected: _Playing) -> list[_Block]:
@@ -200,9 +203,12 @@ class VoiceGate:
                 if self._now < expected.sent_at + _PENDING_S:
                     return []
                 self._faithful = False  # too long after the sending to be old: not found, and still new
-                return self._stretch
+                return self._since(expected.sent_at)
         in_time = self._after_silence and self._came_in_time(self._stretch[0].begin, expected)
-        return self._stretch if in_time else []
+        return self._since(expected.sent_at) if in_time else []
+
+    def _since(self, at: float) -> list[_Block]:
+        return [block for block in self._stretch if block.end > at]
 
     def _beginning(self, onset: Onset) -> float | None:
         """Gate time at which the utterance begins, if it does in this stretch."""

@@ -52,7 +52,7 @@ from agenthuman_plugins.speech.of_session import speech_link
 LinkFactory = Callable[[Session, int], SpeechLink]
 
 _DRAIN_MARGIN_S = 5.0  # on EndFrame, beyond the length of the speech that is still to be played
-_END_TIMEOUT_S = 15.0  # for leaving the room and ending the session; the client's own limits are shorter
+_END_TIMEOUT_S = 15.0  # for leaving the room and ending the session; nobody waits for the rest of the retries
 
 _EVENTS = (
     "on_session_started",
@@ -106,7 +106,8 @@ class AgentHumanVideoService(AIService):
             about to speak for the first time (`first_speech`).
         client: Client to use in place of one made from `api_key` and `base_url`; its owner closes it.
         base_url: Address of the API; `None` reads `AGENTHUMAN_BASE_URL`, then takes the public one.
-        gateway_url: Address of the speech gateway, where direct mode uses that; `None` takes the usual one.
+        gateway_url: Address of the speech gateway, where direct mode uses that; `None` takes
+            `AGENTHUMAN_GATEWAY_URL`, then the public one.
         link_factory: Makes the speech link from the session and the pipeline's output sample rate in Hz; `None`
             takes the one that fits the room.
         settings: What can be changed while the bot runs; see `AgentHumanVideoSettings`.
@@ -158,7 +159,7 @@ class AgentHumanVideoService(AIService):
             curtain=self._picture.curtain,
         )
         self._presence = AvatarPresence(self, self._delivery, self._settings, self._call_event_handler)
-        self._ending = False
+        self._end_by: float | None = None
         self._audible = False  # direct mode: whether the avatar is heard
         self._session_id: str | None = None
         self._keeper: AvatarKeeper | None = None
@@ -231,20 +232,27 @@ class AgentHumanVideoService(AIService):
         await self._end_session()
         self._stats.log()
         await super().cleanup()  # type: ignore[no-untyped-call]
-        if self._owned_client is not None:
+        if self._keeping is not None and not self._keeping.done():
+            # The client stays open for it.
+            logger.error(
+                f"{self}: session {self._session_id or '(not known yet)'} is still being ended after "
+                f"{_END_TIMEOUT_S:g} s; if the program ends first, it is billed until the service ends it."
+            )
+        elif self._owned_client is not None:
             await self._owned_client.aclose()
 
     def _begin_ending(self) -> set[asyncio.Task[None]]:
         tasks = self._presence.tasks | ({self._keeping} if self._keeping else set())
-        if not self._ending:
-            self._ending = True  # a second cancel would cut short the ending of the session
+        if self._end_by is None:  # a second cancel would cut short the ending of the session
+            self._end_by = asyncio.get_running_loop().time() + _END_TIMEOUT_S
             for task in tasks:
                 task.cancel()
         return tasks
 
     async def _end_session(self) -> None:
         if tasks := self._begin_ending():
-            await asyncio.wait(tasks, timeout=_END_TIMEOUT_S)
+            assert self._end_by is not None  # noqa: S101 - set where it begins
+            await asyncio.wait(tasks, timeout=max(0.0, self._end_by - asyncio.get_running_loop().time()))
 
     # Frames in
 

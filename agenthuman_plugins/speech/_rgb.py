@@ -1,6 +1,8 @@
 """A decoded picture as RGB, in one pass over its memory where OpenCV is installed."""
 
+import asyncio
 import io
+from concurrent.futures import ThreadPoolExecutor
 
 from livekit import rtc
 
@@ -12,9 +14,12 @@ except ImportError:
 else:
     _HAS_OPENCV = True
 
+# Not asyncio's own threads: a program that keeps those busy for seconds would seem to have a frozen avatar.
+_THREADS = ThreadPoolExecutor(thread_name_prefix="avatar-picture")
 
-def to_rgb(frame: rtc.VideoFrame) -> bytes:
-    """Convert a picture; for a thread, since it takes a millisecond, most of it without the interpreter's lock.
+
+async def to_rgb(frame: rtc.VideoFrame) -> bytes:
+    """Convert a picture on a thread: it takes a millisecond, most of it without the interpreter's lock.
 
     Args:
         frame: As LiveKit decodes it: I420, the colours of BT.601.
@@ -22,6 +27,10 @@ def to_rgb(frame: rtc.VideoFrame) -> bytes:
     Returns:
         `height * width * 3` bytes, row by row.
     """
+    return await asyncio.get_running_loop().run_in_executor(_THREADS, _to_rgb, frame)
+
+
+def _to_rgb(frame: rtc.VideoFrame) -> bytes:
     even = frame.width % 2 == 0 and frame.height % 2 == 0
     if not (_HAS_OPENCV and even):  # OpenCV knows planes of whole pairs only
         return frame.convert(rtc.VideoBufferType.RGB24).data.tobytes()

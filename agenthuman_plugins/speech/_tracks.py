@@ -109,7 +109,7 @@ class AvatarTracks:
         async with _closing(stream):
             async for event in stream:
                 frame = event.frame
-                rgb = await asyncio.to_thread(to_rgb, frame)
+                rgb = await to_rgb(frame)
                 self._video.put(AvatarVideo(rgb, frame.width, frame.height, event.timestamp_us))
 
 

@@ -28,6 +28,7 @@ from agenthuman_plugins.client.errors import ConfigurationError, SpeechLinkError
 from agenthuman_plugins.client.models import ManagedRoom
 from agenthuman_plugins.speech._feed import Changes, Feed
 from agenthuman_plugins.speech._own_clock import OwnClock
+from agenthuman_plugins.speech._wire import json_object, origin
 from agenthuman_plugins.speech.link import (
     SPEECH_SAMPLE_RATE,
     AvatarAudio,
@@ -212,7 +213,7 @@ class GatewaySpeechLink:
         except (OSError, ValueError, ImportError, WebSocketException) as error:
             return self._unreachable(error)
         if not secure and not _is_loopback(str(self._socket.remote_address[0])):
-            return SpeechLinkError(f"The gateway at {_origin(self._url)} is not on this machine.")
+            return SpeechLinkError(f"The gateway at {origin(self._url)} is not on this machine.")
         for work, name in ((self._read, "read avatar gateway"), (self._write, "write avatar gateway")):
             worker = asyncio.create_task(work(self._socket), name=name)
             worker.add_done_callback(self._on_worker_done)
@@ -236,7 +237,7 @@ class GatewaySpeechLink:
             final = 400 <= status < 500 and status != HTTPStatus.TOO_MANY_REQUESTS  # noqa: PLR2004 - HTTP 4xx
         else:
             final = isinstance(error, ssl.SSLCertVerificationError | ValueError | ImportError)
-        text = f"Could not connect to the gateway at {_origin(self._url)}: {self._told(error)}"
+        text = f"Could not connect to the gateway at {origin(self._url)}: {self._told(error)}"
         return SpeechLinkError(text, retryable=not final)
 
     def _close(self, reason: str, *, lost: bool = False) -> asyncio.Task[None]:
@@ -302,7 +303,7 @@ class GatewaySpeechLink:
     async def _read(self, socket: ClientConnection) -> None:
         try:
             while True:
-                self._take(_json_object(await socket.recv()))
+                self._take(json_object(await socket.recv()))
         except ConnectionClosed as closed:
             reason = f"The gateway closed the connection: {self._told(closed)}."
         if self._error is not None:  # it says more than the code of the closing
@@ -370,14 +371,6 @@ def _samples(value: Any) -> int | None:
     return value if type(value) is int else None
 
 
-def _json_object(text: str | bytes) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        value = None
-    return value if isinstance(value, dict) else {}
-
-
 def _checked(given: str | None) -> str:
     url = (given or os.environ.get("AGENTHUMAN_GATEWAY_URL", "")).strip() or DEFAULT_URL
     try:
@@ -403,9 +396,3 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def _origin(url: str) -> str:
-    """The part of a URL that holds no secret."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "")

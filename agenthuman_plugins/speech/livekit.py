@@ -6,12 +6,10 @@ utterance, whose closing marks the utterance's end; RPC to clear, and RPC from t
 
 import asyncio
 import atexit
-import json
 import logging
 import time
 from collections.abc import Coroutine
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 try:
     from livekit import rtc
@@ -23,6 +21,7 @@ from agenthuman_plugins.client.rooms import AVATAR_IDENTITY
 from agenthuman_plugins.speech._feed import Changes, Feed
 from agenthuman_plugins.speech._tracks import AvatarTracks
 from agenthuman_plugins.speech._utterances import CLEAR_TIMEOUT_S, PlaybackEvent, Utterances
+from agenthuman_plugins.speech._wire import json_object, origin
 from agenthuman_plugins.speech.link import (
     SPEECH_SAMPLE_RATE,
     AvatarAudio,
@@ -189,11 +188,11 @@ class LiveKitSpeechLink:
             problem = (
                 "The avatar did not appear in the room"
                 if joining.done()
-                else f"No answer from the LiveKit server at {_origin(self._url)}"
+                else f"No answer from the LiveKit server at {origin(self._url)}"
             )
             return SpeechLinkError(f"{problem} within {timeout_s:g} s.", retryable=True)
         except rtc.ConnectError as error:
-            problem = f"Could not join the LiveKit room at {_origin(self._url)}: {redact(error.message)}"
+            problem = f"Could not join the LiveKit room at {origin(self._url)}: {redact(error.message)}"
             # HTTP 4xx is a wrong token or address: the same call will fail again.
             return SpeechLinkError(problem, retryable="client error: 4" not in problem)
         return None if self._avatar_ready else SpeechLinkError(self._gone or self._refusal or "")
@@ -293,7 +292,7 @@ class LiveKitSpeechLink:
         sender = packet.participant
         if packet.topic != _STATE_TOPIC or (sender is not None and sender.identity != self._avatar_identity):
             return
-        message = _json_object(packet.data)
+        message = json_object(packet.data)
         if message.get("state") == "disconnected":
             reason = redact(str(message.get("reason") or "no reason given"))
             self._refusal = f"The avatar disconnected: {reason}"
@@ -329,7 +328,7 @@ class LiveKitSpeechLink:
     async def _on_playback_finished(self, call: rtc.RpcInvocationData) -> str:
         if call.caller_identity != self._avatar_identity:
             return "reject"
-        payload = _json_object(call.payload)
+        payload = json_object(call.payload)
         position_s = _number(payload.get("playback_position"))
         self._report(self._utterances.finished(position_s, interrupted=payload.get("interrupted") is True))
         return "ok"
@@ -454,17 +453,3 @@ async def _disconnect(room: rtc.Room) -> None:
             await room.disconnect()
     except TimeoutError:
         _log.warning("Leaving the room took longer than %g s.", _LEAVE_TIMEOUT_S)
-
-
-def _json_object(text: str | bytes) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
-def _origin(url: str) -> str:
-    """The part of a URL that holds no secret."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "")

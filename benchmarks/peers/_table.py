@@ -114,7 +114,7 @@ TABLE: list[tuple[Scenario, list[Row]]] = [
                 "words in the context that were not begun at the interruption",
                 "words_ahead",
                 lambda figure: abs(figure) <= 1,
-                "0 or 1",
+                "-1 to 1",
                 "",
             ),
             Row("word ahead of its sound, at most", "word_lead_ms", _at_most(2 * _BLOCK_MS), "<= 80 ms"),

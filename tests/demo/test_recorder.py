@@ -1,6 +1,10 @@
+import threading
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from agenthuman_plugins.demo import _recorder
 from agenthuman_plugins.demo._recorder import Recorder
 from tests.demo import recording
 
@@ -99,3 +103,48 @@ async def test_what_keeps_the_file_from_being_written_is_raised(tmp_path):
         target.add_picture(picture(), START_S + n / FPS)
     with pytest.raises(OSError, match="No such file"):
         await target.finish()
+
+
+async def test_what_fails_at_the_very_end_is_raised_at_once(tmp_path, monkeypatch):
+    """A disk that is full when the file gets its name does not leave the command waiting."""
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    target = recorder(tmp_path / "out.mp4")
+    target.add_picture(picture(), START_S)
+    with pytest.raises(OSError, match="No space left"):
+        await target.finish()
+    assert not target._thread.is_alive()
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_an_encoder_that_does_not_come_to_its_end_is_no_success(tmp_path, monkeypatch):
+    """Without a file nobody is told that there is one."""
+    stuck = threading.Event()
+    monkeypatch.setattr(_recorder, "_FINISH_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(_recorder._Track, "close", lambda _: stuck.wait(60))
+    target = recorder(tmp_path / "out.mp4")
+    target.add_picture(picture(), START_S)
+    with pytest.raises(TimeoutError, match="encoder"):
+        await target.finish()
+    stuck.set()
+    target._thread.join(20)
+
+
+async def test_no_sound_is_lost_while_the_encoder_is_behind(tmp_path, monkeypatch):
+    """Pictures may be left out; sound that is missing would bring all that follows out of step."""
+    going = threading.Event()
+    encode = Recorder._encode
+    monkeypatch.setattr(_recorder, "_QUEUE_LENGTH", 10)
+    monkeypatch.setattr(Recorder, "_encode", lambda self, name: going.wait(60) and encode(self, name))
+    target = recorder(tmp_path / "out.mp4")
+    for n in range(50):
+        target.add_picture(picture(), START_S + n / FPS)
+        target.add_sound(tone(1 / FPS), START_S + n / FPS)
+    going.set()
+    await target.finish()
+    made = recording.read(tmp_path / "out.mp4")
+    assert made.picture_times.size < 50
+    assert len(made.voice) / RATE == pytest.approx(2.0, abs=0.1)

@@ -18,6 +18,7 @@ from agenthuman_plugins.client import (
     Session,
     SessionOutcomeUnknownError,
 )
+from agenthuman_plugins.pipecat import video
 from agenthuman_plugins.pipecat._left_behind import LeftBehind
 from tests.pipecat.bot import FakeClient, running
 
@@ -115,6 +116,39 @@ async def test_one_that_cannot_be_ended_keeps_no_other_from_it() -> None:
     assert account.ended == ["sess_2"]
     await left.end()
     assert account.ended == ["sess_2", "sess_1"]
+
+
+async def test_whatever_goes_wrong_is_named_at_the_end(
+    log: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error of no known kind, such as that of a closed client, hides no session that is billed."""
+    account = _Account(refusals=1)
+
+    async def end(session_id: str) -> None:
+        account.ended.append(session_id)  # nothing of this account is really left open
+        raise RuntimeError("the client has been closed")
+
+    async with running(account) as bot:
+        await bot.until_event("on_avatar_connected")
+        account.sessions.end = end
+    assert "agenthuman sessions end sess_1" in log[-1]
+
+
+async def test_session_that_is_still_being_ended_is_named_and_keeps_its_client(
+    log: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A service that does not answer holds nobody up for ever, and the call that ends the session goes on."""
+    monkeypatch.setattr(video, "_END_TIMEOUT_S", 0.05)
+    account, closed = FakeClient(), []
+    account.end_now.clear()
+    async with running(account) as bot:
+        await bot.until_event("on_avatar_connected")
+        bot.service._owned_client = SimpleNamespace(aclose=lambda: closed.append(True))  # type: ignore[assignment]
+        await bot.worker.cancel()
+        await bot.service.cleanup()
+        assert not closed
+        assert "session sess_1 is still being ended" in log[-1]
+        account.end_now.set()
 
 
 @pytest.mark.parametrize("error", [_FORBIDDEN, ServerError("down", status_code=500)])

@@ -32,7 +32,7 @@ from pipecat.workers.runner import WorkerRunner
 from agenthuman_plugins.client import SpeechLinkError
 from agenthuman_plugins.pipecat._curtain import Curtain
 from agenthuman_plugins.pipecat._lipsync import LipSync
-from agenthuman_plugins.pipecat._output import PictureBacklog, VoiceBacklog
+from agenthuman_plugins.pipecat._output import PictureBacklog, VoiceBacklog, output_transport
 from agenthuman_plugins.pipecat._pump import CAN_SCALE, MAX_BACKLOG, PictureCount, PicturePump
 from agenthuman_plugins.speech import InProcessSpeechLink
 from agenthuman_plugins.speech._feed import Feed
@@ -436,6 +436,14 @@ async def test_voice_in_the_queue_of_a_livekit_source_is_counted() -> None:
     source.clear_queue()
     assert backlog.seconds == 0.0
     await source.aclose()
+
+
+def test_the_transport_is_found_from_a_pipeline_in_a_pipeline() -> None:
+    """However deep the service is nested, its output is the first transport behind it."""
+    service, transport = IdentityFilter(), Stalled()
+    assert output_transport(service) is None
+    Pipeline([IdentityFilter(), Pipeline([Pipeline([service]), IdentityFilter()]), transport])
+    assert output_transport(service) is transport
 
 
 def test_voice_without_a_transport_never_waits() -> None:

@@ -517,6 +517,16 @@ async def test_session_options_reach_the_client() -> None:
         assert bot.service.session_id == "sess_1"
 
 
+async def test_avatar_that_stayed_is_brought_back_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only avatars that never came or left at once count towards giving up: a bad network is not their end."""
+    monkeypatch.setattr(_avatar, "_BACKOFF_S", (0.0, 60.0))
+    monkeypatch.setattr(_avatar, "_STAYED_S", 0.0)
+    async with running() as bot:
+        for number in range(1, _avatar._MAX_USELESS_SESSIONS + 3):
+            await bot.until_event("on_avatar_connected", number)
+            bot.links[-1].crash()
+
+
 async def test_sessions_without_an_avatar_come_to_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """When no avatar ever appears, no more sessions are opened, and billed, after five."""
     monkeypatch.setattr(_avatar, "_BACKOFF_S", (0.0, 0.0))

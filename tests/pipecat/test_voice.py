@@ -222,6 +222,23 @@ def test_avatar_that_changes_the_voice_is_heard() -> None:
     assert [h is None for h in _hear(gate, *[SILENCE] * 10, *_tone(500, 3))] == [True] * 10 + [False] * 3
 
 
+def test_noise_after_an_interruption_is_neither_kept_nor_heard() -> None:
+    """An avatar that is never silent fills no memory, and lets nothing old into the next reply."""
+    gate = VoiceGate()
+    gate.expect(_utterance())
+    gate.started(1)
+    _hear(gate, *_tone(300))
+    gate.interrupt()
+    _hear(gate, *_tone(500, 1000))
+    assert len(gate._stretch) < 20
+    following = _utterance(number=2)
+    following.onset.add(b"".join(_tone(700)))
+    gate.expect(following)
+    gate.started(2)
+    heard = [h for block in _tone(500, 60) for h in gate.hear(block, RATE)]
+    assert len(heard) == 60  # what came before it was sent is none of its
+
+
 def test_report_that_comes_after_the_sound_costs_nothing() -> None:
     """New sound waits for the report that it is new, and then passes whole."""
     gate = VoiceGate()
