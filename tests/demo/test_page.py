@@ -72,3 +72,19 @@ async def test_a_page_says_goodbye(browser, reception):
 async def test_other_sites_cannot_use_the_demo(browser, headers, status):
     """A page from elsewhere in the same browser opens and ends nothing."""
     assert (await browser.post("/api/leave/abc", headers=headers)).status_code == status
+
+
+async def test_a_call_that_cannot_be_made_is_closed(monkeypatch):
+    """One whose type nobody knows leaves no connection open."""
+    closed = []
+    disconnect = _page.Call.disconnect
+
+    async def note(call):
+        await disconnect(call)
+        closed.append(call)
+
+    monkeypatch.setattr(_page.Call, "disconnect", note)
+    reception = _page.Reception(None, None)
+    with pytest.raises(_page.RefusedError, match="cannot be used"):
+        await reception.welcome(_page.Offer(sdp="v=0", type="nothing"))
+    assert len(closed) == 1

@@ -1,5 +1,7 @@
 """`agenthuman demo --say TEXT --record FILE.mp4`, from the command to what is in the file."""
 
+import asyncio
+import contextlib
 import os
 import shutil
 import subprocess
@@ -8,6 +10,9 @@ import sys
 import numpy as np
 import pytest
 
+from agenthuman_plugins.demo import _recording
+from agenthuman_plugins.demo._errors import DemoError
+from agenthuman_plugins.demo._services import Services
 from agenthuman_plugins.emulator.voice import Voice
 from tests.demo import recording
 
@@ -108,3 +113,21 @@ def test_without_a_network_the_avatar_runs_in_the_demo(tmp_path):
     assert page.returncode == 1
     assert "--record FILE.mp4" in page.stderr
     assert "Traceback" not in page.stderr
+
+
+async def test_a_pipeline_that_dies_is_told_at_once(tmp_path, monkeypatch):
+    """It is not taken for a busy machine, and what killed it is not lost."""
+
+    async def die():
+        raise RuntimeError("test")
+
+    @contextlib.asynccontextmanager
+    async def running(_):
+        yield asyncio.ensure_future(die())
+
+    monkeypatch.setattr(_recording, "running", running)
+    services = Services("http://127.0.0.1:9", "test-key", in_process=True)
+    with pytest.raises(DemoError, match="pipeline") as caught:
+        await _recording.record(services, SENTENCE, tmp_path / "out.mp4", lambda *_: None)
+    assert isinstance(caught.value.__cause__, RuntimeError)
+    assert not list(tmp_path.iterdir())

@@ -169,6 +169,7 @@ async def test_settings_of_another_service_pass() -> None:
         {"on_failure": "panic"},
         {"no_audio_timeout_s": 0},
         {"max_idle_secs": "ten"},
+        {"max_idle_secs": float("nan")},
         {"avatar_wait_s": -1},
         {"no_audio_timeout_s": None},
     ],
