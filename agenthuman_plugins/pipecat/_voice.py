@@ -194,21 +194,21 @@ class VoiceGate:
         Its sound is found by how it begins. For avatars that change the voice there is the time, and that sound
         between two silences has one owner.
         """
-        if expected.utterance.onset.known:
-            if (began := self._beginning(expected.utterance.onset)) is not None:
-                self._faithful = True
-                first, *others = (block for block in self._stretch if block.end > began)
-                return [_mute(first, began), *others]
-            if self._faithful:
-                if self._now < expected.sent_at + _PENDING_S:
-                    return []
-                self._faithful = False  # too long after the sending to be old: not found, and still new
-                return self._since(expected.sent_at)
-        in_time = self._after_silence and self._came_in_time(self._stretch[0].begin, expected)
-        return self._since(expected.sent_at) if in_time else []
-
-    def _since(self, at: float) -> list[_Block]:
-        return [block for block in self._stretch if block.end > at]
+        onset = expected.utterance.onset
+        if onset.known and (began := self._beginning(onset)) is not None:
+            self._faithful = True
+            first, *others = (block for block in self._stretch if block.end > began)
+            return [_mute(first, began), *others]
+        told_by_sound = onset.known and self._faithful
+        if self._now >= expected.sent_at + _PENDING_S:
+            self._faithful &= not told_by_sound  # not found, and still new
+        elif (
+            told_by_sound
+            or not self._after_silence
+            or not self._came_in_time(self._stretch[0].begin, expected)
+        ):
+            return []
+        return [block for block in self._stretch if block.end > expected.sent_at]
 
     def _beginning(self, onset: Onset) -> float | None:
         """Gate time at which the utterance begins, if it does in this stretch."""
@@ -222,8 +222,6 @@ class VoiceGate:
         # Capped, since the jitter buffer shrinks again: better some old sound than no new reply.
         delay = min(self._delay_s or 0.0, _USUAL_DELAY_S)
         if began >= expected.sent_at + delay + _JITTER_S:
-            return True
-        if self._now >= expected.sent_at + _PENDING_S:
             return True
         if expected.started_at is not None:
             return began >= expected.started_at + delay - max(_JITTER_S, delay / 2)

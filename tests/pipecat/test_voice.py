@@ -283,6 +283,19 @@ def test_sound_that_goes_on_for_too_long_to_be_old_is_heard() -> None:
     assert len(gate.hear(VOICE, RATE)) == 48
 
 
+def test_an_avatar_that_is_never_silent_is_heard() -> None:
+    """Noise that hides where a reply begins costs a second of it, not all of it."""
+    gate = VoiceGate()
+    gate.expect(_utterance())
+    gate.started(1)
+    _hear(gate, *[SILENCE] * 5, VOICE)
+    gate.interrupt()
+    gate.expect(_utterance(number=2))
+    gate.started(2)
+    assert _hear(gate, *[VOICE] * 49) == [None] * 49
+    assert len(gate.hear(VOICE, RATE)) == 50
+
+
 def test_silence_alone_separates_if_starts_are_not_reported() -> None:
     """An avatar that never reports a start is believed after the silence that follows an interruption."""
     gate = VoiceGate()
