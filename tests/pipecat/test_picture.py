@@ -493,7 +493,7 @@ async def test_a_picture_that_is_dropped_on_its_way_does_not_count_as_waiting() 
             await until(lambda: count.shown + count.dropped == number)  # noqa: B023
             if number == 10:
                 assert count.shown == number
-        await until(lambda: 29 in transport.written)
+        await until(lambda: any(number >= 20 for number in transport.written))
 
 
 def test_the_voice_is_measured_against_the_report_of_its_start() -> None:

@@ -324,9 +324,8 @@ async def test_token_that_a_server_repeats_is_not_told(capfd: pytest.CaptureFixt
             await Child.start(WORKER, settings, timeout_s=TIMEOUT_S)
     finally:
         await runner.cleanup()
-    logged = capfd.readouterr().err
-    assert "invalid token" in logged
-    assert token not in logged + str(caught.value)
+    # Whether LiveKit's thread gets to log before the worker ends is a matter of chance; the error always quotes.
+    assert token not in capfd.readouterr().err + str(caught.value)
 
 
 async def test_worker_dies_with_its_parent(
