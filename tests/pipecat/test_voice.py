@@ -1,6 +1,7 @@
 """Which part of the avatar's endless sound is the reply."""
 
 import numpy as np
+import pytest
 
 from agenthuman_plugins.pipecat._onset import voiced_span
 from agenthuman_plugins.pipecat._utterance import Utterance
@@ -270,8 +271,9 @@ def test_report_that_comes_long_after_the_sound_costs_nothing() -> None:
     assert [h and h.first for h in heard] == [None] * 8 + [True, False, False]
 
 
-def test_sound_that_goes_on_for_too_long_to_be_old_is_heard() -> None:
-    """A reply that began before its report, as old sound does, passes whole once it cannot be old."""
+@pytest.mark.parametrize("silence", [[SILENCE, SILENCE], []], ids=["after a silence", "never silent"])
+def test_sound_that_goes_on_for_too_long_to_be_old_is_heard(silence: list[bytes]) -> None:
+    """A reply whose beginning nothing tells, not even a silence, passes whole once it cannot be old."""
     gate = VoiceGate()
     gate.expect(_utterance())
     gate.started(1)
@@ -279,21 +281,9 @@ def test_sound_that_goes_on_for_too_long_to_be_old_is_heard() -> None:
     gate.interrupt()
     gate.expect(_utterance(number=2))
     gate.started(2)
-    assert _hear(gate, SILENCE, SILENCE, *[VOICE] * 47) == [None] * 49
-    assert len(gate.hear(VOICE, RATE)) == 48
-
-
-def test_an_avatar_that_is_never_silent_is_heard() -> None:
-    """Noise that hides where a reply begins costs a second of it, not all of it."""
-    gate = VoiceGate()
-    gate.expect(_utterance())
-    gate.started(1)
-    _hear(gate, *[SILENCE] * 5, VOICE)
-    gate.interrupt()
-    gate.expect(_utterance(number=2))
-    gate.started(2)
-    assert _hear(gate, *[VOICE] * 49) == [None] * 49
-    assert len(gate.hear(VOICE, RATE)) == 50
+    following = [*silence, *[VOICE] * (49 - len(silence))]
+    assert _hear(gate, *following) == [None] * 49
+    assert len(gate.hear(VOICE, RATE)) == 50 - len(silence)
 
 
 def test_silence_alone_separates_if_starts_are_not_reported() -> None:
