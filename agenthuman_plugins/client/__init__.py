@@ -28,8 +28,9 @@ from agenthuman_plugins.client.errors import (
 from agenthuman_plugins.client.rooms import DailyRoom, LiveKitRoom
 
 if TYPE_CHECKING:
-    from agenthuman_plugins.client._async import AsyncAgentHuman
-    from agenthuman_plugins.client._sync import AgentHuman
+    from agenthuman_plugins.client._async.client import AsyncAgentHuman
+    from agenthuman_plugins.client._calls import BodyOptions, CallOptions
+    from agenthuman_plugins.client._sync.client import AgentHuman
     from agenthuman_plugins.client.models import (
         Agent,
         Avatar,
@@ -70,6 +71,8 @@ __all__ = [
     "AvatarPreview",
     "BadRequestError",
     "Billing",
+    "BodyOptions",
+    "CallOptions",
     "Concurrency",
     "ConfigurationError",
     "ConflictError",
@@ -98,10 +101,15 @@ __all__ = [
     "VoiceAgentFields",
 ]
 
-_CLIENTS = {"AgentHuman": "_sync", "AsyncAgentHuman": "_async"}
+_PLACES = {
+    "AgentHuman": "_sync.client",
+    "AsyncAgentHuman": "_async.client",
+    "BodyOptions": "_calls",
+    "CallOptions": "_calls",
+}
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_CLIENTS.get(name, 'models')}"), name)
+    return getattr(import_module(f"{__name__}.{_PLACES.get(name, 'models')}"), name)

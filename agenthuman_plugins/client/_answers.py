@@ -5,11 +5,13 @@ import json
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC
 from http import HTTPStatus
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import ValidationError
 
+from agenthuman_plugins.client._model import note_headers, request_id_in
 from agenthuman_plugins.client.errors import (
     AgentHumanError,
     APIConnectionError,
@@ -39,13 +41,36 @@ _BY_STATUS: Mapping[int, type[APIStatusError]] = {
 }
 _PASSING = frozenset({408, 429, 500, 502, 503, 504})  # statuses that the same request may not meet again
 
-# One such code is documented (INSUFFICIENT_MINUTES); the concurrency limit has another that no page tells.
-_USAGE_CODE = re.compile(r"MINUTES|CONCURREN|INSUFFICIENT|QUOTA|(?:USAGE|PLAN|SESSION)\w*LIMIT")
-# For a code that we do not know. It must not match the rate limit's "Please retry after 1 minute."
-_USAGE_TEXT = re.compile(r"concurren|no minutes|insufficient minutes|minutes remaining", re.IGNORECASE)
-_USAGE_TEXT_STATUSES = frozenset(
-    {400, 403, 409, 429}
-)  # those that may tell of a limit; a 5xx tells of itself
+# Exact codes, since words in others mean other things (INSUFFICIENT_PERMISSIONS, CONCURRENT_MODIFICATION, a server's
+# INSUFFICIENT_CAPACITY). The first is documented; that of the concurrency limit is told by no page.
+_USAGE_CODES: Mapping[str, Literal["minutes", "concurrency"] | None] = {
+    "INSUFFICIENT_MINUTES": "minutes",
+    "NO_MINUTES_REMAINING": "minutes",
+    "MINUTES_EXHAUSTED": "minutes",
+    "MINUTES_LIMIT_REACHED": "minutes",
+    "INSUFFICIENT_CONCURRENCY": "concurrency",
+    "CONCURRENCY_LIMIT": "concurrency",
+    "CONCURRENCY_LIMIT_REACHED": "concurrency",
+    "CONCURRENCY_LIMIT_EXCEEDED": "concurrency",
+    "CONCURRENT_LIMIT_REACHED": "concurrency",
+    "CONCURRENT_SESSION_LIMIT": "concurrency",
+    "CONCURRENT_SESSION_LIMIT_REACHED": "concurrency",
+    "CONCURRENT_SESSIONS_EXCEEDED": "concurrency",
+    "MAX_CONCURRENT_SESSIONS": "concurrency",
+    "SESSION_LIMIT_REACHED": "concurrency",
+    "SESSION_LIMIT_EXCEEDED": "concurrency",
+    "USAGE_LIMIT_REACHED": None,
+    "USAGE_LIMIT_EXCEEDED": None,
+    "PLAN_LIMIT_REACHED": None,
+    "QUOTA_EXCEEDED": None,
+}
+# For an answer without a code. It must not match the rate limit's "Please retry after 1 minute."
+_USAGE_TEXT = re.compile(
+    r"(?P<concurrency>concurren(?:cy|t sessions?))|(?P<minutes>no minutes|insufficient minutes|minutes remaining)",
+    re.IGNORECASE,
+)
+# Those that may tell of a limit; a 5xx tells of itself, unless its code is one of ours.
+_LIMIT_STATUSES = frozenset({200, 400, 402, 403, 409, 429})
 _TEXT_LIMIT = 500  # characters of a message: what is longer is a page, not a sentence
 
 
@@ -65,11 +90,13 @@ class Answer:
         status: HTTP status.
         headers: Header values; asked for by lower-case name.
         content: The body as it came, decompressed.
+        unread: Why the body was not read to its end, if so.
     """
 
     status: int
     headers: Mapping[str, str] = field(repr=False)
     content: bytes = field(repr=False)
+    unread: str | None = None
 
     @property
     def ok(self) -> bool:
@@ -79,7 +106,7 @@ class Answer:
     @property
     def request_id(self) -> str | None:
         """The service's id of the request."""
-        return self.headers.get("x-request-id")
+        return request_id_in(self.headers)
 
     def body(self) -> Any:
         """The parsed JSON, else the text."""
@@ -103,6 +130,10 @@ class NoAnswer:
     may_have_arrived: bool
     timed_out: bool
 
+    @property
+    def request_id(self) -> None:
+        """There was no answer to tell one."""
+
 
 Outcome = Answer | NoAnswer
 
@@ -120,22 +151,38 @@ def understand(outcome: Outcome, parse: Callable[[Any], _T], secrets: Collection
         APIStatusError: An answer that says no, also with a 2xx status and `"success": false`.
         APIResponseError: An answer that does not fit.
     """
+    # The error is raised here, where no variable holds what the service said: tracebacks get printed with variables.
+    value = _value_or_error(outcome, parse, secrets)
+    if isinstance(value, AgentHumanError):
+        raise value
+    return value
+
+
+def _value_or_error(
+    outcome: Outcome, parse: Callable[[Any], _T], secrets: Collection[str]
+) -> _T | AgentHumanError:
     if isinstance(outcome, NoAnswer):
-        raise _connection_error(outcome)
+        cls = APITimeoutError if outcome.timed_out else APIConnectionError
+        return cls(f"No answer from {redact(outcome.reason, secrets)}.", retryable=True)
     body = outcome.body()
     if not outcome.ok or (isinstance(body, dict) and body.get("success") is False):
-        raise _status_error(outcome, body, secrets)
-    try:
-        return parse(body)
-    # Without `from`: the cause would carry the reply, tokens included.
-    except ValidationError as error:
-        wrong = ", ".join(
-            ".".join(map(str, item["loc"])) or "body" for item in error.errors(include_url=False)
-        )
-        reason = f"missing or wrong: {wrong}"
-    except (AttributeError, LookupError, TypeError, ValueError):
-        reason = "it does not have the documented form"
-    raise APIResponseError(
+        return _status_error(outcome, body, secrets)
+    if outcome.unread is not None:
+        reason = outcome.unread
+    else:
+        try:
+            value = parse(body)
+        except ValidationError as error:
+            wrong = ", ".join(
+                ".".join(map(str, item["loc"])) or "body" for item in error.errors(include_url=False)
+            )
+            reason = f"missing or wrong: {wrong}"
+        except (AttributeError, LookupError, TypeError, ValueError):
+            reason = "it does not have the documented form"
+        else:
+            note_headers(value, outcome.headers)
+            return value
+    return APIResponseError(
         f"The answer of the service could not be read ({reason}). {_trace(outcome)}",
         body=redact(body, secrets),
         request_id=outcome.request_id,
@@ -150,7 +197,7 @@ def is_refusal(error: AgentHumanError) -> bool:
 
 
 def is_unknown_route(error: AgentHumanError) -> bool:
-    """Whether a router refused, not the API: 404 or 405 without an error object of the API."""
+    """Whether a router refused, not the API: 404 or 405 without an error of the API."""
     return (
         isinstance(error, APIStatusError)
         and error.status_code in {HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED}
@@ -173,7 +220,9 @@ def retry_after(outcome: Outcome, now: float) -> float | None:
         seconds = _number(asked)
         if seconds is None:
             try:
-                seconds = email.utils.parsedate_to_datetime(asked).timestamp() - now
+                date = email.utils.parsedate_to_datetime(asked)
+                # HTTP dates are in GMT; one without a zone must not be read in that of this machine.
+                seconds = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - now
             except (ValueError, OverflowError):
                 seconds = None
         if seconds is not None:
@@ -190,11 +239,6 @@ def _number(text: str) -> float | None:
     return float(text) if re.fullmatch(r"[0-9]{1,15}(?:\.[0-9]{1,6})?", text.strip()) else None
 
 
-def _connection_error(outcome: NoAnswer) -> APIConnectionError:
-    error = APITimeoutError if outcome.timed_out else APIConnectionError
-    return error(f"No answer from {outcome.reason}.", retryable=True)
-
-
 def _status_error(answer: Answer, body: Any, secrets: Collection[str]) -> APIStatusError:
     described = body.get("error") if isinstance(body, dict) else None
     if isinstance(described, str):
@@ -206,13 +250,15 @@ def _status_error(answer: Answer, body: Any, secrets: Collection[str]) -> APISta
     code = described.get("code") if isinstance(described.get("code"), str) else None
 
     # The code decides before the status: a used-up limit may come as a 429, which no retry cures.
-    if _is_usage_limit(answer.status, code, message):
+    details = described.get("details")
+    used_up = _used_up(answer.status, code, message, details)
+    if used_up is not None:
         cls: type[APIStatusError] = UsageLimitError
     elif answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         cls = ServerError
     else:
         cls = _BY_STATUS.get(answer.status, APIStatusError)
-    return cls(
+    error = cls(
         " ".join(
             filter(
                 None,
@@ -226,11 +272,14 @@ def _status_error(answer: Answer, body: Any, secrets: Collection[str]) -> APISta
         status_code=answer.status,
         code=code,
         suggestion=suggestion or None,
-        details=redact(described.get("details"), secrets),
+        details=redact(details, secrets),
         body=redact(body, secrets),
         request_id=answer.request_id,
-        retryable=answer.status in _PASSING and cls is not UsageLimitError,
+        retryable=answer.status in _PASSING and used_up is None,
     )
+    if isinstance(error, UsageLimitError):
+        error.limit = used_up or None
+    return error
 
 
 def _hint(cls: type[APIStatusError], message: str) -> str:
@@ -239,15 +288,40 @@ def _hint(cls: type[APIStatusError], message: str) -> str:
     return HINTS.get(cls, "")
 
 
-def _is_usage_limit(status: int, code: str | None, message: str) -> bool:
-    code = (code or "").upper()
-    if "RATE" in code:
-        return False
-    return (
-        bool(_USAGE_CODE.search(code))
-        or status == HTTPStatus.PAYMENT_REQUIRED
-        or (status in _USAGE_TEXT_STATUSES and bool(_USAGE_TEXT.search(message)))
-    )
+def _used_up(
+    status: int, code: str | None, message: str, details: Any
+) -> Literal["minutes", "concurrency", ""] | None:
+    """Which limit is used up; an empty text if it is not told which, `None` if none is."""
+    known = (code or "").upper()
+    told = _used_up_by(details)
+    if known in _USAGE_CODES:
+        return _USAGE_CODES[known] or told or ""
+    if status == HTTPStatus.PAYMENT_REQUIRED:
+        return told or ""
+    if status not in _LIMIT_STATUSES or "RATE" in known:
+        return None
+    if told is None and not code and (said := _USAGE_TEXT.search(message)):
+        return "concurrency" if said["concurrency"] else "minutes"
+    return told
+
+
+def _used_up_by(details: Any) -> Literal["minutes", "concurrency"] | None:
+    """What the breakdown in an error says, in the form in which a create's reply shows the usage."""
+    if not isinstance(details, dict):
+        return None
+    concurrency, minutes = details.get("concurrency"), details.get("minutes")
+    if isinstance(concurrency, dict):
+        available, current, most = (concurrency.get(key) for key in ("available", "current", "max"))
+        if _is_none_left(available) or (
+            isinstance(current, int) and isinstance(most, int) and current >= most
+        ):
+            return "concurrency"
+    left = minutes.get("total_remaining", minutes.get("remaining")) if isinstance(minutes, dict) else minutes
+    return "minutes" if _is_none_left(left) else None
+
+
+def _is_none_left(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value <= 0
 
 
 def _sentence(value: Any, secrets: Collection[str]) -> str:

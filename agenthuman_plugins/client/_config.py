@@ -1,16 +1,120 @@
 """Where the settings of a client come from, checked once at its construction."""
 
+import asyncio
+import logging
+import math
 import os
+import random
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import TypeAlias
 from urllib.parse import urlsplit
 
-from agenthuman_plugins.client._clock import Clock
+from agenthuman_plugins.client._owner import this_process
+from agenthuman_plugins.client.addresses import check_plain
 from agenthuman_plugins.client.errors import ConfigurationError
+from agenthuman_plugins.client.redaction import MASK, Secrets
 
 DEFAULT_BASE_URL = "https://api.agenthuman.com"
 DEFAULT_AVATAR = "avat_01KMZJ4WE5QCD9G3EK21QW8NJK"  # the default of the vendor's LiveKit plugin
-DEFAULT_TIMEOUT_S = 60.0  # room for a slow create (30 s to the answer) and a rate limit's wait
+DEFAULT_TIMEOUT_S = 60.0  # room for a slow create and a rate limit's wait
 DEFAULT_MAX_RETRIES = 2  # three attempts in all
+
+_KEYS_REMEMBERED = 16  # of a callable that hands out new ones: those that may still show in an answer
+
+KeySource: TypeAlias = str | Callable[[], str]
+AsyncKeySource: TypeAlias = str | Callable[[], str | Awaitable[str]]
+
+
+def _wait(event: threading.Event, seconds: float) -> bool:
+    return event.wait(seconds)
+
+
+def _start(work: Callable[[], None], name: str) -> None:
+    # A daemon: the interpreter waits for the others without a limit before it ends.
+    threading.Thread(target=work, name=name, daemon=True).start()
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """What the client takes from the world around it, in one place, so that tests need not wait.
+
+    Attributes:
+        monotonic: Seconds from an arbitrary start, for deadlines.
+        wall: Epoch seconds, to read `Retry-After` dates and `X-RateLimit-Reset`.
+        random: A number in [0, 1), for jitter.
+        sleep: Waits, in the sync client.
+        asleep: Waits, in the async client.
+        event: Makes what the threads of the sync client wait for.
+        wait: Waits for such an event, so many seconds at most; whether it came.
+        start: Starts a thread with a name.
+        new_ref: Makes the reference by which a lost session is found again.
+        owner: The mark of this process, by which what it left open is found when it is dead.
+    """
+
+    monotonic: Callable[[], float] = time.monotonic
+    wall: Callable[[], float] = time.time
+    random: Callable[[], float] = random.random
+    sleep: Callable[[float], None] = time.sleep
+    asleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    event: Callable[[], threading.Event] = threading.Event
+    wait: Callable[[threading.Event, float], bool] = _wait
+    start: Callable[[Callable[[], None], str], None] = _start
+    new_ref: Callable[[], str] = lambda: uuid.uuid4().hex
+    owner: Callable[[], str | None] = this_process
+
+
+class ApiKey:
+    """The key, wherever it comes from; every one that was used is known, so that no error repeats it.
+
+    Args:
+        given: The key, what returns it (asked before each request), or `None` for `AGENTHUMAN_API_KEY`.
+    """
+
+    __slots__ = ("_source", "_used")
+
+    def __init__(self, given: AsyncKeySource | None) -> None:
+        self._used: deque[str] = deque(maxlen=_KEYS_REMEMBERED)
+        if callable(given):
+            self._source: Callable[[], str | Awaitable[str]] | None = given
+            return
+        self._source = None
+        if given is not None:
+            self._used.append(_checked_key("api_key", given))
+        elif (found := os.environ.get("AGENTHUMAN_API_KEY")) is not None:
+            self._used.append(_checked_key("AGENTHUMAN_API_KEY", found))
+        else:
+            raise ConfigurationError("No API key: pass api_key=... or set AGENTHUMAN_API_KEY.")
+
+    def __repr__(self) -> str:
+        return f"ApiKey({MASK})"
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Every key that was used lately."""
+        return tuple(self._used)
+
+    def get(self) -> str:
+        """The key for the next request."""
+        return self._used[-1] if self._source is None else self._take(self._source())
+
+    async def aget(self) -> str:
+        """The key for the next request, from a callable that may be a coroutine function."""
+        if self._source is None:
+            return self._used[-1]
+        found = self._source()
+        return self._take(found if isinstance(found, str) else await found)
+
+    def _take(self, found: object) -> str:
+        key = _checked_key("api_key()", found)
+        if key in self._used:
+            self._used.remove(key)
+        self._used.append(key)
+        return key
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +127,10 @@ class Settings:
         timeout_s: Limit for a whole call, retries included.
         max_retries: How often a failed request is sent again.
         track_owner: Whether sessions carry the mark of this process.
-        clock: Time and chance.
+        clock: Time, chance and threads.
     """
 
-    api_key: str = field(repr=False)
+    api_key: ApiKey
     base_url: str
     timeout_s: float
     max_retries: int
@@ -38,10 +142,15 @@ class Settings:
         """Host of the service, for texts."""
         return urlsplit(self.base_url).hostname or ""
 
+    @property
+    def secrets(self) -> Secrets:
+        """What must not show in an error."""
+        return Secrets(self.api_key.secrets)
+
 
 def resolve(
     *,
-    api_key: str | None,
+    api_key: AsyncKeySource | ApiKey | None,
     base_url: str | None,
     timeout: float,
     max_retries: int,
@@ -53,21 +162,50 @@ def resolve(
     Raises:
         ConfigurationError: The key is missing, or a value makes no sense.
     """
-    if timeout <= 0:
-        raise ConfigurationError(f"timeout must be more than 0 seconds, not {timeout!r}.")
-    if max_retries < 0:
-        raise ConfigurationError(f"max_retries must be 0 or more, not {max_retries!r}.")
+    api_key = hide_key(api_key)  # first: from here on no variable of a traceback shows it
     clock = clock or Clock()
     if track_owner:
         clock.owner()  # elsewhere than on Linux it starts a program; better now than on somebody's event loop
+    _set_up_log(os.environ.get("AGENTHUMAN_LOG", "").strip().lower())
     return Settings(
-        api_key=_api_key(api_key),
+        api_key=api_key,
         base_url=_base_url(base_url),
-        timeout_s=float(timeout),
-        max_retries=max_retries,
+        timeout_s=seconds("timeout", timeout),
+        max_retries=retries(max_retries),
         track_owner=track_owner,
         clock=clock,
     )
+
+
+def hide_key(given: "AsyncKeySource | ApiKey | None") -> ApiKey:
+    """The key in a box whose repr shows nothing.
+
+    Raises:
+        ConfigurationError: There is none, or it cannot be one.
+    """
+    return given if isinstance(given, ApiKey) else ApiKey(given)
+
+
+def seconds(name: str, value: object) -> float:
+    """A time limit.
+
+    Raises:
+        ConfigurationError: It is none; a limit that is refused later would already have cost a session.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not (0 < value < math.inf):
+        raise ConfigurationError(f"{name} must be a number of seconds above 0, not {value!r}.")
+    return float(value)
+
+
+def retries(value: object) -> int:
+    """How often a failed request is sent again.
+
+    Raises:
+        ConfigurationError: It is no such number.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ConfigurationError(f"max_retries must be a whole number of 0 or more, not {value!r}.")
+    return value
 
 
 def default_avatar() -> str:
@@ -75,12 +213,9 @@ def default_avatar() -> str:
     return os.environ.get("AGENTHUMAN_AVATAR", "").strip() or DEFAULT_AVATAR
 
 
-def _api_key(given: str | None) -> str:
-    source = "api_key"
-    if given is None:
-        source, given = "AGENTHUMAN_API_KEY", os.environ.get("AGENTHUMAN_API_KEY")
-    if given is None:
-        raise ConfigurationError("No API key: pass api_key=... or set AGENTHUMAN_API_KEY.")
+def _checked_key(source: str, given: object) -> str:
+    if not isinstance(given, str):
+        raise ConfigurationError(f"{source} must be a string, not {type(given).__name__}.")
     key = given.strip()
     if not key:
         raise ConfigurationError(
@@ -94,14 +229,51 @@ def _api_key(given: str | None) -> str:
 
 
 def _base_url(given: str | None) -> str:
-    url = (given or os.environ.get("AGENTHUMAN_BASE_URL", "")).strip().rstrip("/") or DEFAULT_BASE_URL
+    name = "AGENTHUMAN_BASE_URL" if given is None else "base_url"
+    if given is not None and not isinstance(given, str):
+        raise ConfigurationError(f"base_url must be a string, not {type(given).__name__}.")
+    url = (os.environ.get("AGENTHUMAN_BASE_URL", "") if given is None else given).strip().rstrip("/")
+    url = url or DEFAULT_BASE_URL
+    if wrong := _wrong_part(url):
+        # The address itself stays out of the text: it may hold a password.
+        raise ConfigurationError(f"{name} must look like {DEFAULT_BASE_URL}: {wrong}.")
+    parts = urlsplit(url)
+    if parts.scheme == "http":
+        check_plain(parts.hostname, name=name, secure="https://…")
+    return url
+
+
+def _wrong_part(url: str) -> str | None:
+    if any(char.isspace() or not char.isprintable() for char in url):
+        return "it holds a blank, a tab or another control character"
     try:
         parts = urlsplit(url)
-        valid = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+        port_is_wrong = parts.port == 0
     except ValueError:
-        valid = False
-    if not valid or parts.query or parts.fragment or parts.username:
-        raise ConfigurationError(
-            f"base_url (or AGENTHUMAN_BASE_URL) must look like {DEFAULT_BASE_URL}: scheme, host and path only."
-        )
-    return url
+        return "its host or port cannot be read"
+    if parts.scheme not in {"http", "https"}:
+        return "it does not begin with https:// or http://"
+    if not parts.hostname:
+        return "it has no host"
+    if port_is_wrong:
+        return "port 0 cannot be reached"
+    if parts.username is not None or parts.password is not None:
+        return "it must have no user or password"
+    if parts.query or parts.fragment or "?" in url or "#" in url:
+        return "it must have no query and no fragment"
+    return None
+
+
+def _set_up_log(wanted: str) -> None:
+    """Show the package's log if `AGENTHUMAN_LOG` asks for it: as the program's log is set up, else on stderr."""
+    if not wanted:
+        return
+    levels = {"info": logging.INFO, "debug": logging.DEBUG}
+    if wanted not in levels:
+        raise ConfigurationError(f"AGENTHUMAN_LOG must be info or debug, not {wanted!r}.")
+    log = logging.getLogger("agenthuman_plugins")
+    log.setLevel(levels[wanted])
+    if not log.hasHandlers():
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        log.addHandler(handler)

@@ -1,20 +1,16 @@
-"""What to do next: send, wait, or stop. Every rule about retries and lost sessions, without any I/O.
+"""What to do next: send, wait, or stop. The rules about retries, without any I/O.
 
-A flow is a generator. It yields steps (`Send`, `Pause`), is sent what became of them, and returns the value of
-the call or raises one of our errors. A driver of a few lines carries the steps out, sync or async.
-
-A read may be sent again after any failure that can pass. A create is billed, so it is sent again only if the
-service surely did not process it: it was never reached, or it refused. In every other case the session may
-exist, and is looked for by the reference that each create carries in `metadata.client_ref`.
+A flow is a generator. It yields steps, is sent what became of them, and returns the value of the call or raises one
+of our errors. A driver carries the steps out, sync or async. The calls that open a billed session have flows of their
+own, in `_opening`.
 """
 
 import logging
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-from agenthuman_plugins.client import _calls
 from agenthuman_plugins.client._answers import (
     Answer,
     NoAnswer,
@@ -25,16 +21,19 @@ from agenthuman_plugins.client._answers import (
     understand,
 )
 from agenthuman_plugins.client._calls import Call
+from agenthuman_plugins.client._calls.sessions import end_session, get_session, list_sessions, start_session
 from agenthuman_plugins.client._config import Settings
-from agenthuman_plugins.client._owner import CLIENT_OWNER
 from agenthuman_plugins.client.errors import (
     AgentHumanError,
+    APIStatusError,
+    APITimeoutError,
     BadRequestError,
     ConfigurationError,
+    ConflictError,
     NotFoundError,
-    SessionOutcomeUnknownError,
 )
-from agenthuman_plugins.client.models import CLIENT_REF, Session
+from agenthuman_plugins.client.models import Session, SessionStart
+from agenthuman_plugins.client.redaction import Secrets, redact
 
 _T = TypeVar("_T")
 
@@ -45,10 +44,10 @@ _BACKOFF_MAX_S = 8.0
 _JITTER = 0.25  # a wait is shortened by up to this part, so that clients do not come back all at once
 _ASKED_MAX_S = 60.0  # the service may ask for longer waits; then failing at once is kinder
 
-# A session whose create is still being processed appears late, so we look more than once.
-_LOOK_AFTER_S = (0.0, 0.5, 1.5)
-_LOOK_LIMIT_S = 10.0  # beyond the call's own limit: knowing what is billed is worth the wait
-_LOOK_MAX_GETS = 20  # the largest documented number of concurrent sessions
+LOOK_MAX_GETS = 20  # the largest documented number of concurrent sessions
+
+_BOOTING = "try_again"  # instead of an address, while the server of a managed session boots
+_POLL_S = 2.0  # a server takes some seconds; more often would only eat into the rate limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,38 +72,17 @@ class Pause:
     seconds: float
 
 
-Steps = Generator[Send | Pause, Outcome | None, _T]
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """Step: wait so many seconds, or until the request is answered that was sent before and is still on its way.
 
-
-@dataclass(slots=True)
-class Creation:
-    """A create under way, as far as somebody must know who has to clean up behind it.
-
-    Attributes:
-        call: The create, as it is sent.
-        client_ref: Reference in its metadata.
-        may_exist: Whether a session may have been opened that nobody has cleaned up behind yet.
-        session: The session, once it is known.
+    What became of it is sent back; `None` if that is not known yet, or if nothing is on its way.
     """
 
-    call: Call[Session]
-    client_ref: str
-    may_exist: bool = False
-    session: Session | None = field(default=None, repr=False)
+    seconds: float
 
-    @classmethod
-    def of(cls, call: Call[Session], settings: Settings) -> "Creation":
-        """Give a create its reference, and its owner if wanted: the caller's own ones, or ours."""
-        metadata = _metadata_of(call)
-        marks = {CLIENT_REF: metadata.get(CLIENT_REF) or settings.clock.new_ref()}
-        if settings.track_owner and (owner := settings.clock.owner()) is not None:
-            marks[CLIENT_OWNER] = metadata.get(CLIENT_OWNER, owner)
-        return cls(_calls.with_metadata(call, {**metadata, **marks}), marks[CLIENT_REF])
 
-    @property
-    def is_tracked(self) -> bool:
-        """Whether the session can be told from others: the service took our reference, as far as we know."""
-        return CLIENT_REF in _metadata_of(self.call)
+Steps = Generator[Send | Pause | Listen, Outcome | None, _T]
 
 
 def retry_delay(asked: float | None, attempt: int, jitter: float) -> float | None:
@@ -122,115 +100,65 @@ def retry_delay(asked: float | None, attempt: int, jitter: float) -> float | Non
     return None if asked > _ASKED_MAX_S else max(asked, backoff)
 
 
+def was_not_processed(outcome: Outcome, error: AgentHumanError) -> bool:
+    """Whether the service surely did nothing: it was never reached, or it refused."""
+    match outcome:
+        case NoAnswer():
+            return not outcome.may_have_arrived
+        case Answer():
+            return is_refusal(error)
+
+
 class Flows:
-    """The flows of one client."""
+    """The flows of one client.
+
+    A read may be sent again after any failure that can pass; a call that changes something only if the service surely
+    did not process it.
+    """
 
     def __init__(self, settings: Settings) -> None:
-        self._settings: Final = settings
+        self.settings: Final = settings
         self._clock: Final = settings.clock
-        self._metadata_is_kept = True
 
-    def call(self, call: Call[_T], limit_s: float | None = None) -> Steps[_T]:
-        """Any call but a create, within `limit_s` seconds (`None`: the client's limit)."""
-        return self._attempts(call, self._deadline(limit_s))
+    def call(self, call: Call[_T]) -> Steps[_T]:
+        """Any call that opens no billed session."""
+        return self.attempts(call, self.deadline(call.timeout_s))
 
-    def create(self, creation: Creation, limit_s: float | None) -> Steps[Session]:
-        """A billed create, sent within `limit_s` seconds (`None`: the client's limit)."""
-        deadline = self._deadline(limit_s)
-        attempt = 0
-        while True:
-            call = creation.call
-            creation.may_exist = True  # until the answer rules it out
-            outcome = yield Send(call, attempt, self._left(deadline))
-            assert outcome is not None  # noqa: S101 - the driver's contract: a Send is answered
-            try:
-                session = understand(outcome, call.parse, self._secrets(call))
-            except AgentHumanError as caught:
-                error = caught
-            else:
-                creation.session = session
-                self._note_metadata(session, call)
-                return session
-            if not _was_not_processed(outcome, error):
-                break
-            creation.may_exist = False
-            if _is_about_metadata(error) and creation.is_tracked:
-                # Better a session that cannot be found again than none; locked by
-                # test_create_goes_without_reference_when_metadata_is_refused.
-                creation.call = _calls.with_metadata(call, _without_marks(call))
-                continue
-            delay = self._delay(outcome, error, attempt, deadline)
-            if delay is None:
-                raise error
-            yield from self._pause(delay, error)
-            attempt += 1
-
-        found = yield from self.look_for(creation)
-        if found is None:
-            raise _lost_create(creation, error)
-        _log.warning(
-            "The answer to a create was lost; session %s was found by its reference. "
-            "Tokens are only in a create's own answer, so it has none.",
-            found.session_id,
-        )
-        return found
-
-    def abandon(self, creation: Creation) -> Steps[None]:
-        """End what a create may have opened, because nobody waits for it any more."""
-        session = creation.session
-        if session is None:
-            session = yield from self.look_for(creation)
-        if session is None:
-            _log.warning(
-                "A create was given up on its way and no session with metadata.client_ref %r was found; "
-                "should one appear, it runs until the service ends it.",
-                creation.client_ref,
-            )
-        else:
-            yield from self._end_if_there(session, self._deadline(_LOOK_LIMIT_S))
-            _log.info("Session %s was ended: its create was given up.", session.session_id)
-        creation.may_exist = False
-
-    def look_for(self, creation: Creation) -> Steps[Session | None]:
-        """Find the session of a create by its reference, with some patience."""
-        if not creation.is_tracked:
-            return None
-        deadline = self._deadline(_LOOK_LIMIT_S)
-        for wait_s in _LOOK_AFTER_S:
-            if wait_s:
-                yield Pause(wait_s)
-            try:
-                found = yield from self._find(creation.client_ref, deadline)
-            except AgentHumanError as error:
-                _log.debug("Sessions could not be looked up: %s", error)
-                continue
-            if found is not None:
-                creation.session = found
-                return found
-        return None
-
-    def find(self, client_ref: str) -> Steps[Session | None]:
+    def find(self, client_ref: object, timeout_s: float | None) -> Steps[Session | None]:
         """A session by its reference, running or ended; a running one first."""
-        if not client_ref:
+        if not isinstance(client_ref, str) or not client_ref:
             raise ConfigurationError("client_ref must be the reference of a create, not an empty text.")
-        deadline = self._deadline(None)
-        listed = yield from self._attempts(_calls.list_sessions("all"), deadline)
+        deadline = self.deadline(timeout_s)
+        listed = yield from self.attempts(list_sessions("all"), deadline)
         listed.sort(key=_newest_running_first)
         for session in listed:
             if session.client_ref == client_ref:
                 return session
         # A list that leaves metadata out does so for all of them; sessions of others have none either.
         if not any(session.metadata for session in listed):
-            for session in listed[:_LOOK_MAX_GETS]:
+            for session in listed[:LOOK_MAX_GETS]:
                 whole = yield from self._get_if_there(session, deadline)
                 if whole.client_ref == client_ref:
                     return whole
         return None
 
+    def find_running(self, client_ref: str, deadline: float) -> Steps[Session | None]:
+        """A running session by its reference."""
+        running = yield from self.attempts(list_sessions("started"), deadline)
+        running = [session for session in running if not session.has_ended]
+        for session in running:
+            if session.client_ref == client_ref:
+                return session
+        for session in [item for item in running if not item.metadata][:LOOK_MAX_GETS]:
+            whole = yield from self._get_if_there(session, deadline)
+            if whole.client_ref == client_ref and not whole.has_ended:
+                return whole
+        return None
+
     def running(self) -> Steps[list[Session]]:
         """Every running session, with its metadata."""
-        deadline = self._deadline(None)
-        found = yield from self._attempts(_calls.list_sessions("started"), deadline)
+        deadline = self.deadline(None)
+        found = yield from self.attempts(list_sessions("started"), deadline)
         # The list may leave metadata out; no page says that it carries it.
         for place, session in enumerate(found):
             if not session.metadata:
@@ -242,146 +170,124 @@ class Flows:
         failure: AgentHumanError | None = None
         for session in sessions:
             try:
-                yield from self._end_if_there(session, self._deadline(None))
+                yield from self.end_if_there(session.session_id, self.deadline(None))
             except AgentHumanError as error:
                 _log.error("Session %s could not be ended: %s", session.session_id, error)
                 failure = failure or error
         if failure is not None:
             raise failure
 
-    def _find(self, client_ref: str, deadline: float) -> Steps[Session | None]:
-        running = yield from self._attempts(_calls.list_sessions("started"), deadline)
-        running = [session for session in running if not session.has_ended]
-        for session in running:
-            if session.client_ref == client_ref:
-                return session
-        for session in [item for item in running if not item.metadata][:_LOOK_MAX_GETS]:
-            whole = yield from self._get_if_there(session, deadline)
-            if whole.client_ref == client_ref and not whole.has_ended:
-                return whole
-        return None
+    def end_if_there(self, session_id: str, deadline: float) -> Steps[None]:
+        """End a session, unless it is gone: then nothing is left to end."""
+        with suppress(NotFoundError):
+            yield from self.attempts(end_session(session_id), deadline)
 
-    def _get_if_there(self, session: Session, deadline: float) -> Steps[Session]:
+    def start(self, session: Session | str, timeout_s: float | None) -> Steps[Session]:
+        """Start a session of the older, Daily-managed generation, and wait until its server has booted.
+
+        Where the service does not know the call, or not for this session, one that runs is returned as it is.
+
+        Raises:
+            APITimeoutError: It does not run within `timeout_s` seconds (`None`: the client's limit).
+        """
+        session_id = session if isinstance(session, str) else session.session_id
+        limit_s = self.settings.timeout_s if timeout_s is None else timeout_s
+        deadline = self.deadline(limit_s)
+        while True:
+            start = yield from self._start_if_known(session_id, deadline)
+            if start is None or start.ws_uri != _BOOTING:
+                found = yield from self.attempts(get_session(session_id), deadline)
+                if start is not None:
+                    found = found.model_copy(update={"ws_uri": start.ws_uri})
+                if start is not None or found.status != "created":
+                    return found if isinstance(session, str) else _with_token_of(session, found)
+            if self.now() + _POLL_S >= deadline:
+                raise APITimeoutError(
+                    f"Session {session_id} was started, but its server is not ready after {limit_s:g} s. "
+                    "It may be billed from here on: call start again, which goes on waiting, or end it.",
+                    retryable=True,
+                )
+            yield Pause(_POLL_S)
+
+    def _start_if_known(self, session_id: str, deadline: float) -> Steps[SessionStart | None]:
+        """Start a session; `None` where the service does not know the call, or if the session runs anyway."""
         try:
-            return (yield from self._attempts(_calls.get_session(session.session_id), deadline))
-        except NotFoundError:
-            return session  # gone since it was listed: nothing more is to be learnt
+            return (yield from self.attempts(start_session(session_id), deadline))
+        except APIStatusError as error:
+            if is_unknown_route(error):
+                return None
+            refusal = error
+        if isinstance(refusal, NotFoundError | BadRequestError | ConflictError):
+            with suppress(AgentHumanError):
+                found = yield from self.attempts(get_session(session_id), deadline)
+                if found.status == "started":
+                    return None
+        raise refusal
 
-    def _end_if_there(self, session: Session, deadline: float) -> Steps[None]:
-        with suppress(NotFoundError):  # then nothing is left to end
-            yield from self._attempts(_calls.end_session(session.session_id), deadline)
+    # --- what the flows of billed calls need, too
 
-    def _attempts(self, call: Call[_T], deadline: float) -> Steps[_T]:
+    def attempts(self, call: Call[_T], deadline: float) -> Steps[_T]:
+        """Send a call until it is answered, refused, or not worth another attempt."""
         attempt = 0
         while True:
-            outcome = yield Send(call, attempt, self._left(deadline))
+            outcome = yield Send(call, attempt, self.left(deadline))
             assert outcome is not None  # noqa: S101 - the driver's contract: a Send is answered
             try:
-                return understand(outcome, call.parse, self._secrets(call))
+                return self.read(outcome, call)
             except AgentHumanError as caught:
                 error = caught
-            if not (call.repeatable or _was_not_processed(outcome, error)):
-                if call.billed:
-                    raise _lost_start(error) from error
+            if not (call.repeatable or was_not_processed(outcome, error)):
                 raise error
             if call.older is not None and is_unknown_route(error):
                 call = call.older
                 continue
-            delay = self._delay(outcome, error, attempt, deadline)
-            if delay is None:
-                raise error
-            yield from self._pause(delay, error)
+            yield from self.pause_or_raise(outcome, error, attempt, deadline)
             attempt += 1
 
-    def _delay(self, outcome: Outcome, error: AgentHumanError, attempt: int, deadline: float) -> float | None:
-        if not error.retryable or attempt >= self._settings.max_retries:
-            return None
-        delay = retry_delay(retry_after(outcome, self._clock.wall()), attempt, self._clock.random())
-        return None if delay is None or delay >= self._left(deadline) else delay
+    def read(self, outcome: Outcome, call: Call[_T]) -> _T:
+        """Read the value out of an answer, and note in the log what came."""
+        secrets = Secrets((*self.settings.secrets, *call.secrets))
+        came = outcome.status if isinstance(outcome, Answer) else "no answer"
+        _log.debug("%s %s: %s [%s]", call.method, redact(call.path, secrets), came, outcome.request_id or "-")
+        return understand(outcome, call.parse, secrets)
 
-    def _pause(self, seconds: float, error: AgentHumanError) -> Steps[None]:
-        _log.info("Trying again in %.1f s: %s", seconds, error)
-        yield Pause(seconds)
+    def pause_or_raise(
+        self, outcome: Outcome, error: AgentHumanError, attempt: int, deadline: float
+    ) -> Steps[None]:
+        """Wait before the next attempt; raise the error if there should be none."""
+        if not error.retryable or attempt >= self.settings.max_retries:
+            raise error
+        asked = retry_after(outcome, self._clock.wall())
+        delay = retry_delay(asked, attempt, self._clock.random())
+        if delay is None or delay >= self.left(deadline):
+            raise error
+        _log.info("Trying again in %.1f s: %s", delay, error)
+        yield Pause(delay)
 
-    def _deadline(self, limit_s: float | None) -> float:
-        return self._clock.monotonic() + (self._settings.timeout_s if limit_s is None else limit_s)
+    def now(self) -> float:
+        """Seconds from an arbitrary start."""
+        return self._clock.monotonic()
 
-    def _left(self, deadline: float) -> float:
-        return max(
-            0.001, deadline - self._clock.monotonic()
-        )  # a limit of 0 would mean none to some libraries
+    def deadline(self, limit_s: float | None) -> float:
+        """When a call that begins now is given up (`None`: by the client's limit)."""
+        return self.now() + (self.settings.timeout_s if limit_s is None else limit_s)
 
-    def _secrets(self, call: Call[Any]) -> tuple[str, ...]:
-        return (self._settings.api_key, *call.secrets)
+    def left(self, deadline: float) -> float:
+        """Seconds until then; never 0, which would mean no limit to some libraries."""
+        return max(0.001, deadline - self.now())
 
-    def _note_metadata(self, session: Session, call: Call[Session]) -> None:
-        sent = _metadata_of(call).get(CLIENT_REF)
-        if self._metadata_is_kept and (sent is None or session.client_ref != sent):
-            self._metadata_is_kept = False
-            _log.warning(
-                "The service does not keep a session's metadata: should the answer to a create get lost, "
-                "its session cannot be found again."
-            )
-
-
-def log_abandoned(creation: Creation, error: Exception) -> None:
-    """Say that the clean-up after an interrupted create failed; nobody can do more about it."""
-    creation.may_exist = False
-    _log.error(
-        "A create was interrupted and its session, if any, could not be ended; it carries metadata.client_ref %r. %s: %s",
-        creation.client_ref,
-        type(error).__name__,
-        error,
-    )
+    def _get_if_there(self, session: Session, deadline: float) -> Steps[Session]:
+        try:
+            return (yield from self.attempts(get_session(session.session_id), deadline))
+        except NotFoundError:
+            return session  # gone since it was listed: nothing more is to be learnt
 
 
-def _was_not_processed(outcome: Outcome, error: AgentHumanError) -> bool:
-    match outcome:
-        case NoAnswer():
-            return not outcome.may_have_arrived
-        case Answer():
-            return is_refusal(error)
-
-
-def _lost_create(creation: Creation, error: AgentHumanError) -> SessionOutcomeUnknownError:
-    looked = (
-        f"no session with metadata.client_ref {creation.client_ref!r} was found"
-        if creation.is_tracked
-        else "the service refuses the metadata by which its session could be found"
-    )
-    lost = SessionOutcomeUnknownError(
-        f"The answer to a create was lost, and {looked}. It may still appear, and would be billed: look for it with "
-        f"sessions.list() before creating again. What happened: {error}",
-        client_ref=creation.client_ref,
-    )
-    lost.__cause__ = error
-    return lost
-
-
-def _lost_start(error: AgentHumanError) -> SessionOutcomeUnknownError:
-    return SessionOutcomeUnknownError(
-        "The answer to the start of a session was lost. The session may be running, and would be billed: look for "
-        f"it with sessions.list() before starting another. What happened: {error}",
-        client_ref=None,
-    )
-
-
-def _is_about_metadata(error: AgentHumanError) -> bool:
-    # Anywhere in the answer, since its form is not documented. A wrong guess costs a second refusal, nothing more.
-    if not isinstance(error, BadRequestError):
-        return False
-    said = str(error.body)
-    return any(word in said for word in ("metadata", "Metadata", CLIENT_REF, CLIENT_OWNER))
+def _with_token_of(created: Session, found: Session) -> Session:
+    """What only the reply to the create told is kept."""
+    return found.model_copy(update={"session_token": created.session_token or found.session_token})
 
 
 def _newest_running_first(session: Session) -> tuple[bool, float]:
     begin = session.started_at or session.created_at
     return session.has_ended, -begin.timestamp() if begin else 0.0
-
-
-def _metadata_of(call: Call[Session]) -> Mapping[str, Any]:
-    return (call.json or {}).get("metadata") or {}
-
-
-def _without_marks(call: Call[Session]) -> dict[str, Any]:
-    return {key: value for key, value in _metadata_of(call).items() if key not in {CLIENT_REF, CLIENT_OWNER}}

@@ -96,17 +96,36 @@ class Watch:
         self.received = False
         self._terminations = terminations
         self._loop = None if task is None else task.get_loop()
+        self._held: asyncio.Handle | None = None
 
     def __enter__(self) -> Self:
         self._terminations.enter(self)
+        self._held = self._handlers_of_loop().pop(signal.SIGTERM, None)
         return self
 
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
         is_last = self._terminations.leave(self)
+        self._hand_back()
         # The last task alone says so: SystemExit leaves the loop at once, and the others are still ending sessions.
         if is_last and self.task is not None and self.received and _is_way_out(error):
             self.task.uncancel()
             raise SystemExit(_EXIT_BASE + signal.SIGTERM) from None
+
+    def _handlers_of_loop(self) -> dict[int, asyncio.Handle]:
+        """What the program gave to `loop.add_signal_handler`, which the loop calls beside whatever Python calls.
+
+        No public name tells it; a loop that keeps it elsewhere calls it at once, before the session has ended.
+        """
+        handlers = getattr(self._loop, "_signal_handlers", None)
+        return handlers if isinstance(handlers, dict) else {}
+
+    def _hand_back(self) -> None:
+        held, self._held = self._held, None
+        if held is None or self._loop is None:
+            return
+        self._handlers_of_loop().setdefault(signal.SIGTERM, held)
+        if self.received:
+            self._loop.call_soon(held._run)  # noqa: SLF001 - as the loop itself would
 
     def cancel(self) -> None:
         """Cancel the block's task, from within a signal handler."""

@@ -28,7 +28,7 @@ def credentials(api_key: str | None, base_url: str | None) -> tuple[str, str]:
         max_retries=DEFAULT_MAX_RETRIES,
         clock=None,
     )
-    return settings.api_key, settings.base_url
+    return settings.api_key.get(), settings.base_url
 
 
 def what_happened(error: AgentHumanError) -> str:

@@ -20,7 +20,7 @@ AgentHumanError
 ```
 """
 
-from typing import Any
+from typing import Any, Literal
 
 
 class AgentHumanError(Exception):
@@ -32,13 +32,18 @@ class AgentHumanError(Exception):
     """
 
     def __init__(self, message: str, *, request_id: str | None = None, retryable: bool = False) -> None:
-        super().__init__(message)
+        super().__init__(printable(message))
         self.request_id = request_id
         self.retryable = retryable
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by state: the keyword arguments of subclasses differ."""
         return _rebuild, (type(self), self.args, self.__dict__)
+
+
+def printable(text: str) -> str:
+    """The text on one line, without control characters: what a service says must not steer a terminal."""
+    return text if text.isprintable() else "".join(char if char.isprintable() else " " for char in text)
 
 
 def _rebuild(cls: type[AgentHumanError], args: tuple[Any, ...], state: dict[str, Any]) -> AgentHumanError:
@@ -116,7 +121,13 @@ class RateLimitError(APIStatusError):
 
 
 class UsageLimitError(APIStatusError):
-    """Raised when minutes or concurrent sessions are used up, whatever the status; no retry cures it."""
+    """Raised when minutes or concurrent sessions are used up, whatever the status; no retry cures it.
+
+    Attributes:
+        limit: `minutes` or `concurrency`, where the answer tells which; the latter frees itself when a session ends.
+    """
+
+    limit: Literal["minutes", "concurrency"] | None = None
 
 
 class ServerError(APIStatusError):

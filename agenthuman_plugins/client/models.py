@@ -1,65 +1,16 @@
-"""What the service answers, both documented generations in one shape.
+"""What the service answers, both documented generations in one shape."""
 
-Liberal on purpose: only ids are required, fields that we do not know are kept (`model_extra`), and a known
-field with a value that does not fit is `None`. A create that is billed must not be lost to a new date format.
-"""
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeAlias, TypedDict
 
-from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, TypeAlias, TypedDict, TypeVar
+from pydantic import AliasChoices, BeforeValidator, Field, SecretStr
 
-from pydantic import (
-    AfterValidator,
-    AliasChoices,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    SecretStr,
-    ValidationError,
-    ValidatorFunctionWrapHandler,
-    WrapValidator,
-)
-
-from agenthuman_plugins.client.redaction import redact
-
-_T = TypeVar("_T")
+from agenthuman_plugins.client._model import Answered, Lenient, Metadata, Time, read_each
 
 CLIENT_REF = "client_ref"  # key in a session's metadata under which we find a session whose answer was lost
 
 
-def _or_none(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
-    try:
-        return validate(value)
-    except ValidationError:
-        return None
-
-
-def _in_utc(value: datetime) -> datetime:
-    return value if value.tzinfo else value.replace(tzinfo=UTC)
-
-
-def _object_or_as_it_is(value: Any) -> Any:
-    return {} if value is None else value
-
-
-Lenient = Annotated[_T | None, WrapValidator(_or_none)]
-Time = Annotated[datetime, AfterValidator(_in_utc)]
-
-
-class _Answered(BaseModel):
-    # hide_input: the input of a validation error may be a whole reply, tokens included.
-    # defer_build: each model is built at its first answer, not at import.
-    model_config = ConfigDict(extra="allow", frozen=True, hide_input_in_errors=True, defer_build=True)
-
-    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
-        # Only what the answer told. Secrets of our own fields hide themselves; a field that we do not know, or an
-        # address, may hold one too.
-        told = [(name, value) for name, value in super().__repr_args__() if name in self.model_fields_set]
-        return [(name, redact({name: value})[name]) for name, value in told]
-
-
-class Concurrency(_Answered):
+class Concurrency(Answered):
     """How many sessions run at the same time.
 
     Attributes:
@@ -73,7 +24,7 @@ class Concurrency(_Answered):
     available: Lenient[int] = None
 
 
-class Minutes(_Answered):
+class Minutes(Answered):
     """What is left to spend.
 
     Attributes:
@@ -83,14 +34,14 @@ class Minutes(_Answered):
     total_remaining: Lenient[float] = None
 
 
-class UsageSnapshot(_Answered):
+class UsageSnapshot(Answered):
     """The account's usage as a create reply shows it."""
 
     concurrency: Lenient[Concurrency] = None
     minutes: Lenient[Minutes] = None
 
 
-class Billing(_Answered):
+class Billing(Answered):
     """What an ended session cost.
 
     Attributes:
@@ -106,7 +57,7 @@ class Billing(_Answered):
     minutes_billed: Lenient[float] = None
 
 
-class SessionAvatar(_Answered):
+class SessionAvatar(Answered):
     """The avatar of a session, where the reply tells it."""
 
     avatar_id: Lenient[str] = None
@@ -114,7 +65,7 @@ class SessionAvatar(_Answered):
     url: Lenient[str] = Field(default=None, repr=False)  # may be signed
 
 
-class SessionRoom(_Answered):
+class SessionRoom(Answered):
     """The room that the service made, and our way in.
 
     Attributes:
@@ -141,7 +92,7 @@ class ManagedRoom(SessionRoom):
     token: Lenient[SecretStr] = None
 
 
-class Session(_Answered):
+class Session(Answered):
     """One avatar session.
 
     Attributes:
@@ -163,6 +114,7 @@ class Session(_Answered):
         session_type: Older generation: `webrtc_video`.
         ws_uri: Older generation: address of the speech gateway; only from `sessions.start`.
         usage: The account's usage after the create; only in its reply.
+        message: What the service says beside it; only in the reply to create.
     """
 
     session_id: str = Field(min_length=1)
@@ -176,8 +128,7 @@ class Session(_Answered):
     expiration: Lenient[Time] = None
     duration: Lenient[float] = None
     aspect_ratio: Lenient[str] = None
-    # Any JSON value on reading: one page allows it.
-    metadata: Annotated[Any, BeforeValidator(_object_or_as_it_is)] = Field(default_factory=dict)
+    metadata: Metadata = Field(default_factory=dict)
     billing: Lenient[Billing] = None
     room: Lenient[SessionRoom] = None
     daily_room: Lenient[ManagedRoom] = None
@@ -185,6 +136,7 @@ class Session(_Answered):
     session_type: Lenient[str] = None
     ws_uri: Lenient[str] = None
     usage: Lenient[UsageSnapshot] = None
+    message: Lenient[str] = None
 
     @property
     def has_ended(self) -> bool:
@@ -198,7 +150,7 @@ class Session(_Answered):
         return ref if isinstance(ref, str) else None
 
 
-class SessionStart(_Answered):
+class SessionStart(Answered):
     """The reply to the start call of the older generation.
 
     Attributes:
@@ -210,7 +162,7 @@ class SessionStart(_Answered):
     expiration: Lenient[Time] = None
 
 
-class Avatar(_Answered):
+class Avatar(Answered):
     """An avatar that a session can show.
 
     Attributes:
@@ -246,7 +198,7 @@ class Avatar(_Answered):
     updated_at: Lenient[Time] = None
 
 
-class AvatarList(_Answered):
+class AvatarList(Answered):
     """The avatars that the account can use.
 
     Attributes:
@@ -265,7 +217,7 @@ class AvatarList(_Answered):
         return [*self.my_avatars, *self.public_avatars, *self.avatars]
 
 
-class AvatarPreview(_Answered):
+class AvatarPreview(Answered):
     """A link to try an avatar with.
 
     Attributes:
@@ -275,7 +227,7 @@ class AvatarPreview(_Answered):
     url: str = Field(min_length=1)
 
 
-class VoiceAgent(_Answered):
+class VoiceAgent(Answered):
     """The voice of an agent, which another service provides.
 
     Attributes:
@@ -289,7 +241,7 @@ class VoiceAgent(_Answered):
     auth_method: Lenient[str] = None
 
 
-class Agent(_Answered):
+class Agent(Answered):
     """A voice agent with a face, to be shared by links.
 
     Attributes:
@@ -307,7 +259,7 @@ class Agent(_Answered):
     voice_agent: Lenient[VoiceAgent] = None
 
 
-class Link(_Answered):
+class Link(Answered):
     """A link by which others start sessions with an agent, at the account's cost.
 
     Attributes:
@@ -333,7 +285,7 @@ class Link(_Answered):
     expires_at: Lenient[Time] = None
 
 
-class LinkSession(_Answered):
+class LinkSession(Answered):
     """A session that was started by a link, and our way into its room.
 
     Attributes:
@@ -349,14 +301,21 @@ class LinkSession(_Answered):
     agent_identity: Lenient[str] = None
 
 
-class Period(_Answered):
+def _readable_sessions(value: Any) -> list[Session] | None:
+    return read_each(Session, value) if isinstance(value, list) else None
+
+
+_Sessions = Annotated[list[Session] | None, BeforeValidator(_readable_sessions)]
+
+
+class Period(Answered):
     """From when to when minutes are counted."""
 
     start: Lenient[Time] = None
     end: Lenient[Time] = None
 
 
-class MinuteAccount(_Answered):
+class MinuteAccount(Answered):
     """Minutes of one kind.
 
     Attributes:
@@ -370,7 +329,7 @@ class MinuteAccount(_Answered):
     remaining: Lenient[float] = None
 
 
-class Plan(_Answered):
+class Plan(Answered):
     """The plan of the account.
 
     Attributes:
@@ -386,7 +345,7 @@ class Plan(_Answered):
     will_renew: Lenient[bool] = None
 
 
-class AvatarAllowance(_Answered):
+class AvatarAllowance(Answered):
     """How many avatars can be made in this period.
 
     Attributes:
@@ -396,7 +355,7 @@ class AvatarAllowance(_Answered):
     limit: Lenient[int] = None
 
 
-class Usage(_Answered):
+class Usage(Answered):
     """What the account has used, and what it may use.
 
     Attributes:
@@ -415,7 +374,7 @@ class Usage(_Answered):
     included_minutes: Lenient[MinuteAccount] = None
     purchased_minutes: Lenient[MinuteAccount] = None
     total_remaining: Lenient[float] = None
-    active_sessions: Lenient[list[Session]] = None
+    active_sessions: _Sessions = None
     active_minutes: Lenient[float] = None
     concurrency: Lenient[Concurrency] = None
     plan: Lenient[Plan] = None

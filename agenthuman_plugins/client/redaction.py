@@ -1,8 +1,8 @@
 """Secrets taken out of what others say, before it becomes an error text, a log line or a repr."""
 
 import re
-from collections.abc import Collection
-from typing import Any
+from collections.abc import Collection, Iterable, Iterator
+from typing import Any, Final
 
 MASK = "**********"
 
@@ -14,6 +14,27 @@ _SECRET_TEXT = re.compile(
     r"|eyJ[\w-]+\.[\w-]+(?:\.[\w-]*)?"  # JSON web tokens
     r"|(?<=[?&])[\w.~-]+=[^\s&\"'<>)]+"  # URL queries
 )
+
+
+class Secrets(Collection[str]):
+    """Texts that nobody must see: what prints the variables of a traceback gets a mask."""
+
+    __slots__ = ("_texts",)
+
+    def __init__(self, texts: Iterable[str] = ()) -> None:
+        self._texts: Final = tuple(texts)
+
+    def __contains__(self, text: object) -> bool:
+        return text in self._texts
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._texts)
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+    def __repr__(self) -> str:
+        return f"Secrets({MASK})"
 
 
 def redact(value: Any, secrets: Collection[str] = (), *, levels: int = _DEEPEST) -> Any:

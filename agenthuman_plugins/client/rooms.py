@@ -4,13 +4,18 @@ Without one (`room=None`) the service makes a LiveKit room itself and tells how 
 (platform `proxy`, which the public pages do not list).
 """
 
+import base64
+import hashlib
+import hmac
+import json
+import time
 import uuid
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from agenthuman_plugins.client import _tokens
 from agenthuman_plugins.client.errors import ConfigurationError
+from agenthuman_plugins.client.redaction import redact
 
 ASPECT_RATIOS = ("4:3", "3:4", "1:1")
 AspectRatio = Literal["4:3", "3:4", "1:1"]
@@ -19,9 +24,10 @@ AVATAR_IDENTITY = "agenthuman-avatar-agent"  # the participant that the service 
 ON_BEHALF_OF = "lk.publish_on_behalf"  # attribute of the avatar: identity of the agent that it speaks for
 
 _TOKEN_TTL_S = 6 * 60 * 60  # LiveKit's own default; needed to join only, the server renews it for reconnects
+_CLOCK_SKEW_S = 10  # a server whose clock is a little behind must not call a new token "not yet valid"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class LiveKitRoom:
     """A LiveKit room that the avatar joins.
 
@@ -38,8 +44,11 @@ class LiveKitRoom:
     """
 
     url: str
-    avatar_token: str = field(repr=False)
-    agent_token: str | None = field(default=None, repr=False)
+    avatar_token: str
+    agent_token: str | None = None
+
+    def __repr__(self) -> str:
+        return _shown(self)
 
     def __post_init__(self) -> None:
         _check_url("LiveKitRoom", self.url, ("wss", "ws"))
@@ -51,7 +60,7 @@ class LiveKitRoom:
     @property
     def avatar_identity(self) -> str:
         """Participant that the avatar joins as: what `avatar_token` says, else the service's usual one."""
-        claims = _tokens.read_claims(self.avatar_token) or {}
+        claims = _read_claims(self.avatar_token) or {}
         identity = claims.get("sub")
         return identity if isinstance(identity, str) and identity else AVATAR_IDENTITY
 
@@ -95,7 +104,7 @@ class LiveKitRoom:
             )
 
         def token(identity: str, attributes: dict[str, str] | None = None) -> str:
-            return _tokens.mint(
+            return _mint(
                 api_key=api_key,
                 api_secret=api_secret,
                 room=room,
@@ -111,7 +120,7 @@ class LiveKitRoom:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class DailyRoom:
     """A Daily room that the avatar joins. Speech goes to it over the WebSocket gateway.
 
@@ -124,7 +133,10 @@ class DailyRoom:
     """
 
     url: str
-    token: str = field(repr=False)
+    token: str
+
+    def __repr__(self) -> str:
+        return _shown(self)
 
     def __post_init__(self) -> None:
         _check_url("DailyRoom", self.url, ("https",))
@@ -151,7 +163,7 @@ def _check_token(room: str, name: str, token: object) -> None:
 
 
 def _check_pair(avatar_token: str, agent_token: str) -> None:
-    avatar, agent = _tokens.read_claims(avatar_token), _tokens.read_claims(agent_token)
+    avatar, agent = _read_claims(avatar_token), _read_claims(agent_token)
     if avatar is None or agent is None:
         return  # not ours to judge: the server will
     if agent.get("sub") is not None and agent.get("sub") == avatar.get("sub"):
@@ -165,3 +177,63 @@ def _check_pair(avatar_token: str, agent_token: str) -> None:
             f"The avatar would listen to {listens_to!r} ({ON_BEHALF_OF} of avatar_token), "
             f"but agent_token joins as {agent.get('sub')!r}: the avatar would stay mute."
         )
+
+
+def _shown(room: Room) -> str:
+    # Tokens stay out, and so does what the query of the address says: Daily takes a token there.
+    return f"{type(room).__name__}(url={redact(room.url)!r})"
+
+
+# LiveKit access tokens, with the standard library: the core needs no LiveKit package.
+
+
+def _mint(
+    *,
+    api_key: str,
+    api_secret: str,
+    room: str,
+    identity: str,
+    ttl_s: int,
+    attributes: dict[str, str] | None = None,
+) -> str:
+    """Make a token to join `room` as an agent that may publish, subscribe and send data."""
+    now = int(time.time())
+    claims: dict[str, Any] = {
+        "iss": api_key,
+        "sub": identity,
+        "name": identity,
+        "nbf": now - _CLOCK_SKEW_S,
+        "exp": now + ttl_s,
+        # An avatar without a configured sender listens to the first participant of this kind.
+        "kind": "agent",
+        "video": {
+            "roomJoin": True,
+            "room": room,
+            "canPublish": True,
+            "canSubscribe": True,
+            "canPublishData": True,
+        },
+    }
+    if attributes:
+        claims["attributes"] = attributes
+    signed = f"{_encode({'alg': 'HS256', 'typ': 'JWT'})}.{_encode(claims)}"
+    signature = hmac.digest(api_secret.encode(), signed.encode(), hashlib.sha256)
+    return f"{signed}.{_base64url(signature)}"
+
+
+def _read_claims(token: str) -> dict[str, Any] | None:
+    """Read the claims of a token without checking its signature; `None` if it is not a readable one."""
+    try:
+        _, payload, _ = token.split(".")
+        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    except ValueError:
+        return None
+    return claims if isinstance(claims, dict) else None
+
+
+def _encode(value: dict[str, Any]) -> str:
+    return _base64url(json.dumps(value, separators=(",", ":")).encode())
+
+
+def _base64url(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from agenthuman_plugins.client import AgentHuman, AsyncAgentHuman, LiveKitRoom
-from agenthuman_plugins.client._clock import Clock
+from agenthuman_plugins.client._config import Clock
 from tests.vcr_support import *  # noqa: F403 - fixtures
 
 API_KEY = "ah_test_seeded-key-000000000000000000"
@@ -26,6 +26,7 @@ class Time:
     now: float = 1_000_000.0
     waits: list[float] = field(default_factory=list)
     owner: str | None = None
+    in_thread: int = 0  # what the client gives to a thread is run on the spot
 
     def sleep(self, seconds: float) -> None:
         self.waits.append(seconds)
@@ -33,6 +34,13 @@ class Time:
 
     async def asleep(self, seconds: float) -> None:
         self.sleep(seconds)
+
+    def start(self, work: Callable[[], None], _name: str) -> None:
+        self.in_thread += 1
+        try:
+            work()
+        finally:
+            self.in_thread -= 1
 
     def clock(self) -> Clock:
         refs = (f"ref-{number}" for number in range(1, 1_000))
@@ -42,6 +50,7 @@ class Time:
             random=lambda: 0.0,
             sleep=self.sleep,
             asleep=self.asleep,
+            start=self.start,
             new_ref=lambda: next(refs),
             owner=lambda: self.owner,
         )

@@ -22,11 +22,10 @@ UNKNOWN = "sess_01H3Z8G9YR3K2N5M6P7Q8W4T"
 _REF = re.compile(r'("client_ref": ?)"[^"]*"')
 
 
-def life_of_a_session(client: AgentHuman) -> tuple[Session, Session]:
+def life_of_a_session(client: AgentHuman, ref: str | None) -> tuple[Session, Session]:
     """Open a session in a room of the service, read it, end it, and return how it began and how it ended."""
-    with client.sessions.open(
-        aspect_ratio="1:1", metadata={"recorded": True}, handle_signals=True
-    ) as session:
+    metadata = {"recorded": True, **({} if ref is None else {"client_ref": ref})}
+    with client.sessions.open(aspect_ratio="1:1", metadata=metadata, handle_signals=True) as session:
         client.sessions.get(session.session_id)
         client.sessions.end(session.session_id)
     return session, client.sessions.get(session.session_id)
@@ -72,7 +71,7 @@ def play(path: Path, mode: str, *, api_key: str | None, base_url: str | None = N
         AgentHuman(api_key=api_key, **options) as client,
         AgentHuman(api_key="ah_test_wrong", **options) as stranger,
     ):
-        return (*refusals(client, stranger), *life_of_a_session(client))
+        return (*refusals(client, stranger), *life_of_a_session(client, None if mode == "all" else "ref-1"))
 
 
 def _request_with_fixed_ref(request: Request) -> Request:

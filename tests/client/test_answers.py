@@ -21,10 +21,10 @@ from agenthuman_plugins.client import (
     RateLimitError,
     SessionOutcomeUnknownError,
     UsageLimitError,
-    _calls,
 )
 from agenthuman_plugins.client import errors as errors_module
 from agenthuman_plugins.client._answers import Answer, NoAnswer, retry_after, understand
+from agenthuman_plugins.client._calls import sessions as session_calls
 from tests.client.conftest import API_KEY, ROOM, FakeService, Handle, Reply
 
 CONTRACT = Path(__file__).parent.parent / "contract"
@@ -139,7 +139,7 @@ def test_unreadable_answer_names_the_field_not_the_content() -> None:
     """An answer that does not fit is described by what is missing; its tokens stay out, the chain included."""
     body = {"success": True, "session": {"session_token": "seeded-token"}}
     with pytest.raises(APIResponseError, match="missing or wrong: session_id") as caught:
-        understand(Answer(200, {}, json.dumps(body).encode()), _calls.get_session("sess_1").parse, ())
+        understand(Answer(200, {}, json.dumps(body).encode()), session_calls.get_session("sess_1").parse, ())
     assert "seeded" not in f"{caught.value!r}{caught.value.body}"
     assert caught.value.__cause__ is None
 

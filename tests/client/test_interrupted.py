@@ -1,4 +1,4 @@
-"""A create that is interrupted on its way leaves no session behind."""
+"""A billed call that is given up returns at once, and leaves no session behind."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import httpx
 import pytest
 
-from agenthuman_plugins.client import AgentHuman, AsyncAgentHuman
+from agenthuman_plugins.client import AgentHuman, AsyncAgentHuman, SessionOutcomeUnknownError
 from tests.client.conftest import API_KEY, ROOM, FakeService, Reply, Time
 
 LIMIT_S = 10.0  # hang limit only
@@ -47,71 +47,163 @@ async def connect(time: Time) -> AsyncIterator[Connect]:
         await http.aclose()
 
 
+async def cancelled(client: AsyncAgentHuman, gate: Gate) -> None:
+    """Cancel a create while it is on the wire."""
+    task = asyncio.ensure_future(client.sessions.create(room=ROOM))
+    await gate.reached.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
 @pytest.mark.parametrize("processed", [pytest.param(False, id="before"), pytest.param(True, id="after")])
 async def test_cancelled_create_ends_its_session(
     connect: Connect, service: FakeService, *, processed: bool
 ) -> None:
-    """A create cancelled while on the wire is waited for, and the session that it opened is ended."""
+    """A create cancelled while on the wire returns at once; closing waits until what it opened has ended."""
     gate = Gate(service, processed=processed)
     client = connect(gate)
     async with asyncio.timeout(LIMIT_S):
-        task = asyncio.ensure_future(client.sessions.create(room=ROOM))
-        await gate.reached.wait()
-        task.cancel()
-        asyncio.get_running_loop().call_soon(gate.opened.set)
-        with pytest.raises(asyncio.CancelledError):
-            await task
+        await cancelled(client, gate)
+        assert service.ended == []
+        gate.opened.set()
+        await client.aclose()
     assert service.ended == ["sess_1"]
     assert service.running == []
 
 
-async def test_second_cancel_waits_for_the_end_too(connect: Connect, service: FakeService) -> None:
-    """Cancelling again while the session is being ended does not leave it open."""
+@pytest.mark.parametrize("headers", [{"Retry-After": "1"}, {}])
+async def test_refused_create_that_nobody_waits_for_is_not_sent_again(
+    headers: dict[str, str], service: FakeService, connect: Connect
+) -> None:
+    """A 429 after the caller has gone opens nothing, and is no reason to try again."""
+    go_on = asyncio.Event()
+    reached = asyncio.Event()
+
+    async def limited(request: httpx.Request) -> httpx.Response:
+        service.requests.append(request)
+        reached.set()
+        await go_on.wait()
+        return Reply(429, None, headers).response()
+
+    client = connect(limited)
+    async with asyncio.timeout(LIMIT_S):
+        task = asyncio.ensure_future(client.sessions.create(room=ROOM))
+        await reached.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        go_on.set()
+        await client.aclose()
+    assert service.log == ["POST /v1/sessions"]
+
+
+async def test_closing_waits_no_longer_than_told_and_names_what_is_left(
+    connect: Connect, service: FakeService, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A create that is still not answered when the time to close is up is in the log by its reference."""
     gate = Gate(service, processed=True)
     client = connect(gate)
     async with asyncio.timeout(LIMIT_S):
-        task = asyncio.ensure_future(client.sessions.create(room=ROOM))
-        await gate.reached.wait()
-        task.cancel()
+        await cancelled(client, gate)
+        await client.aclose(timeout=0.01)
+    assert "'ref-1'" in caplog.text
+
+
+async def test_cancelled_closing_gives_up_at_once(
+    connect: Connect, service: FakeService, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever is cancelled while closing waits no longer; the log names what may still run."""
+    gate = Gate(service, processed=True)
+    client = connect(gate)
+    async with asyncio.timeout(LIMIT_S):
+        await cancelled(client, gate)
+        closing = asyncio.ensure_future(client.aclose())
         await asyncio.sleep(0)
-        task.cancel()
-        gate.opened.set()
+        closing.cancel()
         with pytest.raises(asyncio.CancelledError):
-            await task
-    assert service.running == []
+            await closing
+    assert "'ref-1'" in caplog.text
 
 
-async def test_create_cut_off_by_the_loops_shutdown_is_looked_up(
-    connect: Connect, service: FakeService
+def test_end_of_the_loop_waits_for_what_was_given_up(service: FakeService, time: Time) -> None:
+    """`asyncio.run` cancels every task; a request on its way is not cut by that, and its session is ended."""
+
+    async def main() -> None:
+        gate = Gate(service, processed=False)
+        http = httpx.AsyncClient(transport=httpx.MockTransport(gate))
+        client = AsyncAgentHuman(api_key=API_KEY, http_client=http, _clock=time.clock())
+        await cancelled(client, gate)
+        asyncio.get_running_loop().call_later(0.05, gate.opened.set)  # after the loop was told to end
+
+    asyncio.run(asyncio.wait_for(main(), LIMIT_S))
+    assert service.ended == ["sess_1"]
+
+
+async def test_second_cancellation_of_the_clean_up_gives_up(
+    connect: Connect, service: FakeService, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """When every task is cancelled, the one with the request too, the session is found by its reference."""
+    """The end of a loop cancels the clean-up, which hurries; cancelled once more it stops, and says what is left."""
     gate = Gate(service, processed=True)
     client = connect(gate)
     async with asyncio.timeout(LIMIT_S):
+        await cancelled(client, gate)
+        (clean_up,) = asyncio.all_tasks() - {asyncio.current_task()}
+        await asyncio.sleep(0)
+        for _ in range(2):
+            assert not clean_up.done()
+            clean_up.cancel()
+            await asyncio.sleep(0)
+        await asyncio.wait([clean_up])
+    assert "'ref-1'" in caplog.text
+
+
+async def test_lost_answer_of_a_given_up_create_is_looked_up(service: FakeService, connect: Connect) -> None:
+    """When the answer gets lost after the caller has gone, the session is found by its reference, and ended."""
+    reached, go_on = asyncio.Event(), asyncio.Event()
+
+    async def cut(request: httpx.Request) -> httpx.Response:
+        response = service.handle(request)
+        if request.method == "POST" and request.url.path == "/v1/sessions":
+            reached.set()
+            await go_on.wait()
+            raise httpx.ReadError("cut", request=request)
+        return response
+
+    client = connect(cut)
+    async with asyncio.timeout(LIMIT_S):
         task = asyncio.ensure_future(client.sessions.create(room=ROOM))
-        await gate.reached.wait()
-        for each in asyncio.all_tasks() - {asyncio.current_task()}:
-            each.cancel()
+        await reached.wait()
+        task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
+        go_on.set()
+        await client.aclose()
     assert service.log == ["POST /v1/sessions", "GET /v1/sessions", "POST /v1/sessions/sess_1/end"]
-    assert service.running == []
 
 
-async def test_create_that_never_answers_is_given_up(
-    connect: Connect, service: FakeService, monkeypatch: pytest.MonkeyPatch
+async def test_answer_after_the_callers_time_is_ended(service: FakeService, connect: Connect) -> None:
+    """A create that answers after its time limit was reported as lost; its session is ended when it comes."""
+    gate = Gate(service, processed=False)
+    client = connect(gate)
+    async with asyncio.timeout(LIMIT_S):
+        with pytest.raises(SessionOutcomeUnknownError, match="still on its way, and what it opens is ended"):
+            await client.sessions.create(room=ROOM, timeout=0.01)
+        gate.opened.set()
+        await client.aclose()
+    assert service.ended == ["sess_1"]
+
+
+async def test_answer_shortly_after_the_time_is_returned_whole(
+    service: FakeService, connect: Connect
 ) -> None:
-    """A cancelled create whose answer does not come is cut off after a limit and looked up."""
-    monkeypatch.setattr("agenthuman_plugins.client._async._ABANDON_S", 0.01)
+    """An answer that comes while the session is being looked for is the better find: it has the tokens."""
     gate = Gate(service, processed=True)
     client = connect(gate)
     async with asyncio.timeout(LIMIT_S):
-        task = asyncio.ensure_future(client.sessions.create(room=ROOM))
-        await gate.reached.wait()
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-    assert service.running == []
+        asyncio.get_running_loop().call_later(0.05, gate.opened.set)
+        session = await client.sessions.create(room=ROOM, timeout=0.01)
+    assert session.session_token.get_secret_value() == "seeded-session-token"
 
 
 async def test_create_cancelled_before_it_was_sent_sends_nothing(
@@ -158,8 +250,9 @@ async def test_time_limit_around_a_create_ends_its_session(connect: Connect, ser
         async with limit:
             task = asyncio.ensure_future(gate.reached.wait())
             task.add_done_callback(lambda _: limit.reschedule(0))
-            task.add_done_callback(lambda _: asyncio.get_running_loop().call_later(0.01, gate.opened.set))
             await client.sessions.create(room=ROOM)
+    gate.opened.set()
+    await client.aclose()
     assert service.running == []
 
 
@@ -174,8 +267,10 @@ async def test_unexpected_error_while_sending_reaches_the_caller(
             raise LookupError("not ours")
         return response
 
+    client = connect(broken)
     with pytest.raises(LookupError, match="not ours"):
-        await connect(broken).sessions.create(room=ROOM)
+        await client.sessions.create(room=ROOM)
+    await client.aclose()
     assert service.running == []
 
 

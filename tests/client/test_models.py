@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from agenthuman_plugins.client import AgentHumanError, Session, _calls
+from agenthuman_plugins.client import AgentHumanError, Session
 from agenthuman_plugins.client._answers import Answer, understand
+from agenthuman_plugins.client._calls import sessions as session_calls
 
 CONTRACT = Path(__file__).parent.parent / "contract"
 # Ours, from the fields that the vendor's own Pipecat service reads; not on the public pages.
@@ -35,7 +36,7 @@ def contract(name: str) -> Any:
 
 
 def parse(body: Any, call: Any = None) -> Any:
-    call = call or _calls.create_session(avatar=None, room=None, aspect_ratio="4:3", metadata=None)
+    call = call or session_calls.create_session(avatar=None, room=None, aspect_ratio="4:3", metadata=None)
     return understand(Answer(200, {}, json.dumps(body).encode()), call.parse, ())
 
 

@@ -15,10 +15,10 @@ async def test_hundred_concurrent_calls_hold_one_pool() -> None:
         Emulator(media=False) as emulator,
         AsyncAgentHuman(api_key=emulator.api_key, base_url=emulator.url) as client,
     ):
-        pool = client._http._client._transport._pool  # type: ignore[attr-defined]
         answers = await asyncio.gather(*(client.sessions.list() for _ in range(100)))
         assert answers == [[]] * 100
-        assert client._http._client._transport._pool is pool  # type: ignore[attr-defined]
+        (http,) = client._driver._http._pools.values()
+        pool = http._transport._pool  # type: ignore[attr-defined]
         before = set(map(id, pool.connections))
         assert 0 < len(before) <= 100
         await asyncio.gather(*(client.sessions.list() for _ in range(len(before))))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from agenthuman_plugins.client import BadRequestError, ConfigurationError, ServerError, _reap
+from agenthuman_plugins.client import BadRequestError, ConfigurationError, ServerError, _owner
 from agenthuman_plugins.client._owner import Owner, this_process
 from tests.client.conftest import ROOM, FakeService, Handle, Reply, Time
 
@@ -167,14 +167,14 @@ def test_proof_is_not_sought_on_the_event_loop(
 ) -> None:
     """Asking the system about processes may start a program, so the async client does it in a thread."""
     threads: list[threading.Thread] = []
-    find: Callable[..., Any] = _reap.left_open
+    find: Callable[..., Any] = _owner.left_open
 
     def spy(*arguments: Any) -> Any:
         threads.append(threading.current_thread())
         return find(*arguments)
 
     for module in ("_sync", "_async"):
-        monkeypatch.setattr(f"agenthuman_plugins.client.{module}.left_open", spy)
+        monkeypatch.setattr(f"agenthuman_plugins.client.{module}.sessions.left_open", spy)
     client(lambda c: c.sessions.reap())
     assert (threads[0] is threading.main_thread()) is (client.kind == "sync")
 

@@ -11,6 +11,8 @@ from pydantic import BaseModel, SecretStr
 
 from agenthuman_plugins.client import Session, Usage, _calls
 from agenthuman_plugins.client._answers import Answer, understand
+from agenthuman_plugins.client._calls import account as account_calls
+from agenthuman_plugins.client._calls import sessions as session_calls
 
 FOLDER = Path(__file__).parent
 
@@ -84,17 +86,17 @@ def _session(body: Any) -> Any:
 
 
 def _created(body: Any) -> Any:
-    return {**body["session"], "usage": body["usage"]}
+    return {**body["session"], "usage": body["usage"], "message": body["message"]}
 
 
-_CREATE = _calls.create_session(avatar=None, room=None, aspect_ratio="4:3", metadata=None)
-_GET = _calls.get_session("sess_1")
-_END = _calls.end_session("sess_1")
-_AVATARS = _calls.list_avatars()
-_AGENT = _calls.get_agent("agnt_1")
+_CREATE = session_calls.create_session(avatar=None, room=None, aspect_ratio="4:3", metadata=None)
+_GET = session_calls.get_session("sess_1")
+_END = session_calls.end_session("sess_1")
+_AVATARS = account_calls.list_avatars()
+_AGENT = account_calls.get_agent("agnt_1")
 _SESSION = _calls.Call("GET", "/", Session.model_validate)
 _USAGE = _calls.Call("GET", "/", Usage.model_validate)
-_LINK = _calls.get_link("lnk_1")
+_LINK = account_calls.get_link("lnk_1")
 
 BODIES = [
     Body("session-created-own-room", _CREATE, _created),
@@ -102,35 +104,35 @@ BODIES = [
     Body("session-get-managed", _GET, _session),
     Body("session-end-own-room", _END, _session),
     Body("session-end-managed", _END, _session),
-    Body("session-start-managed", _calls.start_session("sess_1"), _without_success),
+    Body("session-start-managed", session_calls.start_session("sess_1"), _without_success),
     Body("session-schema-created-own-room", _SESSION),
     Body("session-schema-ended-own-room", _SESSION),
     Body("session-schema-created-managed", _SESSION),
     Body("session-schema-started-managed", _SESSION),
     Body("session-schema-ended-managed", _SESSION),
-    Body("avatar-uploaded", _calls.upload_face(b"GIF89a"), _without_success),
+    Body("avatar-uploaded", account_calls.upload_face(b"GIF89a"), _without_success),
     Body("avatar-list-own-room", _AVATARS, _without_success),
     Body("avatar-list-managed", _AVATARS, _without_success),
     Body("avatar-list-public-managed", _AVATARS, _without_success),
-    Body("avatar-preview", _calls.preview_avatar("avat_1"), _without_success),
+    Body("avatar-preview", account_calls.preview_avatar("avat_1"), _without_success),
     Body("agent-created", _AGENT, lambda body: body["agent"]),
     Body("agent-updated", _AGENT, lambda body: body["agent"]),
     Body("link-created", _LINK, lambda body: body["link"]),
     Body("link-updated", _LINK, lambda body: body["link"]),
-    Body("link-list", _calls.list_links(), lambda body: body["links"]),
+    Body("link-list", account_calls.list_links(), lambda body: body["links"]),
     Body(
         "link-session-started",
-        _calls.start_session_by_link("lnk_1", aspect_ratio="4:3"),
+        account_calls.start_session_by_link("lnk_1", aspect_ratio="4:3"),
         _without_success,
     ),
-    Body("usage-summary", _calls.get_usage(), lambda body: body["usage"]),
+    Body("usage-summary", account_calls.get_usage(), lambda body: body["usage"]),
     Body("usage-schema", _USAGE),
 ]
 
 # Whether there was a body is all that a delete could tell.
 EMPTY = {
-    "avatar-deleted": _calls.delete_avatar("avat_1"),
-    "link-deleted": _calls.delete_link("lnk_1"),
+    "avatar-deleted": account_calls.delete_avatar("avat_1"),
+    "link-deleted": account_calls.delete_link("lnk_1"),
 }
 
 ERRORS = [path.stem for path in sorted(FOLDER.glob("error-*.json"))]

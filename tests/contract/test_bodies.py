@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from agenthuman_plugins.client import APIStatusError, DailyRoom, Session, SessionRoom, _calls
+from agenthuman_plugins.client import APIStatusError, DailyRoom, Session, SessionRoom
 from agenthuman_plugins.client._answers import Answer, understand
+from agenthuman_plugins.client._calls import sessions as session_calls
 from tests.contract.bodies import (
     BODIES,
     EMPTY,
@@ -83,8 +84,8 @@ def test_session_schema_is_the_same_alone_in_a_get_and_in_a_list(body: Body) -> 
     """A session is one model, wherever it stands."""
     bare = load(body.name)
     alone = Session.model_validate(bare)
-    assert read(_calls.get_session("sess_1"), {"success": True, "session": bare}) == alone
-    assert read(_calls.list_sessions(), {"success": True, "sessions": [bare]}) == [alone]
+    assert read(session_calls.get_session("sess_1"), {"success": True, "session": bare}) == alone
+    assert read(session_calls.list_sessions(), {"success": True, "sessions": [bare]}) == [alone]
 
 
 def test_room_of_a_session_without_an_id_can_still_be_read() -> None:
@@ -97,7 +98,7 @@ def test_room_of_a_session_without_an_id_can_still_be_read() -> None:
 def test_create_sends_none_of_the_early_names() -> None:
     """What early pages sent is not sent any more."""
     early = load("session-create-request-early")
-    call = _calls.create_session(
+    call = session_calls.create_session(
         avatar=early["avatar_id"],
         room=DailyRoom(early["room"]["url"], early["room"]["token"]),
         aspect_ratio="4:3",

@@ -11,26 +11,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from agenthuman_plugins.client import AgentHumanError, APIStatusError, _calls
+from agenthuman_plugins.client import AgentHumanError, APIStatusError
 from agenthuman_plugins.client._answers import Answer, understand
+from agenthuman_plugins.client._calls import account as account_calls
+from agenthuman_plugins.client._calls import sessions as session_calls
 from tests.contract.bodies import BODIES, EMPTY, ERRORS, Body, load, read
 
 CALLS = {
-    "create": _calls.create_session(avatar=None, room=None, aspect_ratio="4:3", metadata=None),
-    "get": _calls.get_session("sess_1"),
-    "list": _calls.list_sessions(),
-    "start": _calls.start_session("sess_1"),
-    "end": _calls.end_session("sess_1"),
-    "upload": _calls.upload_face(b"GIF89a"),
-    "avatars": _calls.list_avatars(),
-    "preview": _calls.preview_avatar("avat_1"),
-    "delete": _calls.delete_avatar("avat_1"),
-    "usage": _calls.get_usage(),
-    "agent": _calls.get_agent("agnt_1"),
-    "agents": _calls.list_agents(),
-    "link": _calls.get_link("lnk_1"),
-    "links": _calls.list_links(),
-    "link-start": _calls.start_session_by_link("lnk_1", aspect_ratio="4:3"),
+    "create": session_calls.create_session(avatar=None, room=None, aspect_ratio="4:3", metadata=None),
+    "get": session_calls.get_session("sess_1"),
+    "list": session_calls.list_sessions(),
+    "start": session_calls.start_session("sess_1"),
+    "end": session_calls.end_session("sess_1"),
+    "upload": account_calls.upload_face(b"GIF89a"),
+    "avatars": account_calls.list_avatars(),
+    "preview": account_calls.preview_avatar("avat_1"),
+    "delete": account_calls.delete_avatar("avat_1"),
+    "usage": account_calls.get_usage(),
+    "agent": account_calls.get_agent("agnt_1"),
+    "agents": account_calls.list_agents(),
+    "link": account_calls.get_link("lnk_1"),
+    "links": account_calls.list_links(),
+    "link-start": account_calls.start_session_by_link("lnk_1", aspect_ratio="4:3"),
 }
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
@@ -112,5 +114,7 @@ def test_deep_body_gives_our_error(depth: int, opened: bytes, closed: bytes, sta
     """A body that is nested deeper than Python can follow is unreadable, nothing worse."""
     with pytest.raises(AgentHumanError):
         understand(
-            Answer(status, {}, opened * depth + b"1" + closed * depth), _calls.get_session("sess_1").parse, ()
+            Answer(status, {}, opened * depth + b"1" + closed * depth),
+            session_calls.get_session("sess_1").parse,
+            (),
         )

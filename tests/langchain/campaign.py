@@ -25,7 +25,7 @@ from langchain_core.tools import BaseTool, tool
 
 from agenthuman_plugins import langchain
 from agenthuman_plugins.client import AgentHuman, AsyncAgentHuman
-from agenthuman_plugins.client._clock import Clock
+from agenthuman_plugins.client._config import Clock
 from agenthuman_plugins.emulator import Emulator
 from agenthuman_plugins.emulator._store import Metadata
 from agenthuman_plugins.langchain import AgentHumanToolkit

@@ -1,11 +1,15 @@
-"""What an account holds besides sessions, for the sync client."""
+"""What an account holds besides sessions."""
 
+import asyncio
 from datetime import datetime
 from types import EllipsisType
-from typing import Protocol, TypeVar
+from typing import Unpack
 
-from agenthuman_plugins.client import _calls, _pictures
-from agenthuman_plugins.client._calls import Call, OnProgress
+from agenthuman_plugins.client import _pictures
+from agenthuman_plugins.client._calls import BodyOptions, CallOptions, OnProgress, with_options
+from agenthuman_plugins.client._calls import account as calls
+from agenthuman_plugins.client._driver import AsyncDriver
+from agenthuman_plugins.client._opening import Opening
 from agenthuman_plugins.client._pictures import Picture
 from agenthuman_plugins.client.models import (
     Agent,
@@ -23,30 +27,21 @@ from agenthuman_plugins.client.models import (
 )
 from agenthuman_plugins.client.rooms import AspectRatio
 
-T = TypeVar("T")
 
-
-class Caller(Protocol):
-    """Carries out a call and returns its value, within `limit_s` seconds (`None`: the client's limit)."""
-
-    def __call__(self, call: Call[T], limit_s: float | None = None) -> T:
-        """Carry it out."""
-
-
-class Avatars:
+class AsyncAvatars:
     """The avatars of an account, and those that everybody may use. Reached as `client.avatars`."""
 
-    def __init__(self, call: Caller) -> None:
-        self._call = call
+    def __init__(self, driver: AsyncDriver) -> None:
+        self._driver = driver
 
-    def upload_face(
+    async def upload_face(
         self,
         file: Picture | None = None,
         *,
         image_url: str | None = None,
         image_base64: str | None = None,
         on_progress: OnProgress | None = None,
-        timeout: float | None = None,
+        **options: Unpack[BodyOptions],
     ) -> Avatar:
         """Make an avatar of a picture with exactly one prominent face: jpeg, png, gif or webp, up to 10 MB.
 
@@ -58,7 +53,7 @@ class Avatars:
             image_url: Public http(s) address, instead of `file`.
             image_base64: Base64 with or without `data:image/...;base64,` before it, instead of `file`.
             on_progress: Called with the bytes sent so far and in all, for `file`; from 0 again if it is sent again.
-            timeout: Limit in seconds for sending, retries included; `None` takes the client's.
+            options: `timeout`, `extra_headers` and `extra_body`, see `BodyOptions`.
 
         Returns:
             The avatar; its `avatar_id` is what `sessions.create` takes.
@@ -70,37 +65,42 @@ class Avatars:
 
         Source: docs.agenthuman.com, endpoints/upload-face-avatar.
         """
-        content = None if file is None else _pictures.read(file)
-        call = _calls.upload_face(
+        content = None if file is None else await asyncio.to_thread(_pictures.read, file)
+        call = calls.upload_face(
             content, image_url=image_url, image_base64=image_base64, on_progress=on_progress
         )
-        return self._call(call, timeout)
+        return await self._driver.call(with_options(call, options))
 
-    def list(self) -> AvatarList:
+    async def list(self, **options: Unpack[CallOptions]) -> AvatarList:
         """List the avatars that a session can show; no paging is documented.
+
+        Args:
+            options: `timeout` and `extra_headers`, see `CallOptions`.
 
         Source: docs.agenthuman.com, endpoints/list-avatars.
         """
-        return self._call(_calls.list_avatars())
+        return await self._driver.call(with_options(calls.list_avatars(), options))
 
-    def preview(self, avatar_id: str) -> AvatarPreview:
+    async def preview(self, avatar_id: str, **options: Unpack[BodyOptions]) -> AvatarPreview:
         """Make a link to try an avatar with; opening it starts a live session.
 
         Args:
             avatar_id: `avat_...` or `PUBLIC/...`
+            options: `timeout`, `extra_headers` and `extra_body`, see `BodyOptions`.
 
         Raises:
             NotFoundError: There is no such avatar.
 
         Source: docs.agenthuman.com, endpoints/preview-avatar.
         """
-        return self._call(_calls.preview_avatar(avatar_id))
+        return await self._driver.call(with_options(calls.preview_avatar(avatar_id), options))
 
-    def delete(self, avatar_id: str) -> None:
+    async def delete(self, avatar_id: str, **options: Unpack[CallOptions]) -> None:
         """Delete one of the account's own avatars, for good.
 
         Args:
             avatar_id: `avat_...`
+            options: `timeout` and `extra_headers`, see `CallOptions`.
 
         Raises:
             NotFoundError: There is no such avatar.
@@ -108,31 +108,39 @@ class Avatars:
 
         Source: docs.agenthuman.com, endpoints/delete-avatar.
         """
-        self._call(_calls.delete_avatar(avatar_id))
+        await self._driver.call(with_options(calls.delete_avatar(avatar_id), options))
 
 
-class UsageReports:
+class AsyncUsageReports:
     """What the account has used. Reached as `client.usage`."""
 
-    def __init__(self, call: Caller) -> None:
-        self._call = call
+    def __init__(self, driver: AsyncDriver) -> None:
+        self._driver = driver
 
-    def get(self) -> Usage:
+    async def get(self, **options: Unpack[CallOptions]) -> Usage:
         """Get the minutes, sessions and plan of the account as they are now.
+
+        Args:
+            options: `timeout` and `extra_headers`, see `CallOptions`.
 
         Source: docs.agenthuman.com, endpoints/get-usage-summary.
         """
-        return self._call(_calls.get_usage())
+        return await self._driver.call(with_options(calls.get_usage(), options))
 
 
-class Agents:
+class AsyncAgents:
     """The voice agents of an account. Reached as `client.agents`."""
 
-    def __init__(self, call: Caller) -> None:
-        self._call = call
+    def __init__(self, driver: AsyncDriver) -> None:
+        self._driver = driver
 
-    def create(
-        self, *, name: str, voice_agent: VoiceAgentFields, avatar_image_url: str | None = None
+    async def create(
+        self,
+        *,
+        name: str,
+        voice_agent: VoiceAgentFields,
+        avatar_image_url: str | None = None,
+        **options: Unpack[BodyOptions],
     ) -> Agent:
         """Create an agent; sent again only if the service surely did not process it.
 
@@ -141,37 +149,44 @@ class Agents:
             voice_agent: The voice behind it: `provider`, `agent_id` (at that provider) and `auth_method`
                 (`public`, `api_key` or `token`), all three.
             avatar_image_url: Picture of the face; without one, no link to the agent can start a session.
+            options: `timeout`, `extra_headers` and `extra_body`, see `BodyOptions`.
 
         Raises:
             ConfigurationError: An argument is wrong; nothing was sent.
 
         Source: docs.agenthuman.com, endpoints/create-agent.
         """
-        call = _calls.create_agent(name=name, voice_agent=voice_agent, avatar_image_url=avatar_image_url)
-        return self._call(call)
+        call = calls.create_agent(name=name, voice_agent=voice_agent, avatar_image_url=avatar_image_url)
+        return await self._driver.call(with_options(call, options))
 
-    def get(self, agent_id: str) -> Agent:
+    async def get(self, agent_id: str, **options: Unpack[CallOptions]) -> Agent:
         """Get an agent.
 
         Args:
             agent_id: `agnt_...`
+            options: `timeout` and `extra_headers`, see `CallOptions`.
 
         Raises:
             NotFoundError: There is no such agent.
         """
-        return self._call(_calls.get_agent(agent_id))
+        return await self._driver.call(with_options(calls.get_agent(agent_id), options))
 
-    def list(self) -> AgentList:
-        """List the agents of the account; no paging is documented."""
-        return self._call(_calls.list_agents())
+    async def list(self, **options: Unpack[CallOptions]) -> AgentList:
+        """List the agents of the account; no paging is documented.
 
-    def update(
+        Args:
+            options: `timeout` and `extra_headers`, see `CallOptions`.
+        """
+        return await self._driver.call(with_options(calls.list_agents(), options))
+
+    async def update(
         self,
         agent_id: str,
         *,
         name: str | None = None,
         voice_agent: VoiceAgentFields | None = None,
         avatar_image_url: str | EllipsisType | None = ...,
+        **options: Unpack[BodyOptions],
     ) -> Agent:
         """Change an agent; what is left out stays as it is.
 
@@ -180,6 +195,7 @@ class Agents:
             name: New name.
             voice_agent: The fields of it that change.
             avatar_image_url: New picture; `None` removes it.
+            options: `timeout`, `extra_headers` and `extra_body`, see `BodyOptions`.
 
         Raises:
             ConfigurationError: An argument is wrong, or nothing would change; nothing was sent.
@@ -187,36 +203,38 @@ class Agents:
 
         Source: docs.agenthuman.com, endpoints/update-agent.
         """
-        call = _calls.update_agent(
+        call = calls.update_agent(
             agent_id, name=name, voice_agent=voice_agent, avatar_image_url=avatar_image_url
         )
-        return self._call(call)
+        return await self._driver.call(with_options(call, options))
 
-    def delete(self, agent_id: str) -> None:
+    async def delete(self, agent_id: str, **options: Unpack[CallOptions]) -> None:
         """Delete an agent, for good.
 
         Args:
             agent_id: `agnt_...`
+            options: `timeout` and `extra_headers`, see `CallOptions`.
 
         Raises:
             NotFoundError: There is no such agent.
         """
-        self._call(_calls.delete_agent(agent_id))
+        await self._driver.call(with_options(calls.delete_agent(agent_id), options))
 
 
-class Links:
+class AsyncLinks:
     """The links of an account. Reached as `client.links`."""
 
-    def __init__(self, call: Caller) -> None:
-        self._call = call
+    def __init__(self, driver: AsyncDriver) -> None:
+        self._driver = driver
 
-    def create(
+    async def create(
         self,
         *,
         agent_id: str,
         name: str | None = None,
         expires_at: datetime | None = None,
         use_limit: int | None = None,
+        **options: Unpack[BodyOptions],
     ) -> Link:
         """Create a link, by which others start sessions at the account's cost.
 
@@ -227,29 +245,31 @@ class Links:
             name: Name; `None` has the service make one of the date.
             expires_at: Until when it can be used, with a time zone; `None`: for ever.
             use_limit: How often it can be used; `None`: without limit.
+            options: `timeout`, `extra_headers` and `extra_body`, see `BodyOptions`.
 
         Raises:
             ConfigurationError: An argument is wrong; nothing was sent.
 
         Source: docs.agenthuman.com, endpoints/create-link.
         """
-        call = _calls.create_link(agent_id=agent_id, name=name, expires_at=expires_at, use_limit=use_limit)
-        return self._call(call)
+        call = calls.create_link(agent_id=agent_id, name=name, expires_at=expires_at, use_limit=use_limit)
+        return await self._driver.call(with_options(call, options))
 
-    def get(self, link_id: str) -> Link:
+    async def get(self, link_id: str, **options: Unpack[CallOptions]) -> Link:
         """Get a link.
 
         Args:
             link_id: `lnk_...`
+            options: `timeout` and `extra_headers`, see `CallOptions`.
 
         Raises:
             NotFoundError: There is no such link.
 
         Source: docs.agenthuman.com, endpoints/get-link.
         """
-        return self._call(_calls.get_link(link_id))
+        return await self._driver.call(with_options(calls.get_link(link_id), options))
 
-    def list(self, status: LinkFilter = "all") -> LinkList:
+    async def list(self, status: LinkFilter = "all", **options: Unpack[CallOptions]) -> LinkList:
         """List the links of the account, newest first.
 
         Args:
@@ -257,9 +277,9 @@ class Links:
 
         Source: docs.agenthuman.com, endpoints/list-links.
         """
-        return self._call(_calls.list_links(status))
+        return await self._driver.call(with_options(calls.list_links(status), options))
 
-    def update(
+    async def update(
         self,
         link_id: str,
         *,
@@ -267,6 +287,7 @@ class Links:
         status: LinkStatus | None = None,
         expires_at: datetime | EllipsisType | None = ...,
         use_limit: int | EllipsisType | None = ...,
+        **options: Unpack[BodyOptions],
     ) -> Link:
         """Change a link; what is left out stays as it is.
 
@@ -276,6 +297,7 @@ class Links:
             status: `paused` stops it from being used, `active` lets it.
             expires_at: Until when it can be used, with a time zone; `None`: for ever.
             use_limit: How often it can be used, more than it was already; `None`: without limit.
+            options: `timeout`, `extra_headers` and `extra_body`, see `BodyOptions`.
 
         Raises:
             ConfigurationError: An argument is wrong, or nothing would change; nothing was sent.
@@ -283,37 +305,43 @@ class Links:
 
         Source: docs.agenthuman.com, endpoints/update-link.
         """
-        call = _calls.update_link(
+        call = calls.update_link(
             link_id, name=name, status=status, expires_at=expires_at, use_limit=use_limit
         )
-        return self._call(call)
+        return await self._driver.call(with_options(call, options))
 
-    def delete(self, link_id: str) -> None:
+    async def delete(self, link_id: str, **options: Unpack[CallOptions]) -> None:
         """Delete a link, for good.
 
         Args:
             link_id: `lnk_...`
+            options: `timeout` and `extra_headers`, see `CallOptions`.
 
         Raises:
             NotFoundError: There is no such link.
 
         Source: docs.agenthuman.com, endpoints/delete-link.
         """
-        self._call(_calls.delete_link(link_id))
+        await self._driver.call(with_options(calls.delete_link(link_id), options))
 
-    def start_session(
-        self, link_id: str, *, aspect_ratio: AspectRatio = "4:3", timeout: float | None = None
+    async def start_session(
+        self,
+        link_id: str,
+        *,
+        aspect_ratio: AspectRatio = "4:3",
+        **options: Unpack[BodyOptions],
     ) -> LinkSession:
         """Start a session by a link, as its visitors do: from here on it is billed until it ends.
 
         The API key is not sent, because the link is the credential. Nothing in a list tells this session from
         others, so it is started again only if the service surely did not process the first request, and a lost
-        answer cannot be looked up. End the session with `sessions.end`.
+        answer cannot be looked up. A call that is given up returns at once, and what it opens is ended in the
+        background. End the session with `sessions.end`.
 
         Args:
             link_id: `lnk_...`
             aspect_ratio: `4:3`, `3:4` or `1:1`.
-            timeout: Limit in seconds for sending, retries included; `None` takes the client's.
+            options: `timeout`, `extra_headers` and `extra_body`, see `BodyOptions`.
 
         Returns:
             The session, and what to join its room with.
@@ -325,4 +353,5 @@ class Links:
 
         Source: docs.agenthuman.com, endpoints/start-session-via-link.
         """
-        return self._call(_calls.start_session_by_link(link_id, aspect_ratio=aspect_ratio), timeout)
+        call = calls.start_session_by_link(link_id, aspect_ratio=aspect_ratio)
+        return await self._driver.open(Opening(with_options(call, options)))

@@ -19,7 +19,7 @@ _URL_LIMIT = 2_048  # characters, as browsers and proxies take them
 def one_of(name: str, value: object, allowed: Collection[str]) -> str:
     """A word that the documents list."""
     if not isinstance(value, str) or value not in allowed:
-        raise ConfigurationError(f"{name} must be one of {', '.join(allowed)}, not {short(value)}.")
+        raise ConfigurationError(f"{name} must be one of {', '.join(allowed)}, not {quoted(value)}.")
     return value
 
 
@@ -28,10 +28,10 @@ def aspect_ratio(value: object) -> str:
     return one_of("aspect_ratio", value, ASPECT_RATIOS)
 
 
-def text(name: str, value: object) -> str:
+def non_blank(name: str, value: object) -> str:
     """A text that says something."""
     if not isinstance(value, str) or not value.strip():
-        raise ConfigurationError(f"{name} must be a non-empty string, not {short(value)}.")
+        raise ConfigurationError(f"{name} must be a non-empty string, not {quoted(value)}.")
     return value
 
 
@@ -44,7 +44,7 @@ def identifier(name: str, value: object, form: str) -> str:
         or value in {".", ".."}
         or not value.isprintable()
     ):
-        raise ConfigurationError(f"{name} must be an id ({form}), not {short(value)}.")
+        raise ConfigurationError(f"{name} must be an id ({form}), not {quoted(value)}.")
     return value
 
 
@@ -63,10 +63,10 @@ def url(name: str, value: object) -> str:
     return value
 
 
-def moment(name: str, value: object) -> str:
+def utc_time(name: str, value: object) -> str:
     """A point in time, as the service writes them: ISO 8601 in UTC."""
     if not isinstance(value, datetime):
-        raise ConfigurationError(f"{name} must be a datetime, not {short(value)}.")
+        raise ConfigurationError(f"{name} must be a datetime, not {quoted(value)}.")
     if value.tzinfo is None:
         raise ConfigurationError(f"{name} must be a datetime with a time zone, such as datetime.now(UTC).")
     return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
@@ -75,11 +75,11 @@ def moment(name: str, value: object) -> str:
 def positive(name: str, value: object) -> int:
     """A count of at least one."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ConfigurationError(f"{name} must be a whole number of 1 or more, not {short(value)}.")
+        raise ConfigurationError(f"{name} must be a whole number of 1 or more, not {quoted(value)}.")
     return value
 
 
-def some(change: Mapping[str, Any]) -> Mapping[str, Any]:
+def non_empty(change: Mapping[str, Any]) -> Mapping[str, Any]:
     """A change that changes something."""
     if not change:
         raise ConfigurationError("There is nothing to update: pass at least one field.")
@@ -90,20 +90,32 @@ def metadata(value: Mapping[str, Any] | None) -> dict[str, Any]:
     """A JSON object, copied: what the caller changes later must not reach a request that is sent again."""
     if value is None:
         return {}
-    if not isinstance(value, Mapping):
-        raise ConfigurationError(f"metadata must be a JSON object (a dict), not {type(value).__name__}.")
-    if not all(isinstance(key, str) for key in value):
-        raise ConfigurationError("metadata must be a JSON object: all of its keys must be strings.")
-    ref = value.get(CLIENT_REF)
+    copied = json_object("metadata", value)
+    ref = copied.get(CLIENT_REF)
     if ref is not None and not (isinstance(ref, str) and ref):
         raise ConfigurationError(
             f"metadata[{CLIENT_REF!r}] must be a non-empty string: lost sessions are found by it."
         )
-    try:
-        copied: dict[str, Any] = json.loads(json.dumps(dict(value), allow_nan=False))
-    except (TypeError, ValueError, RecursionError) as error:
-        raise ConfigurationError(f"metadata must be a JSON object: {_cause(error)}.") from None
     return copied
+
+
+def json_object(name: str, value: object) -> dict[str, Any]:
+    """A JSON object, copied."""
+    if not isinstance(value, Mapping):
+        raise ConfigurationError(f"{name} must be a JSON object (a dict), not {type(value).__name__}.")
+    if not all(isinstance(key, str) for key in value):
+        raise ConfigurationError(f"{name} must be a JSON object: all of its keys must be strings.")
+    copied: dict[str, Any] = json_value(name, dict(value))
+    return copied
+
+
+def json_value(name: str, value: object) -> Any:
+    """A JSON value, copied."""
+    try:
+        return json.loads(json.dumps(value, allow_nan=False))
+    except (TypeError, ValueError, RecursionError) as error:
+        what = "a JSON object" if isinstance(value, dict) else "a JSON value"
+        raise ConfigurationError(f"{name} must be {what}: {_cause(error)}.") from None
 
 
 def avatar(value: object) -> str:
@@ -137,7 +149,7 @@ def base64_picture(name: str, value: object) -> str:
     return value
 
 
-def short(value: object) -> str:
+def quoted(value: object) -> str:
     """A value as a message can quote it."""
     shown = repr(value)
     return shown if len(shown) <= 60 else f"{shown[:60]}…"  # noqa: PLR2004 - about a line's rest

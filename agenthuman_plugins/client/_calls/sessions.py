@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from agenthuman_plugins.client._calls import _checks
-from agenthuman_plugins.client._calls._call import Call, told
+from agenthuman_plugins.client._calls import Call, checks, without_success
+from agenthuman_plugins.client._model import read_each
 from agenthuman_plugins.client.errors import ConfigurationError
 from agenthuman_plugins.client.models import Session, SessionStart
+from agenthuman_plugins.client.redaction import Secrets
 from agenthuman_plugins.client.rooms import DailyRoom, LiveKitRoom, Room
 
 STATES = ("all", "started", "ended")
@@ -20,28 +21,48 @@ def create_session(
 
     Source: docs.agenthuman.com, endpoints/create-session.
     """
-    ratio = _checks.aspect_ratio(aspect_ratio)
-    place = _room(room)
+    body: dict[str, Any] = {
+        "avatar": checks.avatar(avatar),
+        "aspect_ratio": checks.aspect_ratio(aspect_ratio),
+        "metadata": checks.metadata(metadata),
+        "room": _room(room),  # last: what is refused above shows no token in its traceback
+    }
     return Call(
         "POST",
         "/v1/sessions",
         _created_session,
-        json={
-            "avatar": _checks.avatar(avatar),
-            "aspect_ratio": ratio,
-            "room": place,
-            "metadata": _checks.metadata(metadata),
-        },
-        secrets=tuple(place[key] for key in ("token",) if key in place),
+        json=body,
+        secrets=Secrets(() if room is None else (body["room"]["token"],)),
+        # With a room of the caller's own there is no older form: that generation makes the room itself.
+        older=_create_managed(body) if room is None else None,
+        repeatable=False,
+        billed=True,
+    )
+
+
+def _create_managed(body: Mapping[str, Any]) -> Call[Session]:
+    """`POST /v1/sessions` of the older, Daily-managed generation: a session that waits for its start.
+
+    Source: docs.agenthuman.com, endpoints/create-session, older text.
+    """
+    return Call(
+        "POST",
+        "/v1/sessions",
+        _created_session,
+        json={"avatar_id": body["avatar"], "metadata": body["metadata"]},
         repeatable=False,
         billed=True,
     )
 
 
 def with_metadata(call: Call[Session], metadata: Mapping[str, Any]) -> Call[Session]:
-    """The same create with other metadata; without the field if there is none."""
+    """The same create, in its older form too, with other metadata; without the field if there is none."""
     body = {key: value for key, value in (call.json or {}).items() if key != "metadata"}
-    return replace(call, json={**body, "metadata": dict(metadata)} if metadata else body)
+    return replace(
+        call,
+        json={**body, "metadata": dict(metadata)} if metadata else body,
+        older=None if call.older is None else with_metadata(call.older, metadata),
+    )
 
 
 def get_session(session_id: str) -> Call[Session]:
@@ -51,7 +72,7 @@ def get_session(session_id: str) -> Call[Session]:
 
 def list_sessions(status: str = "all") -> Call[list[Session]]:
     """`GET /v1/sessions`; no paging is documented."""
-    return Call("GET", "/v1/sessions", _sessions, params={"status": _checks.one_of("status", status, STATES)})
+    return Call("GET", "/v1/sessions", _sessions, params={"status": checks.one_of("status", status, STATES)})
 
 
 def start_session(session_id: str) -> Call[SessionStart]:
@@ -68,18 +89,17 @@ def end_session(session_id: str) -> Call[Session]:
     path = f"/v1/sessions/{_segment(session_id)}/end"
 
     def parse(body: Any) -> Session:
-        if isinstance(body, dict) and "session" in body:
+        # That the answer is a success decides that the session is over, whatever else it says.
+        try:
             return _session(body)
-        # Whether the reply has a body is not what decides that the session is over; a broken one may be anybody's.
-        if isinstance(body, dict) or body == "":
+        except (LookupError, TypeError, ValueError):
             return Session(session_id=session_id, status="ended")
-        raise TypeError
 
     return Call("POST", path, parse, json={}, older=Call("PUT", path, parse))
 
 
 def _segment(session_id: object) -> str:
-    return _checks.segment("session_id", session_id, "sess_…")
+    return checks.segment("session_id", session_id, "sess_…")
 
 
 def _session(body: Any) -> Session:
@@ -87,18 +107,17 @@ def _session(body: Any) -> Session:
 
 
 def _created_session(body: Any) -> Session:
-    # The usage stands beside the session; one object is easier to hold.
-    return Session.model_validate(
-        {**body["session"], **{key: body[key] for key in ("usage",) if key in body}}
-    )
+    # Usage and message stand beside the session; one object is easier to hold.
+    beside = {key: body[key] for key in ("usage", "message") if key in body}
+    return Session.model_validate({**body["session"], **beside})
 
 
 def _sessions(body: Any) -> list[Session]:
-    return [Session.model_validate(item) for item in body["sessions"]]
+    return read_each(Session, body["sessions"])
 
 
 def _start(body: Any) -> SessionStart:
-    return SessionStart.model_validate(told(body))
+    return SessionStart.model_validate(without_success(body))
 
 
 def _room(room: Room | None) -> dict[str, str]:

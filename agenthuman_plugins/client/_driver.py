@@ -1,0 +1,438 @@
+"""Carries the steps of flows out: one driver for threads, one for event loops, and both keep the same promise.
+
+A billed request is sent on its own, beside its caller: on a thread, or in a task that the end of the loop does not
+cancel. Whoever gives up leaves at once. What was on its way goes on, and what it opens is ended; closing the client,
+the end of the loop and the end of the program wait for that, for a while.
+"""
+
+import asyncio
+import atexit
+import contextlib
+import contextvars
+import os
+import threading
+import weakref
+from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import dataclass
+from typing import Any, Final, Generic, TypeAlias, TypeVar, cast
+
+from agenthuman_plugins.client._answers import NoAnswer, Outcome
+from agenthuman_plugins.client._calls import Call
+from agenthuman_plugins.client._config import Settings
+from agenthuman_plugins.client._flow import Flows, Listen, Pause, Send, Steps
+from agenthuman_plugins.client._http import AsyncHttp, Gate, Http, out_of_time
+from agenthuman_plugins.client._opening import OpenedT, Opening, Openings, log_left
+from agenthuman_plugins.client.errors import AgentHumanError
+from agenthuman_plugins.client.redaction import Secrets
+
+_T = TypeVar("_T")
+
+CLOSE_S = 10.0  # that closing a client waits for calls that were given up
+_CANCEL_S = 1.0  # for a task that was cancelled
+
+# --- threads
+
+
+class _Work(Generic[_T]):
+    """A function on a thread of its own, and what became of it."""
+
+    def __init__(self, settings: Settings, work: Callable[[], _T], name: str) -> None:
+        self._clock = settings.clock
+        self._done = self._clock.event()
+        self._work = work
+        self._name = name
+        self._context = contextvars.copy_context()  # what traces requests knows its caller by it
+        self._value: _T | None = None
+        self._error: BaseException | None = None
+        self._lock = threading.Lock()
+        self._begun = False
+        self._cancelled = False
+
+    def begin(self) -> None:
+        """Start the thread."""
+        try:
+            self._clock.start(self._run, self._name)
+        except RuntimeError:  # the interpreter is ending, and starts no threads any more
+            self._run()
+
+    def cancel(self) -> bool:
+        """Let it not begin any more; return whether it has not."""
+        with self._lock:
+            self._cancelled = True
+            return not self._begun
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until it is done; `False` if that took longer."""
+        return self._clock.wait(self._done, seconds)
+
+    def result(self) -> _T:
+        """What it returned, or raised."""
+        if self._error is not None:
+            raise self._error
+        return cast("_T", self._value)
+
+    def _run(self) -> None:
+        with self._lock:
+            if self._cancelled:
+                return
+            self._begun = True
+        try:
+            self._value = self._context.run(self._work)
+        except BaseException as error:  # noqa: BLE001 - it is the caller's
+            self._error = error
+        finally:
+            self._done.set()
+
+
+class _Wire:
+    """A billed request on its way, on a thread."""
+
+    def __init__(self, settings: Settings, send: Callable[[Gate], Outcome]) -> None:
+        self._gate = Gate()
+        self.work = _Work(settings, lambda: send(self._gate), "agenthuman billed request")
+
+    def leave(self) -> bool:
+        """Nobody waits for it any more; return whether it surely has not left and never will."""
+        return self.work.cancel() or self._gate.close()
+
+
+class Driver:
+    """Carries steps out, blocking. Each request has a thread, so that a time limit binds it whatever comes."""
+
+    def __init__(
+        self, settings: Settings, http: Http, left: "dict[Opening[Any], _Work[None]] | None" = None
+    ) -> None:
+        self.settings: Final = settings
+        self.flows: Final = Flows(settings)
+        self._openings: Final = Openings(self.flows)
+        self._http: Final = http
+        # Calls that were given up, and are cleaned up behind.
+        self._left: Final = {} if left is None else left
+
+    def with_settings(self, settings: Settings) -> "Driver":
+        """A driver over the same connections, with other limits."""
+        return Driver(settings, self._http, self._left)
+
+    def call(self, call: Call[_T]) -> _T:
+        """Carry out a call that opens no billed session."""
+        return self.run(self.flows.call(call))
+
+    def run(self, steps: Steps[_T], opening: Opening[Any] | None = None) -> _T:
+        """Carry a flow out, and return its value."""
+        outcome: Outcome | None = None
+        while True:
+            try:
+                step = steps.send(outcome)
+            except StopIteration as stop:
+                return cast("_T", stop.value)
+            match step:
+                case Send() if step.call.billed and opening is not None:
+                    outcome = self._send_billed(step, opening)
+                case Send():
+                    outcome = self._send(step)
+                case Listen(seconds) if opening is not None and opening.wire is not None:
+                    outcome = self._listen(opening, seconds)
+                case Listen(seconds) | Pause(seconds):
+                    if seconds > 0:
+                        self.settings.clock.sleep(seconds)
+                    outcome = None
+
+    def open(self, opening: Opening[OpenedT]) -> OpenedT:
+        """Carry out a billed call; what it opens is ended if the caller does not get it."""
+        try:
+            return self.run(self._openings.open(opening), opening)
+        except BaseException as error:
+            if not isinstance(error, AgentHumanError) or opening.wire is not None:
+                self.abandon(opening)
+            raise
+
+    def abandon(self, opening: Opening[Any]) -> None:
+        """End what a call may have opened, in the background: nobody waits for it any more."""
+        if opening in self._left or _never_left(opening):
+            return
+        work = self._left[opening] = _Work(
+            self.settings, lambda: self._clean_up(opening), "agenthuman clean-up"
+        )
+        _with_something_left.add(self)
+        work.begin()
+
+    def close(self, timeout_s: float) -> None:
+        """Wait for what was given up, then close the connections; Ctrl-C gives it up at once."""
+        try:
+            self.settle(timeout_s)
+        finally:
+            self._http.close()
+
+    def settle(self, timeout_s: float) -> None:
+        """Wait for what was given up, and name what is still not settled then."""
+        until = self.flows.deadline(timeout_s)
+        try:
+            for work in list(self._left.values()):
+                work.wait(self.flows.left(until))
+        finally:
+            for opening in list(self._left):
+                log_left(opening)
+            self._left.clear()
+
+    def forget(self) -> None:
+        """Forget what was given up: this is a forked process, and the one before cleans up."""
+        self._left.clear()
+
+    def _clean_up(self, opening: Opening[Any]) -> None:
+        try:
+            self.run(self._openings.abandon(opening), opening)
+        except Exception as error:  # noqa: BLE001 - there is nobody to raise it to
+            log_left(opening, error)
+        finally:
+            self._left.pop(opening, None)
+
+    def _send(self, step: Send) -> Outcome:
+        key = self._key(step)
+        work = _Work(self.settings, lambda: self._http.send(step, key), "agenthuman request")
+        work.begin()
+        return work.result() if work.wait(step.limit_s) else out_of_time(self.settings)
+
+    def _send_billed(self, step: Send, opening: Opening[Any]) -> Outcome:
+        with _nothing_sent_unless_done(opening):
+            key = self._key(step)
+        opening.wire = wire = _Wire(self.settings, lambda gate: self._http.send(step, key, gate))
+        wire.work.begin()
+        return self._listen(opening, step.limit_s) or _given_up(self.settings, opening)
+
+    def _listen(self, opening: Opening[Any], seconds: float) -> Outcome | None:
+        wire: _Wire = opening.wire
+        if not wire.work.wait(seconds):
+            return None
+        opening.wire = None
+        return wire.work.result()
+
+    def _key(self, step: Send) -> Secrets | None:
+        return None if step.call.keyless else Secrets((self.settings.api_key.get(),))
+
+
+_with_something_left: "weakref.WeakSet[Driver]" = weakref.WeakSet()
+
+
+@atexit.register
+def _settle_at_exit() -> None:
+    with contextlib.suppress(KeyboardInterrupt):
+        for driver in list(_with_something_left):
+            driver.settle(CLOSE_S)
+
+
+def _forget_after_fork() -> None:
+    for driver in list(_with_something_left):
+        driver.forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_after_fork)
+
+
+# --- event loops
+
+
+class _AsyncWire:
+    """A billed request on its way, in a task of its own."""
+
+    def __init__(self, send: Callable[[Gate], Coroutine[Any, Any, Outcome]]) -> None:
+        self._gate = Gate()
+        self.task = hidden_task(send(self._gate), "agenthuman billed request")
+
+    def leave(self) -> bool:
+        """Nobody waits for it any more; return whether it surely has not left and never will."""
+        if never_left := self._gate.close():
+            self.task.cancel()
+        return never_left
+
+    def cut(self) -> None:
+        """Its answer is not wanted any more."""
+        self.task.cancel()
+
+
+@dataclass(frozen=True, slots=True)
+class _CleanUp:
+    """What ends what a call may have opened.
+
+    Attributes:
+        opening: The call.
+        work: Does it; the end of the loop leaves it alone.
+        guard: Waits for it; the end of the loop waits for this.
+    """
+
+    opening: Opening[Any]
+    work: "asyncio.Task[None]"
+    guard: "asyncio.Task[None]"
+
+
+# What cleans up behind calls that were given up.
+_LeftBehind: TypeAlias = "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, set[_CleanUp]]"
+
+
+class AsyncDriver:
+    """Carries steps out on the event loop."""
+
+    def __init__(self, settings: Settings, http: AsyncHttp, left: "_LeftBehind | None" = None) -> None:
+        self.settings: Final = settings
+        self.flows: Final = Flows(settings)
+        self._openings: Final = Openings(self.flows)
+        self._http: Final = http
+        self._left: Final[_LeftBehind] = weakref.WeakKeyDictionary() if left is None else left
+
+    def with_settings(self, settings: Settings) -> "AsyncDriver":
+        """A driver over the same connections, with other limits."""
+        return AsyncDriver(settings, self._http, self._left)
+
+    async def call(self, call: Call[_T]) -> _T:
+        """Carry out a call that opens no billed session."""
+        return await self.run(self.flows.call(call))
+
+    async def run(self, steps: Steps[_T], opening: Opening[Any] | None = None) -> _T:
+        """Carry a flow out, and return its value."""
+        outcome: Outcome | None = None
+        while True:
+            try:
+                step = steps.send(outcome)
+            except StopIteration as stop:
+                return cast("_T", stop.value)
+            match step:
+                case Send() if step.call.billed and opening is not None:
+                    outcome = await self._send_billed(step, opening)
+                case Send():
+                    outcome = await self._http.send(step, await self._key(step))
+                case Listen(seconds) if opening is not None and opening.wire is not None:
+                    outcome = await self._listen(opening, seconds)
+                case Listen(seconds) | Pause(seconds):
+                    if seconds > 0:
+                        await self.settings.clock.asleep(seconds)
+                    outcome = None
+
+    async def open(self, opening: Opening[OpenedT]) -> OpenedT:
+        """Carry out a billed call; what it opens is ended if the caller does not get it."""
+        try:
+            opened = await self.run(self._openings.open(opening), opening)
+        except BaseException as error:
+            if not isinstance(error, AgentHumanError) or opening.wire is not None:
+                self.abandon(opening)
+            raise
+        if opening.wire is not None:  # found by its reference, so that its answer would not be news
+            opening.wire.cut()
+        return opened
+
+    def abandon(self, opening: Opening[Any]) -> None:
+        """End what a call may have opened, in the background: nobody waits for it any more."""
+        if _never_left(opening):
+            return
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:  # the loop was closed over our head
+            log_left(opening)
+            return
+        work = hidden_task(self._clean_up(opening), "agenthuman clean-up")
+        guard = asyncio.ensure_future(_see_through(work, opening))
+        clean_up = _CleanUp(opening, work, guard)
+        left = self._left.setdefault(loop, set())
+        left.add(clean_up)
+        guard.add_done_callback(lambda _: left.discard(clean_up))
+
+    async def aclose(self, timeout_s: float) -> None:
+        """Wait for what was given up, then close the connections, those of every loop that runs."""
+        elsewhere = [
+            asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._close_here(timeout_s), loop))
+            for loop in self._http.other_loops()
+        ]
+        try:
+            await self._close_here(timeout_s)
+            if elsewhere:
+                await asyncio.wait(elsewhere, timeout=timeout_s)
+        finally:
+            self._http.refuse_calls()
+
+    async def _close_here(self, timeout_s: float) -> None:
+        left = self._left.get(asyncio.get_running_loop(), set())
+        try:
+            if left:
+                await asyncio.wait([each.guard for each in left], timeout=timeout_s)
+        finally:
+            given_up = list(left)
+            for each in given_up:
+                log_left(each.opening)
+                each.work.cancel()
+            if given_up:
+                await asyncio.wait([each.guard for each in given_up], timeout=_CANCEL_S)
+            await self._http.aclose()
+
+    async def _clean_up(self, opening: Opening[Any]) -> None:
+        try:
+            await self.run(self._openings.abandon(opening), opening)
+        except Exception as error:  # noqa: BLE001 - there is nobody to raise it to
+            log_left(opening, error)
+
+    async def _send_billed(self, step: Send, opening: Opening[Any]) -> Outcome:
+        with _nothing_sent_unless_done(opening):
+            key = await self._key(step)
+        opening.wire = _AsyncWire(lambda gate: self._http.send(step, key, gate))
+        return await self._listen(opening, step.limit_s) or _given_up(self.settings, opening)
+
+    async def _listen(self, opening: Opening[Any], seconds: float) -> Outcome | None:
+        wire: _AsyncWire = opening.wire
+        await asyncio.wait({wire.task}, timeout=seconds)
+        if not wire.task.done():
+            return None
+        opening.wire = None
+        return wire.task.result()
+
+    async def _key(self, step: Send) -> Secrets | None:
+        return None if step.call.keyless else Secrets((await self.settings.api_key.aget(),))
+
+
+def hidden_task(work: Coroutine[Any, Any, _T], name: str) -> "asyncio.Task[_T]":
+    """A task that the end of the loop does not cancel; whoever makes it must see it through.
+
+    `asyncio.run` cancels all tasks that it knows of. A request that is cut then may open a session all the same.
+    """
+    task = asyncio.get_running_loop().create_task(work, name=name)
+    asyncio._unregister_task(task)  # noqa: SLF001 - documented, under "Extending"
+    return task
+
+
+async def _see_through(work: "asyncio.Task[None]", opening: Opening[Any]) -> None:
+    """Let a clean-up come to its end, also while the loop ends: then within a time limit, unless cancelled again."""
+    try:
+        try:
+            await asyncio.wait({work})
+        except asyncio.CancelledError:
+            await asyncio.wait({work}, timeout=CLOSE_S)
+    finally:
+        # Here by a second cancellation, by the time limit, or because the loop was closed over our head.
+        if not work.done():
+            log_left(opening)
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                work.cancel()
+
+
+# --- both
+
+
+def _never_left(opening: Opening[Any]) -> bool:
+    """Whether a call that is given up surely opened nothing; it never will then."""
+    if opening.wire is not None and opening.wire.leave():
+        opening.wire, opening.may_exist = None, False
+    return not opening.may_exist
+
+
+def _given_up(settings: Settings, opening: Opening[Any]) -> NoAnswer:
+    """The caller's time is up: the request goes on by itself, unless it never left."""
+    if opening.wire.leave():
+        opening.wire = None
+        return out_of_time(settings, may_have_arrived=False)
+    return out_of_time(settings)
+
+
+@contextlib.contextmanager
+def _nothing_sent_unless_done(opening: Opening[Any]) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        opening.may_exist = False
+        raise

@@ -1,0 +1,287 @@
+"""Opening a billed session, and what becomes of it when nobody waits any more. The rules, without any I/O.
+
+A billed request leaves only while somebody waits for it. It is sent again only if the service surely did not process
+it: it was never reached, or it refused. In every other case the session may exist:
+
+- the answer is lost: the session is looked for by the reference that a create carries in `metadata.client_ref`;
+- the caller's time is up, or the caller gave up: the request goes on by itself, and what it opens is ended.
+
+A start by a link has no reference. It is sent again under the same rule, but a lost answer cannot be looked up.
+"""
+
+import logging
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar, cast
+
+from agenthuman_plugins.client._answers import Outcome
+from agenthuman_plugins.client._calls import Call
+from agenthuman_plugins.client._calls.sessions import with_metadata
+from agenthuman_plugins.client._config import Settings
+from agenthuman_plugins.client._flow import Flows, Listen, Pause, Send, Steps, was_not_processed
+from agenthuman_plugins.client._owner import CLIENT_OWNER
+from agenthuman_plugins.client.errors import (
+    AgentHumanError,
+    APIResponseError,
+    BadRequestError,
+    SessionOutcomeUnknownError,
+)
+from agenthuman_plugins.client.models import CLIENT_REF, LinkSession, Session
+
+OpenedT = TypeVar("OpenedT", bound=Session | LinkSession)
+
+_log = logging.getLogger("agenthuman_plugins.client")
+
+# However short the caller's limit is: a service that allocates a GPU server may take so long to answer.
+TRANSFER_S = 60.0
+# A session whose create is still being processed appears late, so we look more than once.
+_LOOK_AFTER_S = (0.0, 0.5, 1.5)
+_LOOK_LIMIT_S = 10.0  # beyond the call's own limit: knowing what is billed is worth the wait
+_LOOK_LATE_S = (1.0, 16.0)  # between two looks when nobody waits: the first and the longest pause
+_END_LIMIT_S = 30.0
+
+_ABOUT_METADATA = re.compile(rf"\b(?:metadata|{CLIENT_REF}|{CLIENT_OWNER})\b", re.IGNORECASE)
+_ABOUT_AVATAR_ID = re.compile(r"\bavatar_id\b")
+
+
+@dataclass(slots=True, eq=False)
+class Opening(Generic[OpenedT]):
+    """A billed call under way, as far as somebody must know who has to clean up behind it.
+
+    Attributes:
+        call: The call, as it is sent.
+        client_ref: Reference in a create's metadata; `None` for a start by a link.
+        may_exist: Whether a session may have been opened that nobody has cleaned up behind yet.
+        sent_at: When it was last sent, on the client's clock.
+        opened: The session, once it is known.
+        wire: The request that is on its way; the driver's.
+    """
+
+    call: Call[OpenedT]
+    client_ref: str | None = None
+    may_exist: bool = False
+    sent_at: float = 0.0
+    opened: OpenedT | None = field(default=None, repr=False)
+    wire: Any = field(default=None, repr=False)
+
+    @property
+    def is_tracked(self) -> bool:
+        """Whether the session can be told from others: the service took our reference, as far as we know."""
+        return CLIENT_REF in _metadata_of(self.call)
+
+    @property
+    def name(self) -> str:
+        """What it is, for texts."""
+        return "start by a link" if self.client_ref is None else "create"
+
+
+def creation(call: Call[Session], settings: Settings) -> Opening[Session]:
+    """Give a create its reference, and its owner if wanted: the caller's own ones, or ours."""
+    metadata = _metadata_of(call)
+    marks = {CLIENT_REF: metadata.get(CLIENT_REF) or settings.clock.new_ref()}
+    if settings.track_owner and (owner := settings.clock.owner()) is not None:
+        marks[CLIENT_OWNER] = metadata.get(CLIENT_OWNER, owner)
+    return Opening(with_metadata(call, {**metadata, **marks}), marks[CLIENT_REF])
+
+
+class Openings:
+    """The flows of the billed calls of one client."""
+
+    def __init__(self, flows: Flows) -> None:
+        self._flows = flows
+        self._metadata_is_kept = True
+
+    def open(self, opening: Opening[OpenedT]) -> Steps[OpenedT]:
+        """Open a session within the call's limit, and return it."""
+        flows = self._flows
+        deadline = flows.deadline(opening.call.timeout_s)
+        attempt = 0
+        while True:
+            # Until the answer rules it out.
+            opening.may_exist, opening.sent_at = True, flows.now()
+            outcome = yield Send(opening.call, attempt, flows.left(deadline))
+            assert outcome is not None  # noqa: S101 - the driver's contract: a Send is answered
+            try:
+                return self._take(opening, outcome)
+            except AgentHumanError as caught:
+                error = caught
+            if not was_not_processed(outcome, error):
+                outcome, error = yield from self._lost(opening, outcome, error)
+                if opening.opened is not None:
+                    return opening.opened
+            opening.may_exist = False
+            if not _other_form(opening, error):
+                yield from flows.pause_or_raise(outcome, error, attempt, deadline)
+                attempt += 1
+
+    def abandon(self, opening: Opening[OpenedT]) -> Steps[None]:
+        """End what a call that nobody waits for may have opened; nothing is sent that could open another one.
+
+        Returns when that is settled, or when nothing more is to be hoped for, and says so in the log.
+        """
+        flows = self._flows
+        until = opening.sent_at + max(TRANSFER_S, opening.call.timeout_s or flows.settings.timeout_s)
+        if opening.wire:
+            outcome = yield Listen(flows.left(until))
+            if outcome is not None:
+                try:
+                    self._take(opening, outcome)
+                except AgentHumanError as error:
+                    opening.may_exist = not was_not_processed(outcome, error)
+        if not opening.may_exist:
+            return
+        wait_s, longest_s = _LOOK_LATE_S
+        while opening.opened is None and opening.is_tracked:
+            opening.opened = yield from self._look(opening)
+            if opening.opened is None:
+                if flows.now() > until:
+                    break
+                yield Pause(wait_s)
+                wait_s = min(2 * wait_s, longest_s)
+        if opening.opened is None:
+            log_left(opening)
+        else:
+            session_id = opening.opened.session_id
+            yield from flows.end_if_there(session_id, flows.deadline(_END_LIMIT_S))
+            _log.info("Session %s was ended: nobody waited for its %s any more.", session_id, opening.name)
+        opening.may_exist = False
+
+    def _lost(
+        self, opening: Opening[OpenedT], outcome: Outcome, error: AgentHumanError
+    ) -> Steps[tuple[Outcome, AgentHumanError]]:
+        """Learn what a lost call opened: by its answer, while that may still come, or by its reference.
+
+        Returns:
+            The call's outcome: with `opening.opened` if there is a session, else one that was surely not processed.
+
+        Raises:
+            SessionOutcomeUnknownError: It cannot be learnt.
+        """
+        found: OpenedT | None = None
+        for wait_s in _LOOK_AFTER_S:
+            late = yield Listen(wait_s)
+            if late is not None:
+                outcome = late
+                try:
+                    self._take(opening, late)
+                except AgentHumanError as caught:
+                    error = caught
+                    if was_not_processed(late, error):
+                        return late, error
+                else:
+                    return late, error
+            if found is None:
+                found = yield from self._look(opening)
+            # Only the answer itself carries the tokens, so it is worth to go on listening while it may come.
+            if found is not None and not opening.wire:
+                break
+        if found is None:
+            raise _unknown(opening, error)
+        opening.opened = found
+        _log.warning(
+            "The answer to a create was lost; session %s was found by its reference. "
+            "Tokens are only in a create's own answer, so it has none.",
+            found.session_id,
+        )
+        return outcome, error
+
+    def _look(self, opening: Opening[OpenedT]) -> Steps[OpenedT | None]:
+        if not opening.is_tracked or opening.client_ref is None:
+            return None
+        flows = self._flows
+        try:
+            found = yield from flows.find_running(opening.client_ref, flows.deadline(_LOOK_LIMIT_S))
+        except AgentHumanError as error:
+            _log.debug("Sessions could not be looked up: %s", error)
+            return None
+        return cast("OpenedT | None", found)  # only a create is tracked, and opens a Session
+
+    def _take(self, opening: Opening[OpenedT], outcome: Outcome) -> OpenedT:
+        opened = self._flows.read(outcome, opening.call)
+        if isinstance(opened, Session):
+            sent = _metadata_of(opening.call).get(CLIENT_REF)
+            if opened.client_ref is not None and sent is not None and opened.client_ref != sent:
+                raise APIResponseError(
+                    "The service answered a create with the session of another one.",
+                    request_id=outcome.request_id,
+                )
+            self._note_metadata(opened, sent)
+        opening.opened = opened
+        return opened
+
+    def _note_metadata(self, session: Session, sent: str | None) -> None:
+        if self._metadata_is_kept and (sent is None or session.client_ref != sent):
+            self._metadata_is_kept = False
+            _log.warning(
+                "The service does not keep a session's metadata: should the answer to a create get lost, "
+                "its session cannot be found again."
+            )
+
+
+def log_left(opening: Opening[Any], error: BaseException | None = None) -> None:
+    """Name what may still run, once, because nobody can do more about it here."""
+    if not opening.may_exist:
+        return
+    opening.may_exist = False
+    if opening.opened is not None:
+        what = f"session {opening.opened.session_id} could not be ended"
+    elif opening.client_ref is not None:
+        what = (
+            f"its session, if any, could not be ended; it carries metadata.client_ref {opening.client_ref!r}"
+        )
+    else:
+        what = "its session, if any, could not be ended and carries no reference"
+    because = "" if error is None else f" ({type(error).__name__}: {error})"
+    _log.error("A %s was given up, and %s: it runs until the service ends it.%s", opening.name, what, because)
+
+
+def _other_form(opening: Opening[OpenedT], error: AgentHumanError) -> bool:
+    """Whether the refusal asks for another form of the call, which is then the next one to send."""
+    if not isinstance(error, BadRequestError):
+        return False
+    said = f"{error.args[0]} {error.code} {error.suggestion} {error.details}"
+    call = opening.call
+    if call.older is not None and _ABOUT_AVATAR_ID.search(said):
+        opening.call = call.older  # the documented refusal of the older, Daily-managed generation
+        return True
+    # An error may quote the whole request; then it speaks of metadata without being about it.
+    if opening.is_tracked and _ABOUT_METADATA.search(said) and str(opening.client_ref) not in said:
+        # Better a session that cannot be found again than none; locked by
+        # test_create_goes_without_reference_when_metadata_is_refused.
+        opening.call = cast("Call[OpenedT]", with_metadata(cast("Call[Session]", call), _without_marks(call)))
+        return True
+    return False
+
+
+def _unknown(opening: Opening[OpenedT], error: AgentHumanError) -> SessionOutcomeUnknownError:
+    if opening.client_ref is None:
+        looked, where = "nothing in a list tells its session from others", "sessions.list()"
+    elif opening.is_tracked:
+        looked = f"no session with metadata.client_ref {opening.client_ref!r} was found"
+        where = f"sessions.find({opening.client_ref!r})"
+    else:
+        looked, where = (
+            "the service refuses the metadata by which its session could be found",
+            "sessions.list()",
+        )
+    then = (
+        "Its request is still on its way, and what it opens is ended while this program runs"
+        if opening.wire
+        else "It may be running, and would be billed"
+    )
+    lost = SessionOutcomeUnknownError(
+        f"The answer to a {opening.name} was lost, and {looked}. {then}: look for it with {where} before opening "
+        f"another. What happened: {error}",
+        client_ref=opening.client_ref,
+    )
+    lost.__cause__ = error
+    return lost
+
+
+def _metadata_of(call: Call[Any]) -> Mapping[str, Any]:
+    return (call.json or {}).get("metadata") or {}
+
+
+def _without_marks(call: Call[Any]) -> dict[str, Any]:
+    return {key: value for key, value in _metadata_of(call).items() if key not in {CLIENT_REF, CLIENT_OWNER}}

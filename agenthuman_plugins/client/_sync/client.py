@@ -1,0 +1,160 @@
+# Generated from _async/client.py by `make generate`. Do not edit.
+"""The sync client."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from types import TracebackType
+from typing import Any, Self, Unpack
+
+from agenthuman_plugins.client._calls import CallOptions, with_options
+from agenthuman_plugins.client._calls.custom import custom
+from agenthuman_plugins.client._config import (
+    DEFAULT_MAX_RETRIES,
+    DEFAULT_TIMEOUT_S,
+    Clock,
+    KeySource,
+    hide_key,
+    resolve,
+    retries,
+    seconds,
+)
+from agenthuman_plugins.client._driver import CLOSE_S, Driver
+from agenthuman_plugins.client._http import Http, SyncHttpClient
+from agenthuman_plugins.client._sync.account import Agents, Avatars, Links, UsageReports
+from agenthuman_plugins.client._sync.sessions import Sessions
+
+
+class AgentHuman:
+    """Client of the Agent Human API.
+
+    Use it as a context manager, or `close` it when done. Threads may share it. The async and the sync client have the same methods.
+
+    Args:
+        api_key: API key, or a function that returns it and is asked before each request, for
+            keys that change; `None` reads `AGENTHUMAN_API_KEY`.
+        base_url: Address of the service; `None` reads `AGENTHUMAN_BASE_URL`, then takes the public one.
+        timeout: Limit for a whole call in seconds, retries included.
+        max_retries: How often a failed request is sent again: `2` means three attempts.
+        track_owner: Whether sessions carry a mark of this machine and process, by which `sessions.reap` finds
+            what a crash left open. It holds the host name.
+        http_client: An `httpx.Client` of your own (proxies, certificates); you close it. It serves one
+            process.
+
+    Attributes:
+        sessions: The sessions of the account.
+        avatars: Its avatars, and those that everybody may use.
+        usage: Its minutes, limits and plan.
+        agents: Its voice agents.
+        links: Its links, by which others start sessions.
+
+    Raises:
+        ConfigurationError: The key is missing or empty, or a value makes no sense.
+    """
+
+    sessions: Sessions
+    avatars: Avatars
+    usage: UsageReports
+    agents: Agents
+    links: Links
+
+    def __init__(
+        self,
+        *,
+        api_key: KeySource | None = None,
+        base_url: str | None = None,
+        timeout: float = DEFAULT_TIMEOUT_S,
+        max_retries: int = DEFAULT_MAX_RETRIES,
+        track_owner: bool = True,
+        http_client: SyncHttpClient | None = None,
+        _clock: Clock | None = None,
+    ) -> None:
+        api_key, hidden = None, hide_key(api_key)  # no variable of a traceback shows it
+        settings = resolve(
+            api_key=hidden,
+            base_url=base_url,
+            timeout=timeout,
+            max_retries=max_retries,
+            track_owner=track_owner,
+            clock=_clock,
+        )
+        self._drive(Driver(settings, Http(settings, http_client)))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(host={self._settings.host!r})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self, timeout: float = CLOSE_S) -> None:
+        """Close the connections. Sessions stay open: they are ended, not closed.
+
+        Calls that were given up while they were opening a session are waited for, until that has ended. Ctrl-C
+        while waiting gives them up for good; the log then names what may still run.
+
+        Args:
+            timeout: How long to wait for them, in seconds.
+        """
+        self._driver.close(seconds("timeout", timeout))
+
+    def with_options(self, *, timeout: float | None = None, max_retries: int | None = None) -> Self:
+        """A view of this client with other limits, over the same connections; closing either closes both.
+
+        Args:
+            timeout: Limit for a whole call in seconds, retries included; `None` leaves it.
+            max_retries: How often a failed request is sent again; `None` leaves it.
+
+        Raises:
+            ConfigurationError: A value makes no sense.
+        """
+        settings = self._settings
+        if timeout is not None:
+            settings = replace(settings, timeout_s=seconds("timeout", timeout))
+        if max_retries is not None:
+            settings = replace(settings, max_retries=retries(max_retries))
+        view = type(self).__new__(type(self))
+        view._drive(self._driver.with_settings(settings))  # noqa: SLF001 - of this class
+        return view
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        json: Any = None,
+        params: Mapping[str, str] | None = None,
+        **options: Unpack[CallOptions],
+    ) -> Any:
+        """Send a request to an endpoint that this package has no method for, and return the JSON of its answer.
+
+        It carries the key and raises the same errors as every other call. Only a GET is sent again after a failure.
+        Endpoints that open billed sessions are refused: their methods end what nobody waits for.
+
+        Args:
+            method: HTTP method, such as `POST`.
+            path: Path below the address of the service, beginning with one `/`, such as `/v1/openclaw/initiate`.
+            json: Body.
+            params: Query.
+            options: `timeout` and `extra_headers`, see `CallOptions`.
+
+        Returns:
+            The parsed JSON; the text, where the answer is none.
+
+        Raises:
+            ConfigurationError: The path leads elsewhere, or to a billed endpoint; nothing was sent.
+        """
+        call = custom(method, path, json=json, params=params)
+        return self._driver.call(with_options(call, options))
+
+    def _drive(self, driver: Driver) -> None:
+        self._driver = driver
+        self._settings = driver.settings
+        self.sessions = Sessions(driver)
+        self.avatars = Avatars(driver)
+        self.usage = UsageReports(driver)
+        self.agents = Agents(driver)
+        self.links = Links(driver)
