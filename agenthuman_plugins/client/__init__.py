@@ -30,6 +30,7 @@ from agenthuman_plugins.client.rooms import DailyRoom, LiveKitRoom
 if TYPE_CHECKING:
     from agenthuman_plugins.client._async.client import AsyncAgentHuman
     from agenthuman_plugins.client._calls import BodyOptions, CallOptions
+    from agenthuman_plugins.client._model import Answered
     from agenthuman_plugins.client._sync.client import AgentHuman
     from agenthuman_plugins.client.models import (
         Agent,
@@ -63,6 +64,7 @@ __all__ = [
     "Agent",
     "AgentHuman",
     "AgentHumanError",
+    "Answered",
     "AsyncAgentHuman",
     "AuthenticationError",
     "Avatar",
@@ -104,6 +106,7 @@ __all__ = [
 _PLACES = {
     "AgentHuman": "_sync.client",
     "AsyncAgentHuman": "_async.client",
+    "Answered": "_model",
     "BodyOptions": "_calls",
     "CallOptions": "_calls",
 }

@@ -157,22 +157,24 @@ class Driver:
         work.begin()
 
     def close(self, timeout_s: float) -> None:
-        """Wait for what was given up, then close the connections; Ctrl-C gives it up at once."""
+        """Wait for what was given up, then close the connections; Ctrl-C gives it up for good."""
         try:
             self.settle(timeout_s)
         finally:
+            self.give_up()
             self._http.close()
 
     def settle(self, timeout_s: float) -> None:
-        """Wait for what was given up, and name what is still not settled then."""
+        """Wait for what was given up, so long at most; it goes on afterwards."""
         until = self.flows.deadline(timeout_s)
-        try:
-            for work in list(self._left.values()):
-                work.wait(self.flows.left(until))
-        finally:
-            for opening in list(self._left):
-                log_left(opening)
-            self._left.clear()
+        for work in list(self._left.values()):
+            work.wait(self.flows.left(until))
+
+    def give_up(self) -> None:
+        """Name what is not settled, for good."""
+        for opening in list(self._left):
+            log_left(opening)
+        self._left.clear()
 
     def forget(self) -> None:
         """Forget what was given up: this is a forked process, and the one before cleans up."""
@@ -215,9 +217,14 @@ _with_something_left: "weakref.WeakSet[Driver]" = weakref.WeakSet()
 
 @atexit.register
 def _settle_at_exit() -> None:
-    with contextlib.suppress(KeyboardInterrupt):
+    try:
         for driver in list(_with_something_left):
             driver.settle(CLOSE_S)
+    except KeyboardInterrupt:
+        pass
+    finally:
+        for driver in list(_with_something_left):
+            driver.give_up()
 
 
 def _forget_after_fork() -> None:
@@ -348,13 +355,16 @@ class AsyncDriver:
         finally:
             self._http.refuse_calls()
 
+    async def settle(self, timeout_s: float) -> None:
+        """Wait for what was given up on this loop, so long at most; it goes on afterwards."""
+        if left := self._left.get(asyncio.get_running_loop()):
+            await asyncio.wait([each.guard for each in left], timeout=timeout_s)
+
     async def _close_here(self, timeout_s: float) -> None:
-        left = self._left.get(asyncio.get_running_loop(), set())
         try:
-            if left:
-                await asyncio.wait([each.guard for each in left], timeout=timeout_s)
+            await self.settle(timeout_s)
         finally:
-            given_up = list(left)
+            given_up = list(self._left.get(asyncio.get_running_loop(), ()))
             for each in given_up:
                 log_left(each.opening)
                 each.work.cancel()

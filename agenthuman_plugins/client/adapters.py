@@ -3,14 +3,17 @@
 from typing import Any
 
 from agenthuman_plugins.client._answers import HINTS
+from agenthuman_plugins.client._async.client import AsyncAgentHuman
 from agenthuman_plugins.client._config import DEFAULT_MAX_RETRIES, DEFAULT_TIMEOUT_S, resolve
+from agenthuman_plugins.client._driver import CLOSE_S
 from agenthuman_plugins.client._lease import to_the_end
 from agenthuman_plugins.client._owner import CLIENT_OWNER
+from agenthuman_plugins.client._sync.client import AgentHuman
 from agenthuman_plugins.client.errors import AgentHumanError, SessionOutcomeUnknownError
 from agenthuman_plugins.client.models import CLIENT_REF
 from agenthuman_plugins.client.redaction import redact
 
-__all__ = ["MARKS", "credentials", "holds_secret", "to_the_end", "what_happened"]
+__all__ = ["MARKS", "asettle", "credentials", "holds_secret", "settle", "to_the_end", "what_happened"]
 
 MARKS = frozenset({CLIENT_REF, CLIENT_OWNER})  # keys of the metadata that are the client's own
 
@@ -29,6 +32,16 @@ def credentials(api_key: str | None, base_url: str | None) -> tuple[str, str]:
         clock=None,
     )
     return settings.api_key.get(), settings.base_url
+
+
+def settle(client: AgentHuman) -> None:
+    """Wait, for a while, until what calls opened that were given up has ended."""
+    client._driver.settle(CLOSE_S)  # noqa: SLF001 - of this package
+
+
+async def asettle(client: AsyncAgentHuman) -> None:
+    """Wait, for a while, until what calls opened that were given up on this loop has ended."""
+    await client._driver.settle(CLOSE_S)  # noqa: SLF001 - of this package
 
 
 def what_happened(error: AgentHumanError) -> str:

@@ -2,9 +2,12 @@
 
 import asyncio
 import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from weakref import WeakKeyDictionary
 
-from agenthuman_plugins.client import AgentHuman, AsyncAgentHuman, ConfigurationError
+from agenthuman_plugins.client import AgentHuman, AgentHumanError, AsyncAgentHuman, ConfigurationError
+from agenthuman_plugins.client.adapters import asettle, settle
 
 
 class Clients:
@@ -57,6 +60,18 @@ class Clients:
                 self._async[loop] = AsyncAgentHuman(api_key=self._api_key, base_url=self._base_url)
             return self._async[loop]
 
+    def settle(self) -> None:
+        """Wait, for a while, until what calls opened that were given up has ended."""
+        client = self._given or self._sync
+        if client is not None:
+            settle(client)
+
+    async def asettle(self) -> None:
+        """The same for the calls of this loop."""
+        client = self._given_async or self._async.get(asyncio.get_running_loop())
+        if client is not None:
+            await asettle(client)
+
     def close(self) -> None:
         """Close what was made for sync calls."""
         with self._lock:
@@ -77,3 +92,25 @@ class Clients:
             raise ConfigurationError(
                 f"The toolkit was given a client of the other kind only: pass {missing} too."
             )
+
+
+@contextmanager
+def settled_when_interrupted(client: AgentHuman) -> Iterator[None]:
+    """Let an interruption come out when what it left open has ended: a run that was stopped leaves nothing going on."""
+    try:
+        yield
+    except AgentHumanError:
+        raise
+    except BaseException:
+        settle(client)
+        raise
+
+
+@asynccontextmanager
+async def settled_when_cancelled(client: AsyncAgentHuman) -> AsyncIterator[None]:
+    """The same for a cancellation; being cancelled once more waits no longer."""
+    try:
+        yield
+    except asyncio.CancelledError:
+        await asettle(client)
+        raise

@@ -18,7 +18,7 @@ from agenthuman_plugins.client import (
 from agenthuman_plugins.client.models import CLIENT_REF
 from agenthuman_plugins.client.rooms import AspectRatio, Room
 from agenthuman_plugins.langchain import _app, _args, _texts
-from agenthuman_plugins.langchain._clients import Clients
+from agenthuman_plugins.langchain._clients import Clients, settled_when_cancelled, settled_when_interrupted
 from agenthuman_plugins.langchain._end import End
 from agenthuman_plugins.langchain._ledger import (
     Claim,
@@ -101,7 +101,7 @@ class Create:
                     return self._opened_before(found)
             _app.refuse_async("on_session", self._on_session)  # before there is a session to lose
             room = _app.call("room", self._room) if callable(self._room) else self._room
-            with told():
+            with told(), settled_when_interrupted(client):
                 session = unless_kept.enter_context(client.sessions.open(**order.wanted, room=room))
             self._keep(order, session, room)
             unless_kept.pop_all()
@@ -139,9 +139,10 @@ class Create:
                         return self._opened_before(found)
                 room = await _app.acall("room", self._room) if callable(self._room) else self._room
                 with told():
-                    session = await unless_kept.enter_async_context(
-                        client.sessions.open(**order.wanted, room=room)
-                    )
+                    async with settled_when_cancelled(client):
+                        session = await unless_kept.enter_async_context(
+                            client.sessions.open(**order.wanted, room=room)
+                        )
                 self._keep(order, session, room)
                 unless_kept.pop_all()
         if self._on_session is not None:

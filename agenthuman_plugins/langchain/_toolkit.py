@@ -221,6 +221,7 @@ class AgentHumanToolkit(BaseToolkit):
                 with _not_hiding(error):
                     self._end.end_all(_ids(left))
             finally:
+                self._clients.settle()
                 if not self._ledger.opening:
                     self._clients.close()
 
@@ -240,6 +241,7 @@ class AgentHumanToolkit(BaseToolkit):
                 with _not_hiding(error):
                     await self._end.aend_all(_ids(left))
             finally:
+                await self._clients.asettle()
                 if not self._ledger.opening:
                     await self._clients.aclose()
 

@@ -43,7 +43,7 @@ TLS = ssl.create_default_context()  # made once: it costs more than the rest of 
 
 PREFIX = "agent_human_"
 LOGGER = logging.getLogger("agenthuman_plugins")
-LOSS = re.compile(r"answer to a create was lost, and|create was given up on its way and no session")
+LOSS = re.compile(r"answer to a create was lost, and|create was given up, and its session, if any")
 LOST_ANSWERS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("cut_after", {}),
     ("cut_body", {}),
@@ -256,17 +256,18 @@ class _Stop:
         self.run.cancel()
 
 
-def _in_time(method: str, url: str, options: dict[str, Any]) -> dict[str, Any]:
-    is_create = method == "POST" and url.endswith("/v1/sessions")
-    return {**options, "timeout": ANSWER_LIMIT} if is_create else options
+def _in_time(request: httpx.Request) -> httpx.Request:
+    if request.method == "POST" and request.url.path == "/v1/sessions":
+        request.extensions["timeout"] = ANSWER_LIMIT.as_dict()
+    return request
 
 
 class _Wire(httpx.Client):
     stop: _Stop
 
-    def request(self, method: str, url: Any, **options: Any) -> httpx.Response:
+    def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
         self.stop.before()
-        response = super().request(method, url, **_in_time(method, str(url), options))
+        response = super().send(_in_time(request), **options)
         self.stop.after()
         return response
 
@@ -274,9 +275,9 @@ class _Wire(httpx.Client):
 class _AsyncWire(httpx.AsyncClient):
     stop: _Stop
 
-    async def request(self, method: str, url: Any, **options: Any) -> httpx.Response:
+    async def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
         self.stop.before()
-        response = await super().request(method, url, **_in_time(method, str(url), options))
+        response = await super().send(_in_time(request), **options)
         self.stop.after()
         return response
 

@@ -140,7 +140,8 @@ async def test_tool_that_dies_beside_the_create(
         await run()
     if left := asyncio.all_tasks() - {asyncio.current_task()}:  # an agent does not wait for its other calls
         await asyncio.wait(left, timeout=LIMIT_S)
-    assert all_ended_by_the_caller(emulator)
+    # A create that is cancelled before it is on the wire opens nothing.
+    assert all_ended_by_the_caller(emulator, len(emulator.sessions()))
 
 
 @pytest.mark.parametrize("native", [False, True], ids=["sync", "async"])
