@@ -5,7 +5,7 @@ AGENTS := .venv-agents/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-oldest lint docs dist bench soak campaign record record-live livekit-server chromium requirements clean
+.PHONY: help install demo test quick test-oldest lint docs dist bench soak campaign record record-live livekit-server chromium requirements clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*##/:/' | column -ts:
@@ -15,6 +15,9 @@ demo: .venv/.demo ## Run the keyless demo and print its address (ARGS="--say Hel
 
 test: .venv/.dev .venv-agents/.installed chromium ## Run all tests (ARGS="tests/client -x" for some)
 	@scripts/with_network $(BIN)/python -m pytest $(ARGS)
+
+quick: .venv/.dev ## Run the tests that start no server, browser or tool (under 3 minutes)
+	@$(BIN)/python -m pytest -m "not chain" -n 4 --dist loadfile $(ARGS)
 
 test-oldest: .venv-pipecat-oldest/.installed ## Run the Pipecat service's tests on the oldest Pipecat that we support
 	@.venv-pipecat-oldest/bin/python -m pytest tests/pipecat -m "not chain and not campaign" --ignore-glob='*/test_chain*.py' --ignore tests/pipecat/faults --ignore tests/pipecat/test_examples.py $(ARGS)

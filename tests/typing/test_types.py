@@ -21,6 +21,7 @@ MYPY = [
 PYRIGHT = ["basedpyright", "--project", str(HERE / "pyrightconfig.json"), "--pythonpath", sys.executable]
 
 
+@pytest.mark.chain
 @pytest.mark.timeout(240)  # mypy reads Pipecat, too
 @pytest.mark.parametrize("checker", [pytest.param(MYPY, id="mypy"), pytest.param(PYRIGHT, id="pyright")])
 def test_checker_agrees(checker: list[str], tmp_path: Path) -> None:
