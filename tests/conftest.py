@@ -17,7 +17,7 @@ import pytest
 
 _ROOT = Path(__file__).parent.parent
 _SESSION = pytest.StashKey[pytest.Session]()
-_SMALL_TOOLS = {"git", "ldconfig", "ps", "uname"}  # two of them are what libraries start
+_SMALL_TOOLS = {"git", "ldconfig", "ps", "uname"}  # ldconfig and uname are started by libraries
 
 # `make livekit-server` puts a real room server here; whoever has one on PATH already keeps theirs.
 os.environ["PATH"] += os.pathsep + str(_ROOT / ".tools" / "bin")
