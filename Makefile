@@ -2,10 +2,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 AGENTS := .venv-agents/bin
+# They mostly wait, so four wait at once; those with media run one by one, since they need the whole machine.
+QUICK := $(BIN)/python -m pytest -m "not chain" -n 4 --dist loadfile
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-oldest lint docs dist bench soak campaign record record-live livekit-server chromium requirements clean
+.PHONY: help install demo test quick test-oldest lint docs dist bench soak campaign record record-live livekit-server chromium requirements clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*##/:/' | column -ts:
@@ -14,7 +16,15 @@ demo: .venv/.demo ## Run the keyless demo and print its address (ARGS="--say Hel
 	@$(BIN)/agenthuman demo $(ARGS)
 
 test: .venv/.dev .venv-agents/.installed chromium ## Run all tests (ARGS="tests/client -x" for some)
+ifeq ($(ARGS),)
+	@$(QUICK)
+	@scripts/with_network $(BIN)/python -m pytest -m chain
+else
 	@scripts/with_network $(BIN)/python -m pytest $(ARGS)
+endif
+
+quick: .venv/.dev ## Run the tests that start no server, browser or tool (under 3 minutes; ARGS="tests/client" for some)
+	@$(QUICK) $(ARGS)
 
 test-oldest: .venv-pipecat-oldest/.installed ## Run the Pipecat service's tests on the oldest Pipecat that we support
 	@.venv-pipecat-oldest/bin/python -m pytest tests/pipecat -m "not chain and not campaign" --ignore-glob='*/test_chain*.py' --ignore tests/pipecat/faults --ignore tests/pipecat/test_examples.py $(ARGS)

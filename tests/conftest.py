@@ -1,17 +1,23 @@
-"""What every test shares: tools on PATH, and CI's rule that nothing is skipped in silence."""
+"""What every test shares: tools on PATH, and the rules that nothing is skipped in silence and nothing big started.
+
+A test marked `chain` may start any program; `make quick` leaves those out. All others may start a moment of Python
+(an import, a signal, a process to be killed) and the small tools below, so that `make quick` stays quick.
+"""
 
 import fnmatch
 import os
 import shutil
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 _ROOT = Path(__file__).parent.parent
 _SESSION = pytest.StashKey[pytest.Session]()
+_SMALL_TOOLS = {"git", "ldconfig", "ps", "uname"}  # ldconfig and uname are started by libraries
 
 # `make livekit-server` puts a real room server here; whoever has one on PATH already keeps theirs.
 os.environ["PATH"] += os.pathsep + str(_ROOT / ".tools" / "bin")
@@ -43,6 +49,34 @@ class _NoSilentSkips:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
+class _NothingBigWithoutMark:
+    """A test without the `chain` mark fails if it starts a server, a browser or a tool."""
+
+    def __init__(self) -> None:
+        self._started: list[str] = []
+        sys.addaudithook(self._on_event)
+
+    def _on_event(self, event: str, args: tuple[Any, ...]) -> None:
+        if event == "subprocess.Popen" and not _is_small([os.fsdecode(word) for word in args[1]]):
+            self._started.append(" ".join(map(os.fsdecode, args[1])))
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_teardown(self, item: pytest.Item) -> Iterator[None]:
+        yield
+        started, self._started = self._started, []
+        if started and item.get_closest_marker("chain") is None:
+            pytest.fail(f"Mark this test `chain`, for it started: {started[0]}", pytrace=False)
+
+
+def _is_small(command: Sequence[str]) -> bool:
+    """Whether it is a small tool, or Python with a piece of code, a file, or a module of the tests."""
+    program, *words = command
+    if program != sys.executable:
+        return Path(program).name in _SMALL_TOOLS
+    words = [word for word in words if word != "-P"]
+    return words[0] != "-m" or words[1].startswith("tests.")
+
+
 def _allowed_skips() -> Iterator[str]:
     for line in (_ROOT / ".ci" / "allowed_skips").read_text().splitlines():
         condition, _, pattern = line.rpartition(": ")
@@ -52,6 +86,7 @@ def _allowed_skips() -> Iterator[str]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(_NothingBigWithoutMark())
     if os.environ.get("CI"):
         config.pluginmanager.register(_NoSilentSkips())
 
@@ -74,7 +109,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Leave without LiveKit's native threads: they sometimes abort the process while the interpreter ends."""
     session = config.stash.get(_SESSION, None)
-    if session is not None and "livekit.rtc" in sys.modules:
+    if session is not None and "livekit.rtc" in sys.modules and not hasattr(config, "workerinput"):
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(int(session.exitstatus))

@@ -38,6 +38,8 @@ def _module(name: str) -> Iterator[str]:
             yield from _class(public, thing)
         elif callable(thing):
             yield f"def {public}{_signature(thing)}"
+        elif get_origin(thing) in {Union, types.UnionType}:  # Python 3.14 has one type for both
+            yield f"{public}: UnionType"
         else:
             yield f"{public}: {type(thing).__name__}"
     yield ""

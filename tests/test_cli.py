@@ -28,6 +28,7 @@ def test_version(capsys: pytest.CaptureFixture[str]):
     assert (end.value.code, capsys.readouterr().out) == (0, f"agenthuman {_version.__version__}\n")
 
 
+@pytest.mark.chain
 def test_module_is_the_command():
     """`python -m agenthuman_plugins` is the same command."""
     result = subprocess.run(

@@ -318,6 +318,7 @@ def test_json_needs_no_extra(
     assert "pip install 'agenthuman-plugins[cli]'" in fail("sessions", "list")
 
 
+@pytest.mark.chain
 def test_reader_that_is_gone() -> None:
     """`agenthuman ... | head` ends quietly, with the code of a broken pipe."""
     command = [sys.executable, "-m", "agenthuman_plugins", "doctor"]

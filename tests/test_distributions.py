@@ -36,6 +36,7 @@ def test_namesake_has_the_version_of_the_package(framework: str) -> None:
     assert project["version"] == agenthuman_plugins.__version__
 
 
+@pytest.mark.chain
 @pytest.mark.parametrize("framework", _FRAMEWORKS)
 def test_wheel_of_the_namesake_builds_and_is_typed(framework: str, tmp_path: Path) -> None:
     """The wheel holds the one module, its type marker and the licence, and asks for the package's extra."""

@@ -6,9 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 _ROOT = Path(__file__).parent.parent
 
 
+@pytest.mark.chain
 def test_documentation_builds_strictly(tmp_path: Path) -> None:
     """A broken link, anchor, snippet or reference fails the build, and llms.txt names every page."""
     # Without -q: quiet mode drops the warnings that strict mode counts.

@@ -90,6 +90,7 @@ def test_unknown_plan_is_one_sentence():
         Emulator(plan="gold")
 
 
+@pytest.mark.chain
 async def test_child_serves_and_ends():
     """As a child process the emulator tells its address and key, and ends with its parent's pipe."""
     child = await Child.start("agenthuman_plugins.emulator", {"media": False})
@@ -100,6 +101,7 @@ async def test_child_serves_and_ends():
     assert not process.is_running()
 
 
+@pytest.mark.chain
 async def test_child_tells_why_it_cannot_start():
     """A child emulator whose port is taken ends with the same sentence."""
     with socket.create_server(("127.0.0.1", 0)) as taken:

@@ -22,7 +22,7 @@ from tests.langchain.test_traces import Recorder
 CREATE, SAY, END = "agent_human_create_session", "agent_human_say", "agent_human_end_session"
 ASK = {"messages": [HumanMessage("Say hello.")]}
 RATE = 24_000
-SPEECH_S = 1.2
+SPEECH_S = 0.6
 LIMIT_S = 60.0  # hang limit
 
 pytestmark = [

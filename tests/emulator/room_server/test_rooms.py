@@ -82,6 +82,7 @@ async def test_unknown_kind_is_refused() -> None:
         await RoomServer.start("cloud")
 
 
+@pytest.mark.chain
 async def test_server_that_ends_at_once_is_an_error(no_server: Path) -> None:
     """A broken livekit-server is reported with its exit code."""
     program(no_server, "#!/bin/sh\nexit 3\n")

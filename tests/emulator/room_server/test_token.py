@@ -9,13 +9,14 @@ import pytest
 from agenthuman_plugins.emulator.room_server._token import Claims, TokenError, verify
 
 KEY, SECRET = "APIkey", "s" * 32
+LONG_S = 3_600  # tokens are made when tests are collected, minutes before they are used
 
 
 def token(secret: str = SECRET, **changes: Any) -> str:
     claims = {
         "iss": KEY,
         "sub": "me",
-        "exp": time.time() + 60,
+        "exp": time.time() + LONG_S,
         "video": {"roomJoin": True, "room": "here"},
         **changes,
     }
@@ -62,7 +63,7 @@ def test_every_claim_is_read() -> None:
         pytest.param(token(sub=None), id="no identity"),
         pytest.param(token(exp=None), id="no end"),
         pytest.param(token(exp=time.time() - 60), id="run out"),
-        pytest.param(token(nbf=time.time() + 60), id="too early"),
+        pytest.param(token(nbf=time.time() + LONG_S), id="too early"),
         pytest.param(token(video={"room": "here"}), id="no join"),
         pytest.param(token(video={"roomJoin": True}), id="no room"),
         pytest.param(token(video=None), id="no grants"),

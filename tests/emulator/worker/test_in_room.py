@@ -279,6 +279,8 @@ async def test_parent_hears_who_is_there(start_avatar: StartAvatar, bot: Bot, jo
     """The number of others is told at the start and on every change."""
     avatar = await start_avatar()
     other = await join("other")
+    for client in (bot.client, other):
+        await client.publish_audio()  # a real server tells at once of those who publish; else every 3 s
     await avatar.latest("participants", count=2)
     await other.aclose()
     await bot.client.aclose()
