@@ -63,6 +63,12 @@ class Emulator:
         metadata: Whether sessions have their metadata `kept` or `dropped`, or a create with any is `refused`.
         list_metadata: Whether the list of sessions carries it.
 
+    Attributes:
+        url: Base URL of the REST API.
+        gateway_url: Address of the WebSocket gateway.
+        room_server_url: Address of the room server; empty before `wait_ready`, and without media.
+        api_key: The key that callers must send.
+
     Raises:
         EmulatorError: There is no such plan; on entering, the address cannot be listened on.
     """
@@ -114,6 +120,7 @@ class Emulator:
         self.api_key = api_key or new_api_key()
         self.url = ""
         self.gateway_url = ""
+        self.room_server_url = ""
 
     async def __aenter__(self) -> Self:
         listener = _listen(self._host, self._port)
@@ -142,7 +149,11 @@ class Emulator:
         Raises:
             EmulatorError: There is no room server to be had; the text says what to do.
         """
-        return (await self._rooms.ready()).kind if self._rooms is not None else "none"
+        if self._rooms is None:
+            return "none"
+        server = await self._rooms.ready()
+        self.room_server_url = server.url
+        return server.kind
 
     def fail(self, fault: str, **details: Any) -> None:
         """Let something go wrong, as `POST /emulator/faults` does.
