@@ -60,6 +60,8 @@ class Emulator:
         clock: Tells the time; tests move it.
         generation: `own-room` is the service of today; `managed` the one before, whose sessions are created, then
             started, in rooms of Daily that the service makes.
+        boot_s: For `managed`: how long the server of a started session takes to boot, in seconds. Until then the
+            start call answers `try_again`, and the first time in any case.
         metadata: Whether sessions have their metadata `kept` or `dropped`, or a create with any is `refused`.
         list_metadata: Whether the list of sessions carries it.
 
@@ -91,6 +93,7 @@ class Emulator:
         room_server: RoomServerKind = "auto",
         clock: Clock = utc_now,
         generation: Generation = "own-room",
+        boot_s: float = 0.0,
         metadata: Metadata = "kept",
         list_metadata: bool = True,
     ) -> None:
@@ -106,6 +109,7 @@ class Emulator:
             expiry=expiry,
             limit_status=limit_status,
             generation=generation,
+            boot=timedelta(seconds=boot_s),
             metadata=metadata,
             list_metadata=list_metadata,
         )

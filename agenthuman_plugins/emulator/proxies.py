@@ -32,8 +32,9 @@ def direct_to(room_server: str) -> Iterator[None]:
         return
     names = (*_PROXIES.get(parts.scheme, ()), *_EXCEPTIONS)
     before = {name: os.environ.pop(name) for name in names if name in os.environ}
-    hosts = [text for name in _EXCEPTIONS if (text := before.get(name))][:1] + [parts.hostname or ""]
-    os.environ.update(dict.fromkeys(_EXCEPTIONS, ",".join(hosts)))
+    exceptions = next((text for name in _EXCEPTIONS if (text := before.get(name))), "")
+    hosts = f"{exceptions},{parts.hostname}" if exceptions else str(parts.hostname)
+    os.environ.update(dict.fromkeys(_EXCEPTIONS, hosts))
     try:
         yield
     finally:
