@@ -10,7 +10,8 @@ from aiohttp import web
 from livekit import rtc
 
 from agenthuman_plugins.emulator import _pictures
-from agenthuman_plugins.emulator.process import Child
+from agenthuman_plugins.emulator._avatars import WORKER
+from agenthuman_plugins.emulator.process import Child, ChildError
 from agenthuman_plugins.emulator.proxies import direct_to
 from tests import proxies as dead
 
@@ -47,6 +48,34 @@ async def test_avatar_comes_up_behind_dead_proxies(
         await room.disconnect()
         await http.aclose()
         await child.stop()
+
+
+async def test_refused_token_stays_on_this_machine(monkeypatch: pytest.MonkeyPatch):
+    """Not even LiveKit's question why its token was refused goes through a proxy."""
+    asked = asyncio.Event()
+
+    async def note(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.set()
+        writer.close()
+
+    async def refuse(_: web.Request) -> web.Response:
+        return web.Response(status=401, text="invalid token")
+
+    app = web.Application()
+    app.router.add_get("/{path:.*}", refuse)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    settings = {"url": f"ws://127.0.0.1:{runner.addresses[0][1]}", "token": "a-token", "avatar": "avat_1"}
+    try:
+        async with await asyncio.start_server(note, "127.0.0.1", 0) as proxy:
+            address = f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}"
+            use(dict.fromkeys(dead.HTTP, address) | {"NO_PROXY": "", "no_proxy": ""}, monkeypatch)
+            with pytest.raises(ChildError, match="invalid token"):
+                await Child.start(WORKER, settings, timeout_s=LIMIT_S)
+    finally:
+        await runner.cleanup()
+    assert not asked.is_set()
 
 
 @pytest.mark.parametrize(
