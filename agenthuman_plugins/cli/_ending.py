@@ -5,9 +5,9 @@ import json
 import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
-from agenthuman_plugins.cli._arguments import add_json, seconds
+from agenthuman_plugins.cli._arguments import Commands, add_json, seconds
 from agenthuman_plugins.cli._errors import CommandError, UsageError
 from agenthuman_plugins.cli._output import print_json, readable, say
 from agenthuman_plugins.cli._session_output import as_json, print_sessions
@@ -15,8 +15,6 @@ from agenthuman_plugins.client.errors import AgentHumanError
 
 if TYPE_CHECKING:
     from agenthuman_plugins.client import AgentHuman, Session
-
-    Actions: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001 - see _arguments.py
 
 _DESCRIPTION = """\
 End sessions, and with them their billing: those named, or the running ones that
@@ -30,7 +28,7 @@ _EXAMPLES = """examples:
 """
 
 
-def add(actions: "Actions") -> None:
+def add(actions: Commands) -> None:
     """Add the action."""
     ending = actions.add_parser(
         "end",
