@@ -7,6 +7,7 @@ OPENAI_API_KEY=... python examples/langchain_speech.py  OPENAI_BASE_URL names an
 import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from urllib.parse import urlsplit
 
 import httpx
 from _offline import SESSION, ScriptedModel, run, service, show, wish
@@ -47,13 +48,14 @@ class OpenAISpeech:
         voice: str = "alloy",
     ) -> None:
         self._url = f"{base_url.rstrip('/')}/audio/speech"
+        self._local = urlsplit(base_url).hostname in {"127.0.0.1", "localhost"}
         self._headers = {"Authorization": f"Bearer {api_key}"}
         self._order = {"model": model, "voice": voice, "response_format": "pcm"}
 
     async def __call__(self, text: str) -> AsyncIterator[bytes]:
         """Speak a text, piece by piece."""
         async with (
-            httpx.AsyncClient(timeout=20) as http,
+            httpx.AsyncClient(timeout=20, trust_env=not self._local) as http,  # no proxy on this machine
             http.stream(
                 "POST", self._url, headers=self._headers, json={**self._order, "input": text}
             ) as answer,

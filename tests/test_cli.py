@@ -1,13 +1,17 @@
 """The `agenthuman` command: what it prints, how it fails, how it stops."""
 
 import argparse
+import contextlib
+import os
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
+from typing import NamedTuple
 
 import httpx
 import psutil
@@ -16,9 +20,11 @@ import pytest
 from agenthuman_plugins import _version, cli, emulator
 from agenthuman_plugins.cli import _main
 from agenthuman_plugins.emulator import _proxy_rooms
+from tests import proxies as dead
 from tests.emulator.processes import children_of, still_alive
 
 LIMIT_S = 30.0  # hang limit
+PROXY = {"avatar": "avat_1", "room": {"platform": "proxy"}}
 
 
 def test_version(capsys: pytest.CaptureFixture[str]):
@@ -57,6 +63,7 @@ def test_import_is_light():
         (["emulator", "--video-size", "0x0"], "is not a 4:3 size"),
         (["emulator", "--video-size", "160000x120000"], "is not a 4:3 size"),
         (["emulator", "--plan", "gold"], "invalid choice: 'gold'"),
+        (["emulator", "--generation", "v1"], "invalid choice: 'v1'"),
     ],
 )
 def test_wrong_arguments(argv: list[str], sentence: str, capsys: pytest.CaptureFixture[str]):
@@ -131,42 +138,86 @@ def test_demo_gets_its_arguments(monkeypatch: pytest.MonkeyPatch):
     assert (seen[0].say, seen[0].record, seen[0].port) == ("Hi", "out.mp4", 8080)
 
 
+class RunningEmulator(NamedTuple):
+    """The command in a process of its own, and what it told to export."""
+
+    process: subprocess.Popen[str]
+    exported: dict[str, str]
+
+    def http(self) -> httpx.Client:
+        headers = {"x-api-key": self.exported["AGENTHUMAN_API_KEY"]}
+        url = self.exported["AGENTHUMAN_BASE_URL"]
+        return httpx.Client(base_url=url, headers=headers, timeout=LIMIT_S, trust_env=False)
+
+
+Start = Callable[..., RunningEmulator]
+
+
 @pytest.fixture
-def running_emulator() -> Iterator[subprocess.Popen[str]]:
-    """The command in a process of its own, killed in the end if it still runs."""
-    command = [sys.executable, "-m", "agenthuman_plugins", "emulator", "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        yield process
-        process.kill()
+def start_emulator() -> Iterator[Start]:
+    """Starts the command, and waits until it serves; killed in the end if it still runs."""
+    with contextlib.ExitStack() as stack:
+
+        def start(*options: str, env: Mapping[str, str] = os.environ) -> RunningEmulator:
+            command = [sys.executable, "-m", "agenthuman_plugins", "emulator", "--port", "0", *options]
+            process = stack.enter_context(
+                subprocess.Popen(
+                    command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**env}
+                )
+            )
+            stack.callback(process.kill)
+            exported = {}
+            while "Ctrl-C" not in (line := process.stdout.readline()):
+                assert line, "it ended early"
+                if line.strip().startswith("export "):
+                    name, _, value = line.strip().removeprefix("export ").partition("=")
+                    exported[name] = value
+            return RunningEmulator(process, exported)
+
+        yield start
 
 
 @pytest.mark.chain
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_emulator_runs_until_it_is_told_to_stop(
-    number: signal.Signals, running_emulator: subprocess.Popen[str]
-):
+def test_emulator_runs_until_it_is_told_to_stop(number: signal.Signals, start_emulator: Start):
     """The command prints what to export, serves with it, and on a signal ends cleanly with all its processes."""
-    exported = {}
-    while "Ctrl-C" not in (line := running_emulator.stdout.readline()):
-        assert line, "it ended early"
-        if line.strip().startswith("export "):
-            name, _, value = line.strip().removeprefix("export ").partition("=")
-            exported[name] = value
-    reply = httpx.post(
-        f"{exported['AGENTHUMAN_BASE_URL']}/v1/sessions",
-        headers={"x-api-key": exported["AGENTHUMAN_API_KEY"]},
-        json={"avatar": "avat_1", "room": {"platform": "proxy"}},
-        timeout=LIMIT_S,
-        trust_env=False,
-    )
-    assert reply.status_code == 200
-    family = children_of(psutil.Process(running_emulator.pid), 2)  # a room server and an avatar
-    running_emulator.send_signal(number)
-    output, errors = running_emulator.communicate(timeout=LIMIT_S)
-    assert (running_emulator.returncode, output.splitlines()[-1]) == (0, "Stopped.")
+    emulator = start_emulator()
+    process, exported = emulator
+    with emulator.http() as http:
+        assert http.post("/v1/sessions", json=PROXY).status_code == 200
+    family = children_of(psutil.Process(process.pid), 2)  # a room server and an avatar
+    process.send_signal(number)
+    output, errors = process.communicate(timeout=LIMIT_S)
+    assert (process.returncode, output.splitlines()[-1]) == (0, "Stopped.")
     assert "Traceback" not in errors
     assert exported["AGENTHUMAN_API_KEY"] not in errors
     assert still_alive(family) == []
+
+
+@pytest.mark.chain
+@dead.every_kind
+def test_emulator_leaves_the_proxies_of_the_environment_aside(
+    proxies: Mapping[str, str], start_emulator: Start
+):
+    """Where the environment names proxies that lead nowhere, the avatar of a session comes up all the same."""
+    emulator = start_emulator(env={**os.environ, **proxies})
+    limit = time.monotonic() + LIMIT_S
+    with emulator.http() as http:
+        assert http.post("/v1/sessions", json=PROXY).status_code == 200
+        while (state := http.get("/emulator/sessions").json()["sessions"][0]["avatar_state"]) != "ready":
+            assert state == "starting", state
+            assert time.monotonic() < limit
+            time.sleep(0.05)
+
+
+@pytest.mark.chain
+def test_emulator_of_the_older_generation(start_emulator: Start):
+    """`--generation managed` serves sessions that are created; it names no gateway, which each start does."""
+    emulator = start_emulator("--generation", "managed")
+    assert "AGENTHUMAN_GATEWAY_URL" not in emulator.exported
+    with emulator.http() as http:
+        session = http.post("/v1/sessions", json={"avatar_id": "avat_1"}).json()["session"]
+        assert session["status"] == "created"
 
 
 def _commands(parser: argparse.ArgumentParser, name: str) -> Iterator[tuple[str, argparse.ArgumentParser]]:

@@ -182,6 +182,180 @@ def test_session_end(service: Service, run: Callable[..., str]) -> None:
     assert json.loads(run("sessions", "end", "sess_1", "--json"))["status"] == "ended"
 
 
+class Terminal(io.StringIO):
+    """What a person types, or sees."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def at_a_terminal(answer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", Terminal(answer))
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+
+
+def ended(service: Service) -> list[str]:
+    """Ids of the sessions that were ended, in order."""
+    return [request.split("/")[3] for request in service.log if request.endswith("/end")]
+
+
+def test_sessions_end_takes_several_ids(service: Service, run: Callable[..., str]) -> None:
+    """Each id that is named is ended, and told."""
+    service.sessions(session(1), session(2), session(3))
+    assert run("sessions", "end", "sess_1", "sess_3") == "Ended sess_1.\nEnded sess_3.\n"
+    assert ended(service) == ["sess_1", "sess_3"]
+    answer = json.loads(run("sessions", "end", "sess_1", "sess_3", "--json"))
+    assert [each["session_id"] for each in answer["sessions"]] == ["sess_1", "sess_3"]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--all"], [1, 2, 3, 4]),
+        (["--metadata", "customer=42"], [1, 2, 3]),
+        (["--metadata", "customer=42", "--metadata", "tier=gold"], [1, 2]),
+        (["--metadata", "customer=42", "--older-than", "30m"], [2, 3]),
+        (["--all", "--older-than", "1h"], [3]),
+        (["--older-than", "1d"], []),
+        (["--metadata", "customer=4"], []),
+        (["--metadata", "trial=true"], [3]),
+        (["--metadata", "trial=1"], []),
+        (["--metadata", "formula=a=b"], [4]),
+    ],
+)
+def test_sessions_end_chooses_by_all_options(
+    options: list[str], expected: list[int], service: Service, run: Callable[..., str]
+) -> None:
+    """The running sessions that match every option are listed, then ended, and no other."""
+    service.sessions(
+        session(1, duration=60, metadata={"customer": "42", "tier": "gold"}),
+        session(2, duration=3_599, metadata={"customer": "42", "tier": "gold"}),
+        session(3, duration=3_600, metadata={"customer": 42, "trial": True}),
+        session(4, duration=0, metadata={"formula": "a=b"}),
+    )
+    lines = run("sessions", "end", *options, "--yes").splitlines()
+    names = [f"sess_{number}" for number in expected]
+    assert ended(service) == names
+    listed = ["SESSION", *names] if names else ["No"]
+    assert [line.split()[0] for line in lines] == [*listed, *["Ended"] * len(names)]
+
+
+def test_age_of_a_session_without_a_duration(service: Service, run: Callable[..., str]) -> None:
+    """The start counts where the service tells no duration; a session of unknown age is no old one."""
+    service.sessions(session(1, duration=None), session(2, duration=None, started_at=None))
+    run("sessions", "end", "--older-than", "1d", "--yes")
+    assert ended(service) == ["sess_1"]
+
+
+def test_metadata_that_the_list_leaves_out(service: Service, run: Callable[..., str]) -> None:
+    """Where the list carries no metadata, each session is read before it is judged."""
+    service.sessions(session(1), session(2))
+    for number, customer in ((1, "42"), (2, "43")):
+        one = session(number, metadata={"customer": customer})
+        service.answer(f"GET /v1/sessions/sess_{number}", {"success": True, "session": one})
+    run("sessions", "end", "--metadata", "customer=42", "--yes")
+    assert ended(service) == ["sess_1"]
+
+
+def test_session_that_cannot_be_judged(service: Service, capsys: pytest.CaptureFixture[str]) -> None:
+    """One whose metadata cannot be read is not ended, and is named in the end."""
+    service.sessions(session(1), session(2, metadata={"customer": "42"}))
+    assert cli.main(["sessions", "end", "--metadata", "customer=42", "--yes"]) == 1
+    assert ended(service) == ["sess_2"]
+    assert "1 session could not be ended. sess_1: " in capsys.readouterr().err
+
+
+def test_sessions_end_goes_on_after_a_failure(service: Service, capsys: pytest.CaptureFixture[str]) -> None:
+    """One that cannot be ended does not keep the others open; it is named in the end, with exit code 1."""
+    service.sessions(session(1), session(2), session(3))
+    del service.answers["POST /v1/sessions/sess_2/end"]
+    assert cli.main(["sessions", "end", "--all", "--yes"]) == 1
+    output = capsys.readouterr()
+    assert list(dict.fromkeys(ended(service))) == ["sess_1", "sess_2", "sess_3"]
+    assert output.out.endswith("Ended sess_1.\nEnded sess_3.\n")
+    assert output.err.startswith("agenthuman: 1 session could not be ended. sess_2: ")
+    assert (output.err.count("\n"), output.err.rstrip("\n").isprintable()) == (1, True)
+    assert cli.main(["sessions", "end", "--all", "--yes", "--json"]) == 1
+    answer = json.loads(capsys.readouterr().out)
+    assert [each["session_id"] for each in answer["sessions"]] == ["sess_1", "sess_3"]
+    assert list(answer["failed"]) == ["sess_2"]
+
+
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_sessions_end_without_anybody_to_ask(
+    more: list[str], service: Service, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without a terminal and --yes the list is shown, and nothing ended: one sentence, exit code 2."""
+    service.sessions(session(1), session(2))
+    assert cli.main(["sessions", "end", "--all", *more]) == 2
+    output = capsys.readouterr()
+    assert "sess_1" in output.out
+    assert output.err == "agenthuman: To end these 2 sessions without a question, add --yes.\n"
+    assert ended(service) == []
+    if more:
+        assert json.loads(output.out)["ended"] is False
+
+
+@pytest.mark.parametrize("answer", ["y\n", "YES\n"])
+def test_sessions_end_asks_a_person(
+    answer: str, service: Service, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On a terminal a person sees the list, then the question, and yes ends them."""
+    service.sessions(session(1))
+    at_a_terminal(answer, monkeypatch)
+    assert cli.main(["sessions", "end", "--all"]) == 0
+    output = capsys.readouterr().out
+    assert output.index("sess_1") < output.index("End this session? [y/N]") < output.index("Ended sess_1.")
+
+
+@pytest.mark.parametrize("answer", ["n\n", "\n", "", "yeah\n"])
+def test_person_says_no(
+    answer: str, service: Service, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Any other answer, and the end of the input, ends nothing."""
+    service.sessions(session(1))
+    at_a_terminal(answer, monkeypatch)
+    assert cli.main(["sessions", "end", "--all"]) == 1
+    assert capsys.readouterr().err == "agenthuman: Nothing was ended.\n"
+    assert ended(service) == []
+
+
+@pytest.mark.parametrize(
+    ("argv", "sentence"),
+    [
+        ([], "Which sessions? Name their ids, or use --all, --metadata or --older-than."),
+        (["sess_1", "--all"], "Name the sessions to end, or choose them by options, but not both."),
+        (["--older-than", "2"], "'2' is not a length of time such as 90s, 30m, 2h or 1d"),
+        (["--older-than", "-2h"], "--older-than"),
+        (["--metadata", "customer"], "'customer' is not KEY=VALUE"),
+        (["--metadata", "=42"], "'=42' is not KEY=VALUE"),
+    ],
+)
+def test_wrong_choice_of_sessions(
+    argv: list[str], sentence: str, service: Service, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What makes no sense is told with exit code 2, and nothing is asked of the service."""
+    try:
+        code: Any = cli.main(["sessions", "end", *argv])
+    except SystemExit as end:  # from argparse
+        code = end.code
+    assert (code, service.log) == (2, [])
+    assert sentence in capsys.readouterr().err
+
+
+def test_ids_are_printed_without_control_characters(service: Service, run: Callable[..., str]) -> None:
+    """A terminal obeys control characters, and a service may send any."""
+    ring = session(1) | {"session_id": "sess_\x1b[31m1\x07"}
+    service.answer("POST /v1/sessions/sess_1/end", {"success": True, "session": ring})
+    service.answer(
+        "POST /v1/avatars/upload-face", documented("avatar-uploaded") | {"avatar_id": "avat_\x1b;1"}
+    )
+    for argv in (("sessions", "end", "sess_1"), ("avatars", "upload", "https://example.com/face.png")):
+        output = run(*argv)
+        assert output.replace("\n", "").isprintable()
+    assert "export AGENTHUMAN_AVATAR='avat_ ;1'" in output
+
+
 def test_reap_lists_first(service: Service, run: Callable[..., str]) -> None:
     """Without --yes nothing is ended, and the output says how to."""
     service.sessions(session(1, metadata=marked(DEAD_PID)), session(2))
@@ -240,11 +414,6 @@ def test_upload_shows_progress_to_people(
     service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """On a terminal a bar on standard error tells how far the upload is; standard output holds the result alone."""
-
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
     terminal = Terminal()
     monkeypatch.setenv("TERM", "xterm")
     service.answer("POST /v1/avatars/upload-face", documented("avatar-uploaded"))
@@ -446,7 +615,7 @@ def test_every_command_on_the_emulator(
         monkeypatch.setenv("AGENTHUMAN_BASE_URL", emulator.url)
         monkeypatch.setenv("AGENTHUMAN_API_KEY", emulator.api_key)
         with AgentHuman() as client:
-            mine = client.sessions.create().session_id
+            mine = client.sessions.create(metadata={"order": 7}).session_id
             left = client.sessions.create(metadata=marked(DEAD_PID)).session_id
 
         assert mine in run("sessions", "list", "--status", "started")
@@ -457,6 +626,12 @@ def test_every_command_on_the_emulator(
         code, findings = diagnose(capsys)
         assert (code, problems(findings)) == (1, ["left open"])
         assert "Ended 1 session." in run("sessions", "reap", "--yes")
+        assert "No running session matches." in run(
+            "sessions", "end", "--metadata", "order=7", "--older-than", "1h", "--yes"
+        )
+        assert run("sessions", "end", "--metadata", "order=7", "--older-than", "0s", "--yes").endswith(
+            f"Ended {mine}.\n"
+        )
         assert run("sessions", "end", mine) == f"Ended {mine}.\n"
         assert diagnose(capsys)[0] == 0
         assert {session["session_id"] for session in emulator.sessions()} == {mine, left}

@@ -1,11 +1,13 @@
 """What several sub-commands want from argparse."""
 
 import argparse
+import re
 from typing import TypeAlias
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001 - it has no other name
 
 _MAX_PORT = 65_535
+_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
@@ -18,3 +20,11 @@ def port(text: str) -> int:
     if not text.isdecimal() or int(text) > _MAX_PORT:
         raise argparse.ArgumentTypeError(f"{text!r} is not a port: use a number from 0 to {_MAX_PORT}")
     return int(text)
+
+
+def seconds(text: str) -> int:
+    """Read a length of time such as `90s`, `30m`, `2h` or `1d`, in seconds."""
+    match = re.fullmatch(r"([0-9]{1,9})([smhd])", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a length of time such as 90s, 30m, 2h or 1d")
+    return int(match[1]) * _SECONDS[match[2]]

@@ -2,12 +2,13 @@
 
 import argparse
 import contextlib
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from agenthuman_plugins.cli._arguments import Commands, add_json
-from agenthuman_plugins.cli._output import NOTHING, print_json, print_table, say
+from agenthuman_plugins.cli._output import NOTHING, print_json, print_table, readable, say
 
 if TYPE_CHECKING:
     from agenthuman_plugins.client import Avatar
@@ -77,8 +78,9 @@ def _upload(args: argparse.Namespace) -> None:
     if args.json:
         print_json(avatar.model_dump(mode="json"))
     else:
-        say(f"Made avatar {avatar.avatar_id}. To use it everywhere:\n")
-        say(f"  export AGENTHUMAN_AVATAR={avatar.avatar_id}")
+        avatar_id = readable(avatar.avatar_id)
+        say(f"Made avatar {avatar_id}. To use it everywhere:\n")
+        say(f"  export AGENTHUMAN_AVATAR={shlex.quote(avatar_id)}")
 
 
 @contextlib.contextmanager

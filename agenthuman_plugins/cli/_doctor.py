@@ -13,6 +13,7 @@ from agenthuman_plugins._version import __version__
 from agenthuman_plugins.cli import _installed
 from agenthuman_plugins.cli._arguments import Commands, add_json
 from agenthuman_plugins.cli._output import count, print_json, readable, say
+from agenthuman_plugins.client.addresses import is_this_machine
 from agenthuman_plugins.client.errors import (
     AgentHumanError,
     APIConnectionError,
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from agenthuman_plugins.client import AgentHuman, Usage
 
 _LIMIT_S = 15.0  # for each call; who asks a doctor does not want to wait through retries
-_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,7 @@ def _account(client: "AgentHuman") -> Iterator[Finding]:
     except APIConnectionError as error:
         fix = (
             "start the emulator, or unset AGENTHUMAN_BASE_URL: `agenthuman emulator`"
-            if settings.host in _LOOPBACK
+            if is_this_machine(settings.host)
             else "check the network, AGENTHUMAN_BASE_URL, and the proxy in HTTPS_PROXY"
         )
         yield Finding("service", "problem", f"{settings.base_url}: {error}", fix)

@@ -38,6 +38,13 @@ def add(commands: Commands) -> None:
         help="picture at 4:3; other ratios follow (default: 640x480)",
     )
     emulator.add_argument(
+        "--generation",
+        choices=("own-room", "managed"),
+        default="own-room",
+        help="generation of the API: own-room is today's, managed the older one with create, start and Daily rooms"
+        " (default: %(default)s)",
+    )
+    emulator.add_argument(
         "--no-sweep", action="store_true", help="never end sessions whose avatar is alone or dead"
     )
     emulator.add_argument("--no-expiry", action="store_true", help="never end sessions at the plan's limit")
@@ -64,6 +71,7 @@ async def _serve(args: argparse.Namespace) -> None:
         port=args.port,
         plan=args.plan,
         video_size=args.video_size,
+        generation=args.generation,
         sweep=not args.no_sweep,
         expiry=not args.no_expiry,
     ) as emulator:
@@ -71,8 +79,9 @@ async def _serve(args: argparse.Namespace) -> None:
         say(f"Agent Human emulator: {emulator.url} (plan {args.plan}, rooms on {kind})\n")
         say(f"  export AGENTHUMAN_BASE_URL={emulator.url}")
         say(f"  export AGENTHUMAN_API_KEY={emulator.api_key}")
-        say(f"  export AGENTHUMAN_GATEWAY_URL={emulator.gateway_url}\n")
-        say("Press Ctrl-C to stop.")
+        if args.generation == "own-room":  # the older one tells its address with each session
+            say(f"  export AGENTHUMAN_GATEWAY_URL={emulator.gateway_url}")
+        say("\nPress Ctrl-C to stop.")
         await asyncio.Event().wait()
 
 

@@ -31,14 +31,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         if (error.name or "").startswith("agenthuman_plugins"):
             raise  # ours to mend
         return _fail(f"{error}: pip install 'agenthuman-plugins[{args.extra}]'")
-    except (AgentHumanError, CommandError, ImportError) as error:
+    except CommandError as error:
+        return _fail(error, error.exit_code)
+    except (AgentHumanError, ImportError) as error:
         return _fail(error)
     return code or 0
 
 
-def _fail(reason: object) -> int:
+def _fail(reason: object, exit_code: int = 1) -> int:
     sys.stderr.write(f"agenthuman: {readable(str(reason))}\n")
-    return 1
+    return exit_code
 
 
 def _parser() -> argparse.ArgumentParser:

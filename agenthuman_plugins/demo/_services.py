@@ -16,6 +16,7 @@ from agenthuman_plugins.demo._errors import DemoError
 from agenthuman_plugins.emulator.face import Face, Look
 from agenthuman_plugins.emulator.mouth import Mouth
 from agenthuman_plugins.emulator.process import Child, ChildError
+from agenthuman_plugins.emulator.proxies import direct_to
 from agenthuman_plugins.emulator.rooms import media_interface
 from agenthuman_plugins.pipecat import AgentHumanVideoService
 from agenthuman_plugins.speech import InProcessSpeechLink, SpeechLink
@@ -77,7 +78,9 @@ async def running_services() -> AsyncIterator[Services]:
     except ChildError as error:
         raise DemoError(f"The emulator could not be started: {error}") from error
     try:
-        yield Services(emulator.ready["url"], emulator.ready["api_key"], in_process=in_process)
+        # The pipeline joins the avatar's room from this process.
+        with direct_to(emulator.ready["room_server_url"]):
+            yield Services(emulator.ready["url"], emulator.ready["api_key"], in_process=in_process)
     finally:
         await emulator.stop()
 

@@ -20,6 +20,7 @@ from agenthuman_plugins.client.rooms import AVATAR_IDENTITY, ON_BEHALF_OF
 from agenthuman_plugins.demo._assistant import make_assistant, make_ears
 from agenthuman_plugins.demo._services import running_services
 from agenthuman_plugins.demo._tts import OfflineTTSService
+from agenthuman_plugins.emulator.proxies import direct_to
 from agenthuman_plugins.emulator.rooms import RoomServer
 from agenthuman_plugins.emulator.voice import Voice
 from agenthuman_plugins.pipecat import AgentHumanVideoService
@@ -107,13 +108,14 @@ async def livekit_room(name: str, *, agent_identity: str) -> AsyncIterator[Local
             room=name, identity=AVATAR_IDENTITY, kind="agent", attributes={ON_BEHALF_OF: agent_identity}
         )
         agent_token = server.mint(room=name, identity=agent_identity, kind="agent")
-        yield LocalRoom(
-            url=server.url,
-            name=name,
-            bot_token=server.mint(room=name, identity="bot", kind="agent"),
-            guest_token=server.mint(room=name, identity="guest"),
-            avatar=LiveKitRoom(server.url, avatar_token=avatar_token, agent_token=agent_token),
-        )
+        with direct_to(server.url):
+            yield LocalRoom(
+                url=server.url,
+                name=name,
+                bot_token=server.mint(room=name, identity="bot", kind="agent"),
+                guest_token=server.mint(room=name, identity="guest"),
+                avatar=LiveKitRoom(server.url, avatar_token=avatar_token, agent_token=agent_token),
+            )
 
 
 @contextlib.contextmanager

@@ -10,8 +10,9 @@ async def _main(settings: dict[str, Any], emit: Emit, _: "asyncio.Queue[Event]")
     from agenthuman_plugins.emulator import Emulator  # noqa: PLC0415 - a missing extra is told to the parent
 
     async with Emulator(**settings) as emulator:
-        kind = await emulator.wait_ready()
-        emit({"event": "ready", "url": emulator.url, "api_key": emulator.api_key, "room_server": kind})
+        ready = {"event": "ready", "room_server": await emulator.wait_ready()}
+        addresses = {"url": emulator.url, "room_server_url": emulator.room_server_url}
+        emit({**ready, **addresses, "api_key": emulator.api_key})
         await asyncio.Event().wait()
 
 

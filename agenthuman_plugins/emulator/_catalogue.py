@@ -6,7 +6,8 @@ from datetime import datetime
 from functools import cache
 from urllib.parse import quote
 
-from agenthuman_plugins.emulator._errors import avatar_limit_reached, avatar_not_found
+from agenthuman_plugins.client._config import DEFAULT_AVATAR
+from agenthuman_plugins.emulator._errors import avatar_is_no_look, avatar_limit_reached, avatar_not_found
 from agenthuman_plugins.emulator._ids import ulid
 from agenthuman_plugins.emulator._requests import check_avatar_id
 from agenthuman_plugins.emulator._store import Clock, Rules, utc_now
@@ -16,6 +17,13 @@ _PUBLIC = {
     "PUBLIC/Avatars/omar-studio": ("male", "professional"),
     "PUBLIC/Avatars/mei-cafe": ("female", "casual"),
 }
+# The older generation: every id begins with `avat_`, and a session shows a look of a character. The looks are the avatars
+# that the pages and the vendor's code name, the client's default among them.
+_CHARACTERS = {
+    "avat_01H3Z8G9YR3K2N5M6P7Q8W6V": (DEFAULT_AVATAR, "avat_01KMZHXFPBVCXA5ATK85HCP8G1"),
+    "avat_01H3Z8G9YR3K2N5M6P7Q8W7X": ("avat_01KJBCSKRWWKM9Q1ADP0QNX57D", "avat_01KMDFWB9SW1QX4TVP0RT1RFYQ"),
+}
+_OWN_LOOK = "-look"  # what is added to the id of an own character to name its look
 _PREVIEW_SIDE = 500  # pixels, as documented
 
 
@@ -57,7 +65,8 @@ class Catalogue:
         self._own: dict[str, CatalogueAvatar] = {}
         self._deleted: set[str] = set()
         self._made: list[datetime] = []
-        self.public = [CatalogueAvatar(name, tags, clock()) for name, tags in _PUBLIC.items()]
+        public = dict.fromkeys(_CHARACTERS, ()) if rules.generation == "managed" else _PUBLIC
+        self.public = [CatalogueAvatar(name, tags, clock()) for name, tags in public.items()]
 
     @property
     def own(self) -> list[CatalogueAvatar]:
@@ -100,9 +109,26 @@ class Catalogue:
             ServiceError: It was deleted; or see `check_avatar_id`.
         """
         checked = check_avatar_id(avatar_id)
-        if checked in self._deleted:
+        if checked.removesuffix(_OWN_LOOK) in self._deleted:
             raise avatar_not_found()
         return checked
+
+    def check_look(self, avatar_id: object) -> str:
+        """Check that a session of the older generation may show an avatar.
+
+        As there is no full catalogue, every id is a look's unless it is listed as a character, or has `character` in it.
+
+        Raises:
+            ServiceError: It is no look; or see `check`.
+        """
+        checked = self.check(avatar_id)
+        if "character" in checked or any(checked == avatar.avatar_id for avatar in self.every()):
+            raise avatar_is_no_look()
+        return checked
+
+    def looks(self, character: CatalogueAvatar) -> tuple[str, ...]:
+        """Return the ids of a character's looks, in the older generation."""
+        return _CHARACTERS.get(character.avatar_id) or (f"{character.avatar_id}{_OWN_LOOK}",)
 
     def delete(self, avatar_id: str) -> None:
         """Delete an own avatar for good.

@@ -80,6 +80,15 @@ def avatar_not_found() -> ServiceError:
     )
 
 
+def avatar_is_no_look() -> ServiceError:
+    """HTTP 400: an avatar without `parent_id`, in the older generation. The text is ours; the pages tell the rule."""
+    return ServiceError(
+        400,
+        "Avatar is not a look",
+        suggestion="Use an avatar with a parent_id: list them with GET /v1/avatars?characters_only=false",
+    )
+
+
 class AgentNotFoundError(ServiceError):
     """The answer about an agent that is not the caller's: its `error` is a string."""
 
@@ -106,6 +115,15 @@ def avatar_limit_reached(status: int, limit: int) -> ServiceError:
 def session_not_found() -> ServiceError:
     """HTTP 404: no such session."""
     return ServiceError(404, "Session not found")
+
+
+def session_not_started() -> ServiceError:
+    """HTTP 400: a created session cannot be ended. The text is ours; the pages tell the rule."""
+    return ServiceError(
+        400,
+        "Session has not started",
+        suggestion="Only started sessions can be ended; it costs nothing so far",
+    )
 
 
 def no_minutes(status: int) -> ServiceError:

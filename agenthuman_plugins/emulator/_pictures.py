@@ -1,5 +1,6 @@
 """Pictures that callers send: as a file of a form, as base64, or as a URL to fetch."""
 
+import asyncio
 import base64
 import binascii
 import email
@@ -8,12 +9,14 @@ from typing import Any
 
 import httpx
 
+from agenthuman_plugins.client.addresses import is_this_machine
 from agenthuman_plugins.emulator._errors import bad_request
 from agenthuman_plugins.emulator._faces import MAX_BYTES
 from agenthuman_plugins.emulator._requests import parse_json
 
 _FIELDS = ("file", "image_url", "image_base64")
-_FETCH_TIMEOUT_S = 5.0
+_FETCH_TIMEOUT_S = 10.0  # with all redirects
+_MAX_HOPS = 5  # redirects are followed one by one: each may lead to this machine, or away from it
 _ONE_OF = "Send exactly one of file, image_url and image_base64"
 
 
@@ -55,7 +58,7 @@ def decode_base64(text: str) -> bytes:
 
 
 async def fetch(url: str) -> bytes:
-    """Fetch an image.
+    """Fetch an image; from this machine without a proxy, from elsewhere as the environment says.
 
     Raises:
         ServiceError: There is none, or it is too large.
@@ -63,10 +66,22 @@ async def fetch(url: str) -> bytes:
     if not url.startswith(("http://", "https://")):
         raise bad_request("Invalid image_url", "Use a public http or https URL")
     try:
+        async with asyncio.timeout(_FETCH_TIMEOUT_S):
+            return await _get(httpx.URL(url))
+    # The last two: a proxy of the environment that httpx cannot use.
+    except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, ValueError, ImportError):
+        raise bad_request("The image could not be fetched", "Use a public http or https URL") from None
+
+
+async def _get(url: httpx.URL) -> bytes:
+    for _ in range(_MAX_HOPS):
         async with (
-            httpx.AsyncClient(timeout=_FETCH_TIMEOUT_S, follow_redirects=True) as http,
+            httpx.AsyncClient(timeout=_FETCH_TIMEOUT_S, trust_env=not is_this_machine(url.host)) as http,
             http.stream("GET", url) as reply,
         ):
+            if reply.next_request is not None:
+                url = reply.next_request.url
+                continue
             reply.raise_for_status()
             content = bytearray()
             async for chunk in reply.aiter_bytes():
@@ -74,8 +89,7 @@ async def fetch(url: str) -> bytes:
                 if len(content) > MAX_BYTES:
                     break  # the check of the size tells the caller
             return bytes(content)
-    except (httpx.HTTPError, httpx.InvalidURL, UnicodeError):
-        raise bad_request("The image could not be fetched", "Use a public http or https URL") from None
+    raise httpx.TooManyRedirects("Too many redirects.")
 
 
 def _form(content_type: str, body: bytes) -> dict[str, Any]:

@@ -60,8 +60,16 @@ class Emulator:
         clock: Tells the time; tests move it.
         generation: `own-room` is the service of today; `managed` the one before, whose sessions are created, then
             started, in rooms of Daily that the service makes.
+        boot_s: For `managed`: how long the server of a started session takes to boot, in seconds. Until then the
+            start call answers `try_again`, and the first time in any case.
         metadata: Whether sessions have their metadata `kept` or `dropped`, or a create with any is `refused`.
         list_metadata: Whether the list of sessions carries it.
+
+    Attributes:
+        url: Base URL of the REST API.
+        gateway_url: Address of the WebSocket gateway.
+        room_server_url: Address of the room server; empty before `wait_ready`, and without media.
+        api_key: The key that callers must send.
 
     Raises:
         EmulatorError: There is no such plan; on entering, the address cannot be listened on.
@@ -85,6 +93,7 @@ class Emulator:
         room_server: RoomServerKind = "auto",
         clock: Clock = utc_now,
         generation: Generation = "own-room",
+        boot_s: float = 0.0,
         metadata: Metadata = "kept",
         list_metadata: bool = True,
     ) -> None:
@@ -100,6 +109,7 @@ class Emulator:
             expiry=expiry,
             limit_status=limit_status,
             generation=generation,
+            boot=timedelta(seconds=boot_s),
             metadata=metadata,
             list_metadata=list_metadata,
         )
@@ -114,6 +124,7 @@ class Emulator:
         self.api_key = api_key or new_api_key()
         self.url = ""
         self.gateway_url = ""
+        self.room_server_url = ""
 
     async def __aenter__(self) -> Self:
         listener = _listen(self._host, self._port)
@@ -142,7 +153,11 @@ class Emulator:
         Raises:
             EmulatorError: There is no room server to be had; the text says what to do.
         """
-        return (await self._rooms.ready()).kind if self._rooms is not None else "none"
+        if self._rooms is None:
+            return "none"
+        server = await self._rooms.ready()
+        self.room_server_url = server.url
+        return server.kind
 
     def fail(self, fault: str, **details: Any) -> None:
         """Let something go wrong, as `POST /emulator/faults` does.

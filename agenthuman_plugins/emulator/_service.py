@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import secrets
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -71,6 +70,8 @@ class Service:
             picture = await self.checked_picture(request.image)
         elif self.store.rules.generation == "own-room":
             self.catalogue.check(request.avatar)
+        else:
+            self.catalogue.check_look(request.avatar)
         room = await self._rooms.open(f"ah-{ulid(utc_now())}") if request.room.platform == "proxy" else None
         # Nothing is awaited from here on: a create that is cancelled has opened a whole session or none.
         session = self.store.create(request)
@@ -95,16 +96,17 @@ class Service:
         return await asyncio.to_thread(make_avatar_pictures, image)
 
     def start(self, session: Session, ws_uri: str) -> dict[str, Any]:
-        """Start a session of the older generation; the first answer is `try_again`, later ones have the address.
+        """Start a session of the older generation; until its server has booted, the answer is `try_again`.
+
+        The first answer always is, as in the documented example.
 
         Raises:
             ServiceError: It has ended, or a limit is reached.
         """
-        if self.store.start(session):
-            name = f"ah-{session.session_id.removeprefix('sess_').lower()}"
-            token = f"daily-token-{secrets.token_hex(16)}"
-            session.daily_room = {"url": f"https://agenthuman.daily.co/{name}", "name": name, "token": token}
+        first = self.store.start(session)
+        if first:
             self._send_avatar(session, self._requests.pop(session.session_id), None)
+        if first or not self.store.booted(session):
             ws_uri = TRY_AGAIN
         return {
             "success": True,
@@ -221,10 +223,10 @@ class Service:
         token = {"session_token": session.session_token}
         if session.status == "created":
             token = {"access_token": session.session_token}
-            del described["duration"]
-        elif room is None:
             # The documented create body has neither of the two.
-            del described["duration"], described["aspect_ratio"]
+            del described["duration"], described["daily_room"]
+        elif room is None:
+            del described["duration"], described["aspect_ratio"]  # as above
         else:
             described["room"] = {"roomURL": room.url, "participantToken": room.participant_token}
         return {

@@ -15,6 +15,7 @@ from agenthuman_plugins.emulator._errors import (
     no_free_session,
     no_minutes,
     session_not_found,
+    session_not_started,
 )
 from agenthuman_plugins.emulator._ids import ulid
 from agenthuman_plugins.emulator._plans import Plan
@@ -47,6 +48,7 @@ class Rules:
         expiry: Whether sessions end after the plan's limit; without, their `expiration` is null.
         limit_status: HTTP status when minutes, sessions or avatars are used up, which the pages do not tell.
         generation: Which of the two documented generations answers.
+        boot: How long the server of a started session takes to boot, in the older generation.
         metadata: What becomes of a session's metadata.
         list_metadata: Whether the list of sessions carries it.
     """
@@ -56,6 +58,7 @@ class Rules:
     expiry: bool = True
     limit_status: int = 403
     generation: Generation = "own-room"
+    boot: timedelta = timedelta()
     metadata: Metadata = "kept"
     list_metadata: bool = True
 
@@ -127,9 +130,10 @@ class SessionStore:
         if request.metadata and self.rules.metadata == "refused":
             raise bad_request("metadata is not accepted")
         now = self.clock()
+        managed = self.rules.generation == "managed"
         session = Session(
             session_id=f"sess_{ulid(now)}",
-            session_token=f"session_token_{secrets.token_hex(16)}",
+            session_token=f"{'access' if managed else 'session'}_token_{secrets.token_hex(16)}",
             avatar=request.avatar,
             platform=request.room.platform,
             aspect_ratio=request.aspect_ratio,
@@ -138,7 +142,9 @@ class SessionStore:
         )
         self._sessions[session.session_id] = session
         self.note(session, {"event": "created"})
-        if self.rules.generation == "own-room":
+        if managed:
+            session.daily_room = _daily_room(session.session_id)
+        else:
             self._begin(session)
         return session
 
@@ -156,6 +162,10 @@ class SessionStore:
         self._begin(session)
         self.note(session, {"event": "started"})
         return True
+
+    def booted(self, session: Session) -> bool:
+        """Whether the server of a started session is up."""
+        return session.started_at is not None and self.clock() - session.started_at >= self.rules.boot
 
     def get(self, session_id: str) -> Session:
         """Return a session.
@@ -176,12 +186,18 @@ class SessionStore:
         ]
 
     def end(self, session: Session, by: EndedBy) -> bool:
-        """End a session and bill it; `False` if it had ended before."""
+        """End a session and bill it; `False` if it had ended before.
+
+        Raises:
+            ServiceError: It has not started, in the older generation.
+        """
         if not session.active:
             return False
+        if session.started_at is None:
+            raise session_not_started()
         session.ended_at = self.clock()
         session.ended_by = by
-        session.billing = self._bill(session.ended_at - (session.started_at or session.ended_at))
+        session.billing = self._bill(session.ended_at - session.started_at)
         self.note(session, {"event": "ended", "by": by})
         return True
 
@@ -337,6 +353,13 @@ class SessionStore:
         if session.had_participants and alone >= _ROOM_EMPTY_AFTER:
             return "room_empty"
         return "sweep" if alone >= self.rules.sweep_after else None
+
+
+def _daily_room(session_id: str) -> dict[str, str]:
+    """Make up a room in Daily's form; nobody serves it."""
+    name = f"ah-{session_id.removeprefix('sess_').lower()}"
+    token = f"daily-token-{secrets.token_hex(16)}"
+    return {"url": f"https://agenthuman.daily.co/{name}", "name": name, "token": token}
 
 
 def timestamp(moment: datetime) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from agenthuman_plugins.emulator.process import Child
+from agenthuman_plugins.emulator.proxies import direct_to
 from agenthuman_plugins.emulator.rooms import RoomServer
 from agenthuman_plugins.speech import AVATAR_IDENTITY, LinkEvent, PlaybackFinished, PlaybackStarted
 from agenthuman_plugins.speech.livekit import LiveKitSpeechLink
@@ -43,9 +44,10 @@ def _tokens(server: RoomServer) -> tuple[str, str]:
 @contextlib.asynccontextmanager
 async def _stock(script: str, settings: dict[str, Any]) -> AsyncIterator[asyncio.subprocess.Process]:
     """A script of livekit-agents; closing its standard input ends it."""
-    process = await asyncio.create_subprocess_exec(
-        _PYTHON, _HERE / script, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
-    )
+    with direct_to(settings["url"]):
+        process = await asyncio.create_subprocess_exec(
+            _PYTHON, _HERE / script, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+        )
     assert process.stdin
     try:
         process.stdin.write(json.dumps(settings).encode() + b"\n")

@@ -12,6 +12,7 @@ pytestmark = [pytest.mark.chain, pytest.mark.usefixtures("network")]
 WAIT_MS = 30_000  # hang limit of every wait
 FLAGS = (
     "--no-sandbox",
+    "--no-proxy-server",
     "--disable-gpu",
     "--disable-quic",
     "--no-first-run",

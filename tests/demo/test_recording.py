@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from agenthuman_plugins.demo import _recording
 from agenthuman_plugins.demo._errors import DemoError
 from agenthuman_plugins.demo._services import Services
 from agenthuman_plugins.emulator.voice import Voice
+from tests import proxies as dead
 from tests.demo import recording
 
 pytestmark = pytest.mark.chain
@@ -23,7 +25,7 @@ LIMIT_S = 30.0
 TAKES = 3  # another program's burst of work spoils one take, a defect spoils all
 
 
-def record(path, *, before=()):
+def record(path, *, before=(), env=MappingProxyType({})):
     return subprocess.run(
         [
             *before,
@@ -41,7 +43,7 @@ def record(path, *, before=()):
         text=True,
         check=False,
         timeout=LIMIT_S,
-        env={**os.environ, "COLUMNS": "200"},
+        env={**os.environ, "COLUMNS": "200", **env},
     )
 
 
@@ -88,6 +90,16 @@ def test_the_file_holds_the_avatar_saying_it(tmp_path):
         assert [entry.name for entry in tmp_path.iterdir()] == ["out.mp4"]
 
     check_takes(take, tmp_path / "out.mp4")
+
+
+@pytest.mark.usefixtures("network")
+@dead.every_kind
+def test_proxies_of_the_environment_are_left_aside(proxies, tmp_path):
+    """Where the environment names proxies that lead nowhere, client, service and avatar reach each other directly."""
+    done = record(tmp_path / "out.mp4", env=proxies)
+    assert done.returncode == 0, done.stdout
+    assert "Sessions opened: 1, all ended" in done.stdout
+    recording.read(tmp_path / "out.mp4")
 
 
 def test_without_a_network_the_avatar_runs_in_the_demo(tmp_path):

@@ -13,6 +13,7 @@ from livekit import rtc
 
 from agenthuman_plugins.emulator import Emulator
 from agenthuman_plugins.emulator.process import Child
+from agenthuman_plugins.emulator.proxies import direct_to
 from agenthuman_plugins.speech import AVATAR_IDENTITY, SPEECH_SAMPLE_RATE
 from tests.emulator.conftest import FakeClock, until
 from tests.emulator.processes import children_of, still_alive
@@ -36,7 +37,8 @@ class Caller:
     async def join(self, url: str, token: str) -> None:
         self.room.on("track_subscribed", self._on_track)
         self.room.on("data_received", self._on_data)
-        await self.room.connect(url, token)
+        with direct_to(url):
+            await self.room.connect(url, token)
         self.room.local_participant.register_rpc_method("lk.playback_finished", self._on_finished)
         async with asyncio.timeout(LIMIT_S):
             await self.picture.wait()

@@ -54,6 +54,11 @@ def emulator() -> Iterator[RunningEmulator]:
 
     with pytest.MonkeyPatch.context() as patch, running(media=False, plan="pro") as emulator:
         patch.setattr(_service, "fetch", fetch)
+        for name in (
+            "NO_PROXY",
+            "no_proxy",
+        ):  # Schemathesis asks with requests, which goes by the environment
+            patch.setenv(name, "*")
         yield emulator
 
 

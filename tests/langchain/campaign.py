@@ -305,7 +305,7 @@ def _agent(plan: Plan, guard: str, toolkit: AgentHumanToolkit, told: _Told) -> t
 
 
 def _run_sync(plan: Plan, guard: str, key: str, url: str, told: _Told) -> None:
-    with _Wire(verify=TLS) as wire:
+    with _Wire(verify=TLS, trust_env=False) as wire:
         wire.stop = _Stop(plan)
         client = AgentHuman(api_key=key, base_url=url, http_client=wire, _clock=_clock(plan.seed))
         toolkit = AgentHumanToolkit(client=client, room=ROOM)
@@ -318,7 +318,7 @@ def _run_sync(plan: Plan, guard: str, key: str, url: str, told: _Told) -> None:
 
 
 async def _run_async(plan: Plan, guard: str, key: str, url: str, told: _Told) -> None:
-    async with asyncio.timeout(LIMIT_S), _AsyncWire(verify=TLS) as wire:
+    async with asyncio.timeout(LIMIT_S), _AsyncWire(verify=TLS, trust_env=False) as wire:
         wire.stop = _Stop(plan)
         wire.stop.run = asyncio.current_task()
         client = AsyncAgentHuman(api_key=key, base_url=url, http_client=wire, _clock=_clock(plan.seed))

@@ -14,6 +14,7 @@ import pytest
 from livekit import rtc
 
 from agenthuman_plugins.client.rooms import AVATAR_IDENTITY
+from agenthuman_plugins.emulator.proxies import direct_to
 from agenthuman_plugins.emulator.rooms import media_interface
 from tests.demo.conftest import START_TIMEOUT_S, Demo
 from tests.demo.visitor import WAIT_S, Visitor
@@ -103,7 +104,8 @@ async def test_the_avatar_publishes_in_the_guests_room() -> None:
                 news.set()
 
         async with asyncio.timeout(WAIT_S):
-            await room.connect(found[1], found[2])
+            with direct_to(found[1]):
+                await room.connect(found[1], found[2])
             while len(tracks) < 2:
                 await news.wait()
                 news.clear()

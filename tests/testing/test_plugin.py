@@ -1,6 +1,14 @@
 """The pytest plugin, in test runs of its own."""
 
+import re
+import textwrap
+from collections.abc import Mapping
+from pathlib import Path
+
 import pytest
+
+from agenthuman_plugins import testing
+from tests import proxies as dead
 
 pytest_plugins = ["pytester"]
 
@@ -138,6 +146,73 @@ def test_media_is_real(pytester: pytest.Pytester):
                 client.sessions.create(avatar="avat_1")
             limit = time.monotonic() + 30
             while service.sessions()[0]["avatar_state"] != "ready":
+                assert time.monotonic() < limit
+                time.sleep(0.05)
+        """,
+    )
+    result.assert_outcomes(passed=1)
+
+
+def test_example_of_the_docstring_runs(pytester: pytest.Pytester):
+    """What the plugin's docstring shows can be copied."""
+    example = re.search(r"^    from .*?(?=^\S)", testing.__doc__, re.MULTILINE | re.DOTALL)
+    run(pytester, textwrap.dedent(example[0])).assert_outcomes(passed=1)
+
+
+def test_examples_of_the_page_run(pytester: pytest.Pytester):
+    """What the page about testing shows can be copied; its rooms are left out here."""
+    page = Path(__file__).parents[2] / "docs" / "how-to" / "testing.md"
+    examples = re.findall(r"^```python\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+    code = "\n".join(examples).replace("media=True", "media=False")
+    run(pytester, code).assert_outcomes(passed=code.count("def test_"))
+
+
+def test_older_generation(pytester: pytest.Pytester):
+    """The marker chooses the generation, and how long its servers boot."""
+    result = run(
+        pytester,
+        """
+        import httpx
+        import pytest
+
+        @pytest.mark.agenthuman(generation="managed", boot_s=0)
+        def test_it(agenthuman_emulator):
+            headers = {"x-api-key": agenthuman_emulator.api_key}
+            with httpx.Client(base_url=agenthuman_emulator.url, headers=headers, trust_env=False) as http:
+                session = http.post("/v1/sessions", json={"avatar_id": "avat_1"}).json()["session"]
+                assert session["status"] == "created"
+                start = f"/v1/sessions/{session['session_id']}/start"
+                told = [http.put(start).json()["ws_uri"] for _ in range(2)]
+                assert told == ["try_again", agenthuman_emulator.gateway_url]
+        """,
+    )
+    result.assert_outcomes(passed=1)
+
+
+@pytest.mark.chain
+@dead.every_kind
+def test_proxies_of_the_environment_are_left_aside(
+    proxies: Mapping[str, str], pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+):
+    """The fixture's service and its avatars come up where the environment names proxies that lead nowhere."""
+    for name, value in proxies.items():
+        monkeypatch.setenv(name, value)
+    result = run(
+        pytester,
+        """
+        import time
+        import httpx
+        import pytest
+
+        @pytest.mark.agenthuman(media=True, room_server="embedded")
+        def test_avatar(agenthuman_emulator):
+            service = agenthuman_emulator
+            with httpx.Client(headers={"x-api-key": service.api_key}, trust_env=False) as http:
+                body = {"avatar": "avat_1", "room": {"platform": "proxy"}}
+                assert http.post(f"{service.url}/v1/sessions", json=body).status_code == 200
+            limit = time.monotonic() + 30
+            while (state := service.sessions()[0]["avatar_state"]) != "ready":
+                assert state == "starting", state
                 assert time.monotonic() < limit
                 time.sleep(0.05)
         """,

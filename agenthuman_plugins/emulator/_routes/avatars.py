@@ -1,6 +1,7 @@
 """`/v1/avatars`, and the pictures that its answers point at."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request, Response
@@ -71,22 +72,16 @@ def _add_lists_as_before(router: APIRouter, catalogue: Catalogue) -> None:
     async def list_avatars_as_before(
         request: Request, parent_id: str | None = None, characters_only: str = "true"
     ) -> dict[str, Any]:
-        """List characters, or the looks of one; each character has one look here."""
+        """List characters, or the looks of one, or both."""
         base = base_url(request)
         listed: list[dict[str, Any]] = []
         for avatar in catalogue.every():
-            character = _described_as_before(avatar, base)
-            look = {
-                **character,
-                "avatar_id": f"{avatar.avatar_id}-look",
-                "name": f"{avatar.avatar_id} (Look 1)",
-                "parent_id": avatar.avatar_id,
-                "video_url": f"{character['preview_img_url']}.mp4",
-            }
+            looks = catalogue.looks(avatar)
             if parent_id is None:
-                listed.append({**character, "parent_id": None, "looks_count": 1, "active": 1})
+                character = _described_as_before(avatar, base)
+                listed.append({**character, "parent_id": None, "looks_count": len(looks), "active": 1})
             if parent_id == avatar.avatar_id or (parent_id is None and characters_only == "false"):
-                listed.append({**look, "active": 1})
+                listed += [_look(look, number, avatar, base) for number, look in enumerate(looks, start=1)]
         return {"success": True, "avatars": listed}
 
     @router.get("/public", **describe(reply(avatars=[{"avatar_id": "string"}])))
@@ -115,6 +110,17 @@ def pictures(service: Service) -> APIRouter:
 
 def _described(avatar: CatalogueAvatar, base: str) -> dict[str, Any]:
     return {"avatar_id": avatar.avatar_id, "tags": list(avatar.tags), **avatar.urls(base)}
+
+
+def _look(avatar_id: str, number: int, character: CatalogueAvatar, base: str) -> dict[str, Any]:
+    look = _described_as_before(replace(character, avatar_id=avatar_id), base)
+    return {
+        **look,
+        "name": f"{character.avatar_id} (Look {number})",
+        "parent_id": character.avatar_id,
+        "video_url": f"{look['preview_img_url']}.mp4",
+        "active": 1,
+    }
 
 
 def _described_as_before(avatar: CatalogueAvatar, base: str) -> dict[str, Any]:

@@ -42,7 +42,7 @@ def sessions(service: Service) -> APIRouter:
 
     @router.post("/{session_id}/end", **describe(reply(session=SESSION), missing=True))
     async def end_session(session_id: str) -> dict[str, Any]:
-        """End a session; harmless when repeated."""
+        """End a session that was started; harmless when repeated."""
         session = store.get(session_id)
         service.end(session, "caller")
         described = store.describe(session)

@@ -17,6 +17,7 @@ from livekit.rtc.participant import PublishDataError, PublishTrackError
 from agenthuman_plugins.client.rooms import ON_BEHALF_OF
 from agenthuman_plugins.emulator.face import Face, Look
 from agenthuman_plugins.emulator.process import Emit, Event
+from agenthuman_plugins.emulator.proxies import direct_to
 from agenthuman_plugins.emulator.worker._notifier import PlaybackNotifier
 from agenthuman_plugins.emulator.worker._player import STOPPED, Player
 from agenthuman_plugins.emulator.worker._roomless import RoomlessAvatar
@@ -42,7 +43,8 @@ async def main(settings: dict[str, Any], emit: Emit, messages: "asyncio.Queue[Ev
     cv2.setNumThreads(1)  # one small picture at a time: more threads cost more than they bring
     checked = WorkerSettings.from_json(settings)
     avatar = Avatar(checked, emit) if checked.url else RoomlessAvatar(checked, emit)
-    await avatar.run(messages)
+    with direct_to(checked.url):
+        await avatar.run(messages)
 
 
 class Avatar:

@@ -9,6 +9,7 @@ import pytest
 import pytest_asyncio
 from livekit import rtc
 
+from agenthuman_plugins.emulator.proxies import direct_to
 from agenthuman_plugins.emulator.rooms import RoomServer, media_interface
 from tests.emulator.room_server.clients import Client
 
@@ -29,7 +30,8 @@ async def room_server(request: pytest.FixtureRequest) -> AsyncIterator[RoomServe
     if request.param == "livekit-server":
         need_livekit_server()
     async with await RoomServer.start(request.param) as server:
-        yield server
+        with direct_to(server.url):  # LiveKit's clients run in this process
+            yield server
         assert server.running, "the room server ended during the tests"
 
 

@@ -20,6 +20,7 @@ from agenthuman_plugins.client import AsyncAgentHuman
 from agenthuman_plugins.emulator import Emulator, _avatars
 from agenthuman_plugins.emulator._avatars import AvatarJob, WorkerAvatar
 from agenthuman_plugins.emulator.process import Child
+from agenthuman_plugins.emulator.proxies import direct_to
 from agenthuman_plugins.emulator.rooms import RoomServer
 from agenthuman_plugins.pipecat import AgentHumanVideoService, AgentHumanVideoUpdateSettingsFrame
 from tests.emulator.room_server.clients import Client
@@ -159,7 +160,9 @@ class Chain:
             sessions += self._emulator.sessions()
         elif self._child is not None and self._child.running:
             headers = {"x-api-key": _KEY}
-            answer = httpx.get(f"{self._url}/emulator/sessions", headers=headers, timeout=_CALL_LIMIT_S)
+            answer = httpx.get(
+                f"{self._url}/emulator/sessions", headers=headers, timeout=_CALL_LIMIT_S, trust_env=False
+            )
             sessions += answer.json()["sessions"]
         return [session["session_id"] for session in sessions if session["ended_by"] != "caller"]
 
@@ -202,7 +205,7 @@ class Chain:
         server, room = await self._room()
         token = server.mint(room=room, identity="admin", grants={"roomCreate": True})
         url = server.url.replace("ws", "http", 1) + "/twirp/livekit.RoomService/DeleteRoom"
-        async with httpx.AsyncClient() as http:
+        async with httpx.AsyncClient(trust_env=False) as http:
             answer = await http.post(url, json={"room": room}, headers={"Authorization": f"Bearer {token}"})
         answer.raise_for_status()
 
@@ -210,7 +213,8 @@ class Chain:
         """Let somebody into the room who talks and shows pictures all the time."""
         server, room = await self._room()
         stranger = Client()
-        await stranger.room.connect(server.url, server.mint(room=room, identity="stranger"))
+        with direct_to(server.url):
+            await stranger.room.connect(server.url, server.mint(room=room, identity="stranger"))
         self._stack.push_async_callback(stranger.aclose)
         await stranger.publish_audio()
         await stranger.publish_video()
