@@ -32,7 +32,7 @@ from agenthuman_plugins.client.errors import (
     ConflictError,
     NotFoundError,
 )
-from agenthuman_plugins.client.models import Session, SessionStart
+from agenthuman_plugins.client.models import LinkSession, Session, SessionStart
 from agenthuman_plugins.client.redaction import Secrets, redact
 
 _T = TypeVar("_T")
@@ -170,17 +170,23 @@ class Flows:
         failure: AgentHumanError | None = None
         for session in sessions:
             try:
-                yield from self.end_if_there(session.session_id, self.deadline(None))
+                yield from self.end_if_there(session, self.deadline(None))
             except AgentHumanError as error:
                 _log.error("Session %s could not be ended: %s", session.session_id, error)
                 failure = failure or error
         if failure is not None:
             raise failure
 
-    def end_if_there(self, session_id: str, deadline: float) -> Steps[None]:
-        """End a session, unless it is gone: then nothing is left to end."""
-        with suppress(NotFoundError):
-            yield from self.attempts(end_session(session_id), deadline)
+    def end_if_there(self, session: Session | LinkSession, deadline: float) -> Steps[None]:
+        """End a session, unless nothing is left to end: it is gone, or was never started (older generation)."""
+        try:
+            yield from self.attempts(end_session(session.session_id), deadline)
+        except NotFoundError:
+            return
+        except (BadRequestError, ConflictError):
+            # Only a started session can be ended; one that is merely created costs nothing.
+            if not (isinstance(session, Session) and session.status == "created"):
+                raise
 
     def start(self, session: Session | str, timeout_s: float | None) -> Steps[Session]:
         """Start a session of the older, Daily-managed generation, and wait until its server has booted.

@@ -13,11 +13,10 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, TypeVar
 
-from agenthuman_plugins.client._calls.sessions import end_session
 from agenthuman_plugins.client._driver import AsyncDriver, Driver, hidden_task
 from agenthuman_plugins.client._opening import Opening
 from agenthuman_plugins.client._signals import Watch, terminations
-from agenthuman_plugins.client.errors import AgentHumanError, ConfigurationError, NotFoundError
+from agenthuman_plugins.client.errors import AgentHumanError, ConfigurationError
 from agenthuman_plugins.client.models import Session
 
 _T = TypeVar("_T")
@@ -58,8 +57,8 @@ class Lease:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         try:
-            session_id = _session_of(self._opening).session_id
-            self._driver.run(self._driver.flows.call(end_session(session_id)))
+            flows = self._driver.flows
+            self._driver.run(flows.end_if_there(_session_of(self._opening), flows.deadline(None)))
         except Exception as failure:  # noqa: BLE001 - whatever it is, the block's own error comes first
             _report(_session_of(self._opening), failure, error)
         except BaseException:
@@ -100,11 +99,9 @@ class AsyncLease:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        session = _session_of(self._opening)
+        session, flows = _session_of(self._opening), self._driver.flows
         try:
-            await to_the_end(
-                lambda: self._driver.run(self._driver.flows.call(end_session(session.session_id)))
-            )
+            await to_the_end(lambda: self._driver.run(flows.end_if_there(session, flows.deadline(None))))
         except Exception as failure:  # noqa: BLE001 - whatever it is, the block's own error comes first
             _report(session, failure, error)
         finally:
@@ -150,8 +147,6 @@ def _session_of(opening: Opening[Session]) -> Session:
 
 def _report(session: Session, failure: Exception, error: BaseException | None) -> None:
     """Raise what kept a session from being ended, unless the block itself failed: that must not be hidden."""
-    if isinstance(failure, NotFoundError):
-        return  # nothing left to end
     left = f"Session {session.session_id} could not be ended and is billed until the service ends it"
     if error is None:
         failure.add_note(f"{left}.")

@@ -142,9 +142,12 @@ class Openings:
         if opening.opened is None:
             log_left(opening)
         else:
-            session_id = opening.opened.session_id
-            yield from flows.end_if_there(session_id, flows.deadline(_END_LIMIT_S))
-            _log.info("Session %s was ended: nobody waited for its %s any more.", session_id, opening.name)
+            yield from flows.end_if_there(opening.opened, flows.deadline(_END_LIMIT_S))
+            _log.info(
+                "Session %s was ended: nobody waited for its %s any more.",
+                opening.opened.session_id,
+                opening.name,
+            )
         opening.may_exist = False
 
     def _lost(

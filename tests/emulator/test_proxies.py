@@ -50,6 +50,7 @@ async def test_avatar_comes_up_behind_dead_proxies(
         await child.stop()
 
 
+@pytest.mark.chain
 async def test_refused_token_stays_on_this_machine(monkeypatch: pytest.MonkeyPatch):
     """Not even LiveKit's question why its token was refused goes through a proxy."""
     asked = asyncio.Event()
