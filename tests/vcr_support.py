@@ -43,7 +43,7 @@ _LOCAL = re.compile(rb"http://127\.0\.0\.1:\d+")
 _BOUNDARY = re.compile(r"boundary=(\w+)")  # random for each upload
 _FIXED_BOUNDARY = "0" * 32
 _ROOM_URL = "wss://rooms.example.com"
-_ROOM_URLS = {"roomURL", "livekit_url"}
+_ROOM_URLS = {"roomURL", "livekit_url", "ws_uri"}
 
 
 @dataclass(frozen=True)
@@ -154,10 +154,13 @@ def _clean_response(response: dict[str, Any]) -> dict[str, Any]:
 
 
 def _elsewhere(value: Any) -> Any:
-    """Put the address of a room out of reach."""
+    """Put the address of a room, or of a gateway, out of reach."""
     match value:
         case dict():
-            return {key: _ROOM_URL if key in _ROOM_URLS else _elsewhere(item) for key, item in value.items()}
+            return {
+                key: _ROOM_URL if key in _ROOM_URLS and item != "try_again" else _elsewhere(item)
+                for key, item in value.items()
+            }
         case list():
             return [_elsewhere(item) for item in value]
         case _:

@@ -138,6 +138,31 @@ def test_life_of_a_session(kind: str, recorded_service: Start) -> None:
 @pytest.mark.vcr
 @pytest.mark.block_network
 @both
+def test_life_of_a_managed_session(kind: str, recorded_service: Start) -> None:
+    """The older generation: a refused create in today's form, one in its own, a start that boots, an end, the bill."""
+
+    def scenario(client: Any) -> Any:
+        session = yield lambda: client.sessions.create(metadata={"user": "Ada"})
+        yield lambda: client.sessions.start(session)
+        yield lambda: client.sessions.end(session.session_id)
+        yield lambda: client.sessions.get(session.session_id)
+        yield lambda: client.usage.get()
+
+    created, started, ended, read, usage = run(kind, recorded_service(generation="managed"), scenario)
+    assert (created.status, created.started_at) == ("created", None)
+    assert created.metadata == {"user": "Ada", "client_ref": "ref-1"}
+    assert started.status == "started"
+    assert started.session_token == created.session_token
+    assert started.ws_uri.startswith("ws")
+    assert started.daily_room.token is not None
+    assert ended.has_ended
+    assert read.duration is not None
+    assert usage.included_minutes.used == 1
+
+
+@pytest.mark.vcr
+@pytest.mark.block_network
+@both
 def test_room_made_by_the_service(kind: str, recorded_service: Start) -> None:
     """Without a room the service makes one and tells how to join it."""
 
