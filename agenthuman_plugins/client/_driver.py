@@ -97,7 +97,7 @@ class _Wire:
 
 
 class Driver:
-    """Carries steps out, blocking. Each request has a thread, so that a time limit binds it whatever comes."""
+    """Carries steps out, blocking; a billed request has a thread of its own."""
 
     def __init__(
         self, settings: Settings, http: Http, left: "dict[Opening[Any], _Work[None]] | None" = None
@@ -129,7 +129,7 @@ class Driver:
                 case Send() if step.call.billed and opening is not None:
                     outcome = self._send_billed(step, opening)
                 case Send():
-                    outcome = self._send(step)
+                    outcome = self._http.send(step, self._key(step))
                 case Listen(seconds) if opening is not None and opening.wire is not None:
                     outcome = self._listen(opening, seconds)
                 case Listen(seconds) | Pause(seconds):
@@ -187,12 +187,6 @@ class Driver:
             log_left(opening, error)
         finally:
             self._left.pop(opening, None)
-
-    def _send(self, step: Send) -> Outcome:
-        key = self._key(step)
-        work = _Work(self.settings, lambda: self._http.send(step, key), "agenthuman request")
-        work.begin()
-        return work.result() if work.wait(step.limit_s) else out_of_time(self.settings)
 
     def _send_billed(self, step: Send, opening: Opening[Any]) -> Outcome:
         with _nothing_sent_unless_done(opening):

@@ -253,8 +253,10 @@ class Flows:
     def read(self, outcome: Outcome, call: Call[_T]) -> _T:
         """Read the value out of an answer, and note in the log what came."""
         secrets = Secrets((*self.settings.secrets, *call.secrets))
-        came = outcome.status if isinstance(outcome, Answer) else "no answer"
-        _log.debug("%s %s: %s [%s]", call.method, redact(call.path, secrets), came, outcome.request_id or "-")
+        if _log.isEnabledFor(logging.DEBUG):
+            came = outcome.status if isinstance(outcome, Answer) else "no answer"
+            path = redact(call.path, secrets)
+            _log.debug("%s %s: %s [%s]", call.method, path, came, outcome.request_id or "-")
         return understand(outcome, call.parse, secrets)
 
     def pause_or_raise(

@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import math
 import os
 import platform
 import ssl
@@ -124,7 +125,9 @@ class Http:
         """Send one request; only failures of the transport become a `NoAnswer`."""
         pool, library = self._current(), self._library
         request = _request(pool, step, self._settings, key, library, None if gate is None else gate.trace)
-        deadline = self._settings.clock.monotonic() + max(step.limit_s, TRANSFER_S if gate else 0.0)
+        left = _TimeLeft(self._settings, max(step.limit_s, TRANSFER_S if gate else 0.0))
+        if self._given is None:
+            request.extensions["timeout"]["read"] = left
         response = None
         try:
             response = pool.send(request, stream=True, follow_redirects=False)
@@ -133,8 +136,8 @@ class Http:
                 for chunk in response.iter_bytes():
                     if not body.take(chunk):
                         break
-                    if self._settings.clock.monotonic() > deadline:
-                        return out_of_time(self._settings, may_have_arrived=True)
+                    if left.is_over:
+                        return out_of_time(self._settings)
             return body.answer()
         except (library.RequestError, GateClosedError) as error:
             return _no_answer(error, self._settings, library)
@@ -262,6 +265,27 @@ class _Trust:
                     httpx.create_ssl_context() if self._needed else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
                 )
             return self._context
+
+
+class _TimeLeft:
+    """The time left for a blocking request, as a limit of each read: else one that drips would never be given up.
+
+    httpcore hands the limit to the socket before each read, which takes a float or what has an index: whole seconds.
+    """
+
+    def __init__(self, settings: Settings, limit_s: float) -> None:
+        self._now = settings.clock.monotonic
+        self._until = self._now() + limit_s
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there is none."""
+        return self._now() >= self._until
+
+    def __index__(self) -> int:
+        if self.is_over:
+            raise TimeoutError
+        return math.ceil(min(self._until - self._now(), _READ_S))
 
 
 class _UploadFile(io.BytesIO):

@@ -128,12 +128,13 @@ class Openings:
                 try:
                     self._take(opening, outcome)
                 except AgentHumanError as error:
-                    opening.may_exist = not was_not_processed(outcome, error)
+                    if was_not_processed(outcome, error):
+                        opening.may_exist = False
         if not opening.may_exist:
             return
         wait_s, longest_s = _LOOK_LATE_S
         while opening.opened is None and opening.is_tracked:
-            opening.opened = yield from self._look(opening)
+            opening.opened = yield from self._look(opening, flows.deadline(_LOOK_LIMIT_S))
             if opening.opened is None:
                 if flows.now() > until:
                     break
@@ -162,6 +163,7 @@ class Openings:
             SessionOutcomeUnknownError: It cannot be learnt.
         """
         found: OpenedT | None = None
+        deadline = self._flows.deadline(_LOOK_LIMIT_S)
         for wait_s in _LOOK_AFTER_S:
             late = yield Listen(wait_s)
             if late is not None:
@@ -175,7 +177,7 @@ class Openings:
                 else:
                     return late, error
             if found is None:
-                found = yield from self._look(opening)
+                found = yield from self._look(opening, deadline)
             # Only the answer itself carries the tokens, so it is worth to go on listening while it may come.
             if found is not None and not opening.wire:
                 break
@@ -189,12 +191,11 @@ class Openings:
         )
         return outcome, error
 
-    def _look(self, opening: Opening[OpenedT]) -> Steps[OpenedT | None]:
-        if not opening.is_tracked or opening.client_ref is None:
+    def _look(self, opening: Opening[OpenedT], deadline: float) -> Steps[OpenedT | None]:
+        if not opening.is_tracked or opening.client_ref is None or self._flows.now() >= deadline:
             return None
-        flows = self._flows
         try:
-            found = yield from flows.find_running(opening.client_ref, flows.deadline(_LOOK_LIMIT_S))
+            found = yield from self._flows.find_running(opening.client_ref, deadline)
         except AgentHumanError as error:
             _log.debug("Sessions could not be looked up: %s", error)
             return None
