@@ -8,18 +8,16 @@ import asyncio
 import contextlib
 import logging
 import sys
-from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any
 
-from agenthuman_plugins.client._driver import AsyncDriver, Driver, hidden_task
+from agenthuman_plugins.client._background import to_the_end
+from agenthuman_plugins.client._driver import AsyncDriver, Driver
 from agenthuman_plugins.client._opening import Opening
 from agenthuman_plugins.client._signals import Watch, terminations
 from agenthuman_plugins.client.errors import AgentHumanError, ConfigurationError
 from agenthuman_plugins.client.models import Session
-
-_T = TypeVar("_T")
 
 _log = logging.getLogger("agenthuman_plugins.client")
 
@@ -106,32 +104,6 @@ class AsyncLease:
             _report(session, failure, error)
         finally:
             self._watch.__exit__(kind, error, traceback)
-
-
-async def to_the_end(make: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
-    """Await a coroutine even while the caller is being cancelled; the cancellation is passed on afterwards.
-
-    Args:
-        make: Makes the coroutine, which must have a time limit of its own. The end of the loop waits for it, too.
-    """
-    cancelled: asyncio.CancelledError | None = None
-    task = hidden_task(make(), "agenthuman to the end")
-    while True:
-        try:
-            result = await asyncio.shield(task)
-        except asyncio.CancelledError as error:
-            if task.cancelled():
-                raise
-            cancelled = error
-        except Exception as error:
-            if cancelled is None:
-                raise
-            _log.error("Cleaning up after a cancellation failed: %s", error)
-            raise cancelled from None
-        else:
-            if cancelled is not None:
-                raise cancelled
-            return result
 
 
 def _once(entered: bool) -> bool:

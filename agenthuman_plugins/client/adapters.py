@@ -1,17 +1,18 @@
 """What adapters of frameworks need of the client beside its public names. Not for applications."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agenthuman_plugins.client._answers import HINTS
-from agenthuman_plugins.client._async.client import AsyncAgentHuman
+from agenthuman_plugins.client._background import CLOSE_S, to_the_end
 from agenthuman_plugins.client._config import DEFAULT_MAX_RETRIES, DEFAULT_TIMEOUT_S, resolve
-from agenthuman_plugins.client._driver import CLOSE_S
-from agenthuman_plugins.client._lease import to_the_end
 from agenthuman_plugins.client._owner import CLIENT_OWNER
-from agenthuman_plugins.client._sync.client import AgentHuman
 from agenthuman_plugins.client.errors import AgentHumanError, SessionOutcomeUnknownError
 from agenthuman_plugins.client.models import CLIENT_REF
 from agenthuman_plugins.client.redaction import redact
+
+if TYPE_CHECKING:
+    from agenthuman_plugins.client._async.client import AsyncAgentHuman
+    from agenthuman_plugins.client._sync.client import AgentHuman
 
 __all__ = ["MARKS", "asettle", "credentials", "holds_secret", "settle", "to_the_end", "what_happened"]
 
@@ -34,12 +35,12 @@ def credentials(api_key: str | None, base_url: str | None) -> tuple[str, str]:
     return settings.api_key.get(), settings.base_url
 
 
-def settle(client: AgentHuman) -> None:
+def settle(client: "AgentHuman") -> None:
     """Wait, for a while, until what calls opened that were given up has ended."""
     client._driver.settle(CLOSE_S)  # noqa: SLF001 - of this package
 
 
-async def asettle(client: AsyncAgentHuman) -> None:
+async def asettle(client: "AsyncAgentHuman") -> None:
     """Wait, for a while, until what calls opened that were given up on this loop has ended."""
     await client._driver.settle(CLOSE_S)  # noqa: SLF001 - of this package
 

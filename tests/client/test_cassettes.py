@@ -146,7 +146,7 @@ def test_life_of_a_managed_session(kind: str, recorded_service: Start) -> None:
         yield lambda: client.sessions.start(session)
         yield lambda: client.sessions.end(session.session_id)
         yield lambda: client.sessions.get(session.session_id)
-        yield lambda: client.usage.get()
+        yield client.usage.get
 
     created, started, ended, read, usage = run(kind, recorded_service(generation="managed"), scenario)
     assert (created.status, created.started_at) == ("created", None)

@@ -17,7 +17,8 @@ from agenthuman_plugins.client import (
     SessionOutcomeUnknownError,
     _lease,
 )
-from agenthuman_plugins.client._lease import Lease, to_the_end
+from agenthuman_plugins.client._background import to_the_end
+from agenthuman_plugins.client._lease import Lease
 from tests.client.conftest import API_KEY, ROOM, FakeService, Handle, Reply, Time
 
 LIMIT_S = 10.0  # hang limit only

@@ -7,6 +7,7 @@ from typing import Any, Self, Unpack
 
 from agenthuman_plugins.client._async.account import AsyncAgents, AsyncAvatars, AsyncLinks, AsyncUsageReports
 from agenthuman_plugins.client._async.sessions import AsyncSessions
+from agenthuman_plugins.client._background import CLOSE_S
 from agenthuman_plugins.client._calls import CallOptions, with_options
 from agenthuman_plugins.client._calls.custom import custom
 from agenthuman_plugins.client._config import (
@@ -19,7 +20,7 @@ from agenthuman_plugins.client._config import (
     retries,
     seconds,
 )
-from agenthuman_plugins.client._driver import CLOSE_S, AsyncDriver
+from agenthuman_plugins.client._driver import AsyncDriver
 from agenthuman_plugins.client._http import AsyncHttp, AsyncHttpClient
 
 

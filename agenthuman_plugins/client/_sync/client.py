@@ -6,6 +6,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self, Unpack
 
+from agenthuman_plugins.client._background import CLOSE_S
 from agenthuman_plugins.client._calls import CallOptions, with_options
 from agenthuman_plugins.client._calls.custom import custom
 from agenthuman_plugins.client._config import (
@@ -18,7 +19,7 @@ from agenthuman_plugins.client._config import (
     retries,
     seconds,
 )
-from agenthuman_plugins.client._driver import CLOSE_S, Driver
+from agenthuman_plugins.client._driver import Driver
 from agenthuman_plugins.client._http import Http, SyncHttpClient
 from agenthuman_plugins.client._sync.account import Agents, Avatars, Links, UsageReports
 from agenthuman_plugins.client._sync.sessions import Sessions
