@@ -7,7 +7,7 @@ QUICK := $(BIN)/python -m pytest -m "not chain" -n 4 --dist loadfile
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test quick test-oldest lint docs dist bench soak campaign record record-live livekit-server chromium requirements clean
+.PHONY: help install demo test quick test-oldest generate lint docs dist bench soak campaign record record-live livekit-server chromium requirements clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*##/:/' | column -ts:
@@ -29,7 +29,11 @@ quick: .venv/.dev ## Run the tests that start no server, browser or tool (under 
 test-oldest: .venv-pipecat-oldest/.installed ## Run the Pipecat service's tests on the oldest Pipecat that we support
 	@.venv-pipecat-oldest/bin/python -m pytest tests/pipecat -m "not chain and not campaign" --ignore-glob='*/test_chain*.py' --ignore tests/pipecat/faults --ignore tests/pipecat/test_examples.py $(ARGS)
 
-lint: .venv/.dev ## Style, types and layers
+generate: .venv/.dev ## Write the sync client and its resources from the async ones
+	@$(BIN)/python scripts/generate_sync
+
+lint: .venv/.dev ## Style, types and layers, and whether the sync client is that of the async one
+	$(BIN)/python scripts/generate_sync --check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
