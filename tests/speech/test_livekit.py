@@ -345,6 +345,53 @@ async def test_avatar_that_says_it_is_disconnected(room):
     assert event == AvatarDisconnected("The avatar disconnected: out of minutes")
 
 
+@pytest.mark.parametrize("stranger", ["early", "late", "hidden", "hidden and late"])
+async def test_strangers_cannot_send_the_avatar_away(room, stranger):
+    """A packet without a known sender is anybody's: LiveKit names neither hidden participants nor new ones."""
+    guest = ScriptedAvatar(room, identity="guest", hidden="hidden" in stranger)
+    async with contextlib.AsyncExitStack() as stack:
+        if "late" not in stranger:
+            await stack.enter_async_context(guest)
+        avatar = await stack.enter_async_context(ScriptedAvatar(room))
+        await avatar.show()
+        link = await stack.enter_async_context(connected(room))
+        assert await next_event(link, AvatarConnected)
+        heard = asyncio.Queue()
+        link._room.on("data_received", heard.put_nowait)
+        if "late" in stranger:
+            await stack.enter_async_context(guest)
+        async with asyncio.timeout(10):
+            while heard.empty():  # a packet from before the way is open gets lost
+                await guest.say_state(state="disconnected", reason="a lie")
+                await asyncio.sleep(0.05)
+            sender = (await heard.get()).participant
+        assert sender is None or sender.identity == "guest"
+        await avatar.say_state(state="disconnected", reason="out of minutes")
+        event = await next_event(link, AvatarDisconnected)
+    assert event == AvatarDisconnected("The avatar disconnected: out of minutes")
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+async def test_strangers_cannot_refuse_in_place_of_the_avatar(room, hidden):
+    """While the avatar is waited for, nobody else can end the wait."""
+    async with ScriptedAvatar(room, identity="guest", hidden=hidden) as guest:
+        link = LiveKitSpeechLink(room.url, room.bot_token())
+        connecting = asyncio.create_task(link.connect(timeout_s=20))
+        heard = asyncio.Event()
+        while link._room is None:  # noqa: ASYNC110 - a matter of a few turns of the loop
+            await asyncio.sleep(0)
+        link._room.on("data_received", lambda _: heard.set())
+        async with asyncio.timeout(10):
+            while not heard.is_set():
+                await guest.say_state(state="disconnected", reason="a lie")
+                await asyncio.wait([connecting], timeout=0.05)
+        assert not connecting.done()
+        async with ScriptedAvatar(room) as avatar:
+            await avatar.show()
+            await connecting
+    await link.aclose()
+
+
 async def test_avatar_that_gives_up_while_we_wait_for_it(room):
     """Its reason ends the wait, and is the error."""
     async with ScriptedAvatar(room) as avatar:
