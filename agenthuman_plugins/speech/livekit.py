@@ -3,7 +3,7 @@
 The protocol is the one that LiveKit's avatar workers speak, spoken directly on `livekit`: one byte stream per
 utterance, whose closing marks the utterance's end; RPC to clear, and RPC from the avatar to report playback.
 
-LiveKit's client follows no redirect with the token, which `test_livekit_addresses.py` watches.
+LiveKit's client follows no redirect with the token. Locked by test_redirect_is_not_followed.
 """
 
 import asyncio
