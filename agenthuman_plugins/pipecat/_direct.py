@@ -88,6 +88,11 @@ class PlaybackClock:
         if (playing := self._find(number)) is not None:
             playing.begin(self._clock())
 
+    def sent_s(self, number: int) -> float:
+        """Seconds of an utterance in flight that have left for the avatar; 0 if it is over."""
+        playing = self._find(number)
+        return 0.0 if playing is None else min(playing.utterance.sent_s, playing.utterance.duration_s)
+
     def ended(self, number: int) -> None:
         """Note the report that an utterance is over."""
         if (playing := self._find(number)) is not None:

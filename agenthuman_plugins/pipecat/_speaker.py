@@ -121,9 +121,11 @@ class Speaker:
             # Numbered ahead of the link's answer: the report of its start can overtake that.
             self._sent += 1
             utterance.number, utterance.sent_s = self._sent, 0.0
+            utterance.sent_at = asyncio.get_running_loop().time()
             self.gate.expect(utterance)
         self._open = utterance
-        await link.send(speech.pcm)
+        # One that the link has over before its end (the avatar was away for a moment) shifts its count.
+        self._sent = max(self._sent, await link.send(speech.pcm))
         utterance.sent_s += seconds
         self._spoken_at = max(self._spoken_at, asyncio.get_running_loop().time()) + seconds
 

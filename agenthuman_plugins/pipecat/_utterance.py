@@ -21,6 +21,7 @@ class Utterance:
         number: The link's number for it; 0 until its first sample is sent.
         duration_s: Seconds of speech so far.
         position_s: How far it was played.
+        sent_at: Event loop's time at which its first sample left.
         sent_s: Seconds of it that have left for the avatar; infinite when all of it has, or nobody counts.
         complete: Whether no more speech will come.
         text_leads: Whether each text without a time came ahead of its speech, not behind it.
@@ -36,6 +37,7 @@ class Utterance:
     number: int = 0
     duration_s: float = 0.0
     position_s: float = 0.0
+    sent_at: float = 0.0
     sent_s: float = math.inf
     complete: bool = False
     text_leads: bool = False

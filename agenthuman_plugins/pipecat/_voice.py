@@ -122,6 +122,11 @@ class VoiceGate:
             playing.started_at = self._now
             self._reports_start = True
 
+    def sent_s(self, number: int) -> float:
+        """Seconds of an utterance in flight that have left for the avatar; 0 if it is over."""
+        playing = self._find(number)
+        return 0.0 if playing is None else min(playing.utterance.sent_s, playing.utterance.duration_s)
+
     def ended(self, number: int) -> None:
         """Note the report that an utterance is over; its last sound may still be under way."""
         playing = self._find(number)

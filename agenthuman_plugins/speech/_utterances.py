@@ -17,7 +17,7 @@ BYTES_PER_SECOND = SPEECH_SAMPLE_RATE * 2  # signed 16-bit, mono
 CLEAR_TIMEOUT_S = 2.0  # what LiveKit's own sender allows an avatar to answer a clear
 # An avatar that answers a clear has stopped. It reports the end together with its answer, or not at all: this leaves
 # time for a report that is on its way, and no more, since the next reply waits for it.
-_REPORT_GRACE_S = 0.2
+_REPORT_GRACE_S = 0.15
 # An avatar needs time to render before it starts, and many do not report the start.
 _END_MARGIN_S = 2.0
 # Stock workers count what they queue, up to 0.2 s before it is heard; beyond this a report is not ours.

@@ -49,6 +49,8 @@ class InProcessSpeechLink(LinkBase):
         clock: Seconds, for the pace.
         sleep: Waits, for the pace.
         voice: Whether the avatar delivers audio at all.
+        media_delay_s: How late voice and picture arrive, in whole blocks.
+        reports_starts: Whether the avatar reports that it begins to play.
         reports_per_utterance: How often the avatar reports an utterance's end: 0 never, 2 twice.
         report_delay_s: How late it reports that.
     """
@@ -66,6 +68,8 @@ class InProcessSpeechLink(LinkBase):
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         voice: bool = True,
+        media_delay_s: float = 0.0,
+        reports_starts: bool = True,
         reports_per_utterance: int = 1,
         report_delay_s: float = 0.0,
     ) -> None:
@@ -84,6 +88,9 @@ class InProcessSpeechLink(LinkBase):
         self._clock = clock
         self._sleep = sleep
         self._voice = voice
+        self._under_way: deque[tuple[AvatarAudio | None, AvatarVideo]] = deque()
+        self._delay_blocks = round(media_delay_s * fps)
+        self._reports_starts = reports_starts
         self._reports_per_utterance = reports_per_utterance
         self._report_delay_s = report_delay_s
         self._blocks = 0
@@ -134,10 +141,11 @@ class InProcessSpeechLink(LinkBase):
         """Play one block: what its turn is of the speech, else silence."""
         pcm, reports = self._playout.take(self._block_samples)
         at_s = self._blocks * self._block_s
-        if any(isinstance(report, Started) for report in reports):
+        if self._reports_starts and any(isinstance(report, Started) for report in reports):
             self._report(self._utterances.started())
-        if self._avatar_here and self._voice:
-            self._audio.put(AvatarAudio(self._at_audio_rate(pcm), self._audio_sample_rate))
+        voice = AvatarAudio(self._at_audio_rate(pcm), self._audio_sample_rate) if self._voice else None
+        if self._avatar_here and voice is not None and not self._delay_blocks:
+            self._audio.put(voice)
         self._blocks += 1
         for report in reports:
             if isinstance(report, Finished):
@@ -147,7 +155,7 @@ class InProcessSpeechLink(LinkBase):
         self._expire()
         if self._avatar_here:
             rgb = await asyncio.to_thread(self._draw, pcm, at_s) if self._draw else self._plain_picture(pcm)
-            self._video.put(AvatarVideo(rgb, self._width, self._height, round(at_s * 1e6)))
+            self._deliver(voice, AvatarVideo(rgb, self._width, self._height, round(at_s * 1e6)))
         await asyncio.sleep(0)  # whoever reads or waits gets a turn, also when a test steps in a loop
 
     def appear(self) -> None:
@@ -161,6 +169,11 @@ class InProcessSpeechLink(LinkBase):
         self._playout.clear()
         self._report(self._utterances.abandon())
         self._events.put(AvatarDisconnected(reason))
+
+    def restart(self) -> None:
+        """Let the avatar lose what it has and be back at once, like a worker that connects once more."""
+        self._playout.clear()
+        self._report(self._utterances.abandon())
 
     def crash(self, reason: str = "The room was lost.") -> None:
         """Lose the connection for good."""
@@ -197,6 +210,17 @@ class InProcessSpeechLink(LinkBase):
                 await self._sleep(max(0.0, start_s + self._blocks * self._block_s - self._clock()))
         except Exception as error:  # noqa: BLE001 - whatever a drawing raises, the link must not just stand still
             self.crash(f"The avatar failed: {error!r}")
+
+    def _deliver(self, voice: AvatarAudio | None, picture: AvatarVideo) -> None:
+        if not self._delay_blocks:
+            self._video.put(picture)
+            return
+        self._under_way.append((voice, picture))
+        if len(self._under_way) > self._delay_blocks:
+            voice, picture = self._under_way.popleft()
+            if voice is not None:
+                self._audio.put(voice)
+            self._video.put(picture)
 
     def _finished(self, finished: Finished) -> None:
         """Report an end as often and as late as told."""

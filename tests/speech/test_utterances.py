@@ -265,7 +265,7 @@ def test_confirmed_clear_leaves_time_for_its_report(utterances, clock):
     clock.now += 2
     utterances.cut()
     utterances.clear_confirmed()
-    clock.now += 0.15
+    clock.now += 0.1
     assert utterances.expire() == []
     assert utterances.finished(1.7, interrupted=True) == [PlaybackFinished(1, 1.7, interrupted=True)]
 
