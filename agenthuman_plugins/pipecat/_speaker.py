@@ -16,10 +16,8 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from agenthuman_plugins.pipecat._curtain import Curtain
-from agenthuman_plugins.pipecat._direct import PlaybackClock
-from agenthuman_plugins.pipecat._utterance import Utterance
-from agenthuman_plugins.pipecat._voice import VoiceGate
 from agenthuman_plugins.speech.link import SPEECH_SAMPLE_RATE, SpeechLink
+from agenthuman_plugins.speech.progress import PlaybackClock, Utterance, VoiceGate
 
 # Silence between an interrupted utterance and the next one, so that their sound can be told apart; a new reply
 # takes longer to be thought and spoken anyway.

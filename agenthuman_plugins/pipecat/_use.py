@@ -9,7 +9,6 @@ from pipecat.processors.frame_processor import FrameProcessor
 from agenthuman_plugins.client import SpeechLinkError
 from agenthuman_plugins.pipecat._avatar import Idle
 from agenthuman_plugins.pipecat._delivery import Delivery
-from agenthuman_plugins.pipecat._direct import PlaybackClock
 from agenthuman_plugins.pipecat._picture import AvatarPicture
 from agenthuman_plugins.pipecat._settings import AgentHumanVideoSettings
 from agenthuman_plugins.speech.link import (
@@ -21,6 +20,7 @@ from agenthuman_plugins.speech.link import (
     Reconnecting,
     SpeechLink,
 )
+from agenthuman_plugins.speech.progress import PlaybackClock
 
 _LOOK_EVERY_S = 0.1  # at what lasts for too long
 _MOST_UNREPORTED = 2  # ends in a row from an avatar that used to report them: one report may be lost

@@ -10,9 +10,8 @@ import pytest
 from agenthuman_plugins.pipecat import _speaker
 from agenthuman_plugins.pipecat._curtain import Curtain
 from agenthuman_plugins.pipecat._speaker import Speaker
-from agenthuman_plugins.pipecat._utterance import Utterance
-from agenthuman_plugins.pipecat._voice import VoiceGate
 from agenthuman_plugins.speech.link import SPEECH_SAMPLE_RATE
+from agenthuman_plugins.speech.progress import Utterance, VoiceGate
 from tests.pipecat.bot import WAIT_S
 
 

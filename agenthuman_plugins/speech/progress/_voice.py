@@ -10,8 +10,8 @@ import math
 from collections import deque
 from dataclasses import dataclass, replace
 
-from agenthuman_plugins.pipecat._onset import ONSET_S, Onset, voiced_span
-from agenthuman_plugins.pipecat._utterance import Utterance
+from agenthuman_plugins.speech.progress._onset import ONSET_S, Onset, voiced_span
+from agenthuman_plugins.speech.progress._utterance import Utterance
 
 # Silence that separates an interrupted utterance from the next one. The speaker leaves a longer gap, because the
 # jitter buffer shortens silence first.

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
-from agenthuman_plugins.pipecat._utterance import Utterance
+from agenthuman_plugins.speech.progress._utterance import Utterance
 
 FrameT = TypeVar("FrameT")
 

@@ -9,8 +9,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from agenthuman_plugins.pipecat._utterance import Utterance
-from agenthuman_plugins.pipecat._voice import Heard
+from agenthuman_plugins.speech.progress._utterance import Utterance
+from agenthuman_plugins.speech.progress._voice import Heard
 
 # An avatar that does not report starts is taken to begin so long after its first sample was sent.
 _USUAL_START_S = 0.3

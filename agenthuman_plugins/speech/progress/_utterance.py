@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from agenthuman_plugins.pipecat._onset import VOICE_PEAK, Onset
+from agenthuman_plugins.speech.progress._onset import VOICE_PEAK, Onset
 
 _LOUD_PEAK = 400  # -38 dBFS: no codec and no resampler turns this into what counts as silence
 _WINDOW_S = 0.02
