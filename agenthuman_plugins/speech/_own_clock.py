@@ -91,6 +91,7 @@ class OwnClock:
         self._in_flight: deque[_Utterance] = deque()
         self._due: deque[_Piece | _Interrupt] = deque()
         self._last_number = 0
+        self._any_confirmed = False
         self._last_confirmed_at = -math.inf
         self._free_at = -math.inf  # when all that was queued is played
 
@@ -106,8 +107,8 @@ class OwnClock:
 
     @property
     def any_confirmed(self) -> bool:
-        """Whether the other side has confirmed anything yet."""
-        return self._last_confirmed_at > -math.inf
+        """Whether the other side has confirmed any speech yet."""
+        return self._any_confirmed
 
     @property
     def overdue(self) -> bool:
@@ -188,6 +189,7 @@ class OwnClock:
         now = self._last_confirmed_at = self._clock()
         while isinstance(self._due[0], _Interrupt):  # confirmations come in order, so it was heard
             self.interrupt_confirmed()
+        self._any_confirmed = True
         piece = self._due.popleft()
         assert isinstance(piece, _Piece)  # noqa: S101 - there is one behind the interruptions
         piece.utterance.pieces_due -= 1

@@ -556,8 +556,12 @@ async def test_interruption_of_speech_that_the_avatar_never_took(scripted, link,
     await scripted.until(lambda: avatar.turned_away >= 2)
     await link.interrupt()
     assert await sending == 1
-    await avatar.join()
+    turned_away = avatar.turned_away
     assert await link.send(b"\1\2" * 320) == 2
+    await scripted.until(
+        lambda: avatar.turned_away >= turned_away + 2
+    )  # the confirmed interruption is no speech
+    await avatar.join()
     await scripted.until(lambda: avatar.taken)
     assert bytes(avatar.taken) == b"\1\2" * 320
 

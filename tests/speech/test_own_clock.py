@@ -293,6 +293,52 @@ def test_words_of_the_gateway_without_a_question(clock):
     assert (clock.expire(), clock.deadline, clock.cut()) == ([], None, False)
 
 
+def test_recalled_piece_waits_to_be_sent_again(clock, time):
+    """It is no longer due, and the utterance is not over before it has been played."""
+    number = send(clock, 1)
+    clock.end()
+    assert clock.recall() == number
+    time.now += 60
+    assert clock.expire() == []
+    assert clock.unconfirmed_s == 1
+    clock.sent(number, SPEECH_SAMPLE_RATE)
+    clock.confirmed()
+    time.now += RENDER_DELAY_S + 1
+    assert clock.expire() == [PlaybackStarted(1), finished(1, 1)]
+
+
+@pytest.mark.parametrize("due", ["nothing", "an interruption", "what was cut"])
+def test_nothing_to_recall(clock, due):
+    """Only speech that is wanted is sent again."""
+    if due != "nothing":
+        send(clock, 1)
+        if due == "an interruption":
+            clock.confirmed()
+        clock.cut()
+        clock.interrupt_sent()
+    assert clock.recall() is None
+
+
+def test_confirmation_that_is_overdue(clock, time):
+    """After the time-out it will not come any more."""
+    send(clock, 1)
+    time.now += CONFIRM_TIMEOUT_S - 0.1
+    assert not clock.overdue
+    time.now += 0.1
+    assert clock.overdue
+
+
+def test_confirmed_interruption_is_no_speech(clock):
+    """What the avatar takes is known by speech alone."""
+    send(clock, 1)
+    clock.cut()
+    clock.interrupt_sent()
+    clock.interrupt_confirmed()
+    assert not clock.any_confirmed
+    say(clock, 1)
+    assert clock.any_confirmed
+
+
 class Gateway(RuleBasedStateMachine):
     """A gateway that confirms in time, late or never, and a caller that interrupts at any moment."""
 
@@ -327,6 +373,14 @@ class Gateway(RuleBasedStateMachine):
     @rule(samples=st.none() | st.integers(-1, 100_000))
     def confirm(self, samples: int | None) -> None:
         self.clock.confirmed(samples)
+        self.take()
+
+    @precondition(lambda self: self.clock._due)
+    @rule()
+    def refuse(self) -> None:
+        samples = getattr(self.clock._due[0], "samples", 0)
+        if (number := self.clock.recall()) is not None:
+            self.clock.sent(number, samples)  # again
         self.take()
 
     @rule()

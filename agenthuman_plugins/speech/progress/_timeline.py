@@ -2,7 +2,7 @@
 
 Speech goes to the avatar and comes back later; everything that follows it in the pipeline (text, stop frames,
 the end of a response) waits here until the avatar has played the speech before it, words with a time of their own
-until they were said. No I/O and no Pipecat: the frames are opaque.
+until they were said. No I/O: the frames are opaque.
 """
 
 import math

@@ -17,7 +17,7 @@ class Utterance:
     """One stretch of speech, from a TTS start to its stop.
 
     Attributes:
-        context_id: Pipecat's id of the TTS context that it belongs to.
+        context_id: The adapter's own id of what it belongs to, such as Pipecat's of the TTS context.
         number: The link's number for it; 0 until its first sample is sent.
         duration_s: Seconds of speech so far.
         position_s: How far it was played.
