@@ -188,7 +188,9 @@ class SpeechStream:
                 answer = await self._reach().perform_rpc(
                     destination_identity=self._avatar_identity, method=_CLEAR_METHOD, payload=""
                 )
-        except (rtc.RpcError, SpeechLinkError, TimeoutError) as error:
+        except SpeechLinkError:
+            pass  # it is gone, which is told elsewhere
+        except (rtc.RpcError, TimeoutError) as error:
             _log.warning("The avatar was not cleared: %s", redact(str(error)) or "no answer")
         if answer == "ok":
             self._utterances.clear_confirmed()

@@ -183,7 +183,7 @@ class LiveKitSpeechLink(LinkBase):
         return self._room.local_participant
 
     def _pass_by_proxies(self) -> None:
-        if self._is_local:
+        if self._is_local and self._gone is None:
             hide_proxies(self)
 
     def _listen(self, room: rtc.Room) -> None:
