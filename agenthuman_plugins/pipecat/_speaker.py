@@ -53,6 +53,10 @@ class Speaker:
         self._curtain = curtain
         self._queue: deque[_Speech | _Mark] = deque()
         self._changed = asyncio.Event()
+        self._cut: asyncio.Future[None] | None = (
+            None  # done by an interruption of the piece that is on its way
+        )
+        self._cut_short = False  # whether the interruption in the queue has cut such a piece already
         self._spoken_at = 0.0  # when what was sent will have been spoken; event loop's time
         self._open: Utterance | None = None  # sent in part
         self._sent = 0  # utterances on the present link, which numbers them 1, 2, …
@@ -84,6 +88,8 @@ class Speaker:
         self._queue.clear()
         if interrupt:
             self._put(_Mark.INTERRUPT)
+            if self._cut is not None and not self._cut.done():
+                self._cut.set_result(None)
 
     def _put(self, item: _Speech | _Mark) -> None:
         self._queue.append(item)
@@ -95,7 +101,7 @@ class Speaker:
         Raises:
             SpeechLinkError: The link broke.
         """
-        self._sent, self._spoken_at = 0, 0.0
+        self._sent, self._spoken_at, self._cut_short = 0, 0.0, False
         try:
             while True:
                 item = await self._next()
@@ -106,7 +112,9 @@ class Speaker:
                     if self._open is not None:
                         self._open.sent_s, self._open = math.inf, None
                 else:
-                    await link.interrupt()
+                    if not self._cut_short:
+                        await link.interrupt()
+                    self._cut_short = False
                     self._spoken_at, self._open = 0.0, None
                     self._curtain.confirm()
                     await asyncio.sleep(_GAP_S)
@@ -123,9 +131,25 @@ class Speaker:
             self.gate.expect(utterance)
         self._open = utterance
         # One that the link has over before its end (the avatar was away for a moment) shifts its count.
-        self._sent = max(self._sent, await link.send(speech.pcm))
+        self._sent = max(self._sent, await self._sent_or_cut(link, speech.pcm))
         utterance.sent_s += seconds
         self._spoken_at = max(self._spoken_at, asyncio.get_running_loop().time()) + seconds
+
+    async def _sent_or_cut(self, link: SpeechLink, pcm: bytes) -> int:
+        """Send, and let an interruption not wait for that: a link ends a send that it cuts."""
+        cut = self._cut = asyncio.get_running_loop().create_future()
+        sending = asyncio.create_task(link.send(pcm), name="send a piece of speech")
+        try:
+            await asyncio.wait({sending, cut}, return_when=asyncio.FIRST_COMPLETED)
+            if not sending.done():
+                await link.interrupt()
+                self._cut_short = True
+            return await sending
+        finally:
+            cut.cancel()
+            if not sending.done():
+                sending.cancel()
+                await asyncio.wait({sending})
 
     async def _next(self) -> _Speech | _Mark:
         """Take what is next, as soon as it has to leave."""

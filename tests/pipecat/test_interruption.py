@@ -16,7 +16,7 @@ OLD_GREY, NEW_GREY = (32 + loud * 223 // 32_768 for loud in (OLD, NEW))  # of th
 async def test_next_reply_after_an_avatar_that_reports_nothing(delay_s):
     """It is on the wire within 0.3 s of the answer to the clear, and nothing old is heard or seen, however late."""
     clock = asyncio.get_running_loop().time
-    silent = {"reports_starts": False, "reports_per_utterance": 0, "media_delay_s": delay_s}
+    silent = {"reports_starts": False, "reports_per_utterance": 0, "media_delay_s": delay_s, "fps": 50}
     answered_at, sent_at = [], []
     async with running(link_options=silent) as bot:
         await bot.until_event("on_avatar_connected")
@@ -32,11 +32,11 @@ async def test_next_reply_after_an_avatar_that_reports_nothing(delay_s):
             return await send(pcm)
 
         await bot.say(tone(6, loud=OLD))
-        await bot.down.until(lambda: bot.voice("c1").size > RATE)
+        await bot.down.until(lambda: bot.voice("c1").size > RATE // 4)
         await bot.down.until(lambda: any(f.image[0] == OLD_GREY for f in bot.down.of(OutputImageRawFrame)))
         link._playout.clear, link.send = note_clear, note_send
         await bot.send(InterruptionFrame())
-        await bot.say(tone(1, loud=NEW, hz=530.0), context_id="c2")
+        await bot.say(tone(0.5, loud=NEW, hz=530.0), context_id="c2")
         await bot.until_stopped("c2")
         cut = next(i for i, f in enumerate(bot.down.frames) if isinstance(f, InterruptionFrame))
         later = bot.down.frames[cut:]
@@ -45,7 +45,7 @@ async def test_next_reply_after_an_avatar_that_reports_nothing(delay_s):
     assert sent_at[0] - answered_at[0] <= 0.3
     assert np.count_nonzero(np.abs(voice) == OLD) == 0, "stale voice"
     assert greys.count(OLD_GREY) == 0, "stale frames"
-    assert np.count_nonzero(np.abs(voice) == NEW) >= 0.99 * RATE
+    assert np.count_nonzero(np.abs(voice) == NEW) >= 0.99 * RATE / 2
     assert NEW_GREY in greys
 
 
