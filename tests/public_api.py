@@ -69,10 +69,14 @@ def _class(name: str, cls: type) -> Iterator[str]:
         if isinstance(hint, type) and hint.__module__.startswith("agenthuman_plugins.client._"):
             # A resource of a client: it has no public name of its own.
             yield from (f"    {line}" for line in _members(hint))
-    for base in reversed(cls.__mro__):
-        if _is_internal(base):  # users know what it brings as the class's own
-            yield from _members(base, without=vars(cls))
+    yield from _inherited(cls)
     yield from _members(cls)
+
+
+def _inherited(cls: type) -> Iterator[str]:
+    """What internal bases bring: users know it as the class's own."""
+    for base in filter(_is_internal, cls.__mro__):
+        yield from _members(base, without=vars(cls))
 
 
 def _is_internal(cls: type) -> bool:

@@ -22,6 +22,7 @@ from agenthuman_plugins.speech.progress import PlaybackClock, Utterance, VoiceGa
 # Silence between an interrupted utterance and the next one, so that their sound can be told apart; a new reply
 # takes longer to be thought and spoken anyway.
 _GAP_S = 0.08
+_GIVE_UP_S = 5.0  # for a link to let go of a piece
 _AHEAD_S = 2.0  # speech that the avatar has and has not spoken
 _BYTES_PER_S = 2 * SPEECH_SAMPLE_RATE
 _PIECE_BYTES = round(
@@ -149,7 +150,7 @@ class Speaker:
             cut.cancel()
             if not sending.done():
                 sending.cancel()
-                await asyncio.wait({sending})
+                await asyncio.wait({sending}, timeout=_GIVE_UP_S)
 
     async def _next(self) -> _Speech | _Mark:
         """Take what is next, as soon as it has to leave."""

@@ -237,6 +237,13 @@ class GatewaySpeechLink(LinkBase):
     def _is_established(self) -> bool:
         return self._established_at is not None
 
+    @property
+    def _may_be_joining(self) -> bool:
+        """Whether the avatar may still be on its way into its room, as far as the gateway shows."""
+        if self._established_at is None or self._clock.any_confirmed:
+            return False
+        return asyncio.get_running_loop().time() < self._established_at + _JOIN_LIMIT_S
+
     def _require_connection(self) -> None:
         if self._gone is not None or not self._is_established:
             raise SpeechLinkError(self._gone or "The speech link is not connected.")
@@ -245,7 +252,7 @@ class GatewaySpeechLink(LinkBase):
         """Whether the next piece of an utterance can leave, or need not any more."""
         if self._gone is not None or not self._clock.is_open(number):
             return True
-        if not self._clock.any_confirmed:
+        if self._may_be_joining:
             return not self._clock.unconfirmed_s  # the first piece goes ahead alone
         return self._clock.unconfirmed_s < _MAX_UNCONFIRMED_S
 
@@ -313,12 +320,9 @@ class GatewaySpeechLink(LinkBase):
 
     def _send_again(self, *, after_s: float = 0.0) -> None:
         """Send the first piece again, which was not taken: the avatar may not be in its room yet."""
-        now = asyncio.get_running_loop().time()
-        if self._clock.any_confirmed or now >= (self._established_at or 0.0) + _JOIN_LIMIT_S:
-            return
-        if (number := self._clock.recall()) is not None:
+        if self._may_be_joining and (number := self._clock.recall()) is not None:
             self._outgoing.appendleft((number, self._newest))
-            self._retry_at = now + after_s
+            self._retry_at = asyncio.get_running_loop().time() + after_s
 
     def _expire(self) -> None:
         if self._clock.overdue:

@@ -577,6 +577,17 @@ async def test_avatar_that_never_joins_is_given_up(scripted, link, quick, monkey
     assert (await next_event(link, PlaybackFinished)).position_s == 0.0
 
 
+async def test_gateway_that_confirms_nothing_is_spoken_through_all_the_same(
+    scripted, link, quick, monkeypatch
+):
+    """When the avatar has had its time to come, speech flows, whatever is confirmed."""
+    monkeypatch.setattr(gateway, "_JOIN_LIMIT_S", 0.1)
+    scripted.confirms_speech = False
+    sending = asyncio.create_task(link.send(SECOND * 8))
+    await scripted.until(lambda: len(scripted.of_type("agent.speak")) == 8)
+    assert await sending == 1
+
+
 # --- connecting and closing
 
 
