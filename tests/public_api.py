@@ -7,7 +7,7 @@ renews the committed copy, after a change that is meant. What a review of that f
 
 import inspect
 import types
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from importlib import import_module
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints, is_typeddict
 
@@ -47,7 +47,9 @@ def _module(name: str) -> Iterator[str]:
 
 def _class(name: str, cls: type) -> Iterator[str]:
     bases = [
-        base.__name__ for base in cls.__bases__ if base is not object and not base.__name__.startswith("_")
+        base.__name__
+        for base in cls.__bases__
+        if base is not object and not base.__name__.startswith("_") and not _is_internal(base)
     ]
     yield f"class {name}({', '.join(bases)})" if bases else f"class {name}"
     annotations = inspect.get_annotations(cls)
@@ -69,12 +71,24 @@ def _class(name: str, cls: type) -> Iterator[str]:
         if isinstance(hint, type) and hint.__module__.startswith("agenthuman_plugins.client._"):
             # A resource of a client: it has no public name of its own.
             yield from (f"    {line}" for line in _members(hint))
+    yield from _inherited(cls)
     yield from _members(cls)
 
 
-def _members(cls: type) -> Iterator[str]:
+def _inherited(cls: type) -> Iterator[str]:
+    """What internal bases bring: users know it as the class's own."""
+    for base in filter(_is_internal, cls.__mro__):
+        yield from _members(base, without=vars(cls))
+
+
+def _is_internal(cls: type) -> bool:
+    """Whether a class of the package is only there to be the base of public ones."""
+    return cls.__module__.startswith("agenthuman_plugins.speech._base")
+
+
+def _members(cls: type, without: Container[str] = ()) -> Iterator[str]:
     for name, member in vars(cls).items():
-        if name.startswith(("_", "model_")):
+        if name.startswith(("_", "model_")) or name in without:
             continue
         if isinstance(member, property):
             yield f"    {name}: {_hint(inspect.signature(member.fget or _class).return_annotation)}  # property"

@@ -16,13 +16,18 @@ from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 
 from agenthuman_plugins.pipecat._compat import is_interruptible
 from agenthuman_plugins.pipecat._curtain import Curtain
-from agenthuman_plugins.pipecat._direct import PlaybackClock
 from agenthuman_plugins.pipecat._resampler import SpeechResampler, WholeSamples
 from agenthuman_plugins.pipecat._speaker import Speaker
-from agenthuman_plugins.pipecat._timeline import END_S, Timeline, Waiting
-from agenthuman_plugins.pipecat._utterance import Utterance
-from agenthuman_plugins.pipecat._voice import Heard, VoiceGate
 from agenthuman_plugins.speech.link import AvatarAudio
+from agenthuman_plugins.speech.progress import (
+    END_S,
+    Heard,
+    PlaybackClock,
+    Timeline,
+    Utterance,
+    VoiceGate,
+    Waiting,
+)
 
 # A reply without an end frame is over when it has been played for that long; Pipecat's transports wait as long.
 _STARVED_END_S = 3.0

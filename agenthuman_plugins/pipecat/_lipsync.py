@@ -17,6 +17,7 @@ from statistics import median
 _USUAL_S = 0.07
 # Encoding, jitter buffer and decoding of a picture, behind the report; 15-30 ms on all servers.
 _PICTURE_S = 0.025
+_LONGEST_TRANSIT_S = 0.4  # that is worth waiting for
 _MAX_S = 0.2  # a larger difference is a late report, and a longer wait would show
 _MAX_WAIT_S = 0.3  # at the transport
 _REMEMBERED = 5
@@ -34,6 +35,7 @@ class LipSync:
         self._rests: deque[float] = deque(maxlen=_REMEMBERED)
         self._delay_s = _USUAL_S
         self._measured_s: float | None = None
+        self._answer_s = _LONGEST_TRANSIT_S  # from the sending of an utterance to its voice, as last heard
         self._waits: deque[float] = deque(maxlen=_BLOCKS)
 
     @property
@@ -48,13 +50,21 @@ class LipSync:
 
     @property
     def transit_s(self) -> float:
-        """How long the avatar's voice is under way, behind its reports; its picture is no slower."""
-        return max(self._rest_s + self._buffered_s + _PICTURE_S, 0.0)
+        """How long the avatar's voice is under way, at most; its picture is no slower."""
+        reported_s = max(self._rest_s + self._buffered_s + _PICTURE_S, 0.0)
+        if self._measured_s is not None:
+            return reported_s
+        # Without reports of starts it is not known how much of the answer's time is the way, and how much is drawing.
+        return max(reported_s, min(self._answer_s, _LONGEST_TRANSIT_S))
 
     def buffered(self, seconds: float) -> None:
         """Note for how long sound waits in the jitter buffer now."""
         self._buffered_s = seconds
         self._update()
+
+    def answered(self, seconds: float) -> None:
+        """Note how long after its sending the newest utterance is heard."""
+        self._answer_s = seconds
 
     def waits(self, seconds: float) -> None:
         """Note for how long the newest block of sound waits at the output transport."""

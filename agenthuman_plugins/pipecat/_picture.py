@@ -11,10 +11,10 @@ from pipecat.transports.base_transport import TransportParams
 from agenthuman_plugins.pipecat._check import check_params, check_size
 from agenthuman_plugins.pipecat._curtain import Curtain
 from agenthuman_plugins.pipecat._lipsync import LipSync
-from agenthuman_plugins.pipecat._onset import voiced_span
 from agenthuman_plugins.pipecat._output import PictureBacklog, VoiceBacklog, output_transport, params_of
 from agenthuman_plugins.pipecat._pump import CAN_SCALE, PictureCount, PicturePump
 from agenthuman_plugins.speech.link import AvatarAudio, AvatarVideo, SpeechLink
+from agenthuman_plugins.speech.progress import voiced_span
 
 _RECONNECT_S = 60.0  # LiveKit gives up before
 _KEY_FRAME_S = 3.0

@@ -16,14 +16,13 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from agenthuman_plugins.pipecat._curtain import Curtain
-from agenthuman_plugins.pipecat._direct import PlaybackClock
-from agenthuman_plugins.pipecat._utterance import Utterance
-from agenthuman_plugins.pipecat._voice import VoiceGate
 from agenthuman_plugins.speech.link import SPEECH_SAMPLE_RATE, SpeechLink
+from agenthuman_plugins.speech.progress import PlaybackClock, Utterance, VoiceGate
 
 # Silence between an interrupted utterance and the next one, so that their sound can be told apart; a new reply
 # takes longer to be thought and spoken anyway.
 _GAP_S = 0.08
+_GIVE_UP_S = 5.0  # for a link to let go of a piece
 _AHEAD_S = 2.0  # speech that the avatar has and has not spoken
 _BYTES_PER_S = 2 * SPEECH_SAMPLE_RATE
 _PIECE_BYTES = round(
@@ -55,6 +54,10 @@ class Speaker:
         self._curtain = curtain
         self._queue: deque[_Speech | _Mark] = deque()
         self._changed = asyncio.Event()
+        self._cut: asyncio.Future[None] | None = (
+            None  # done by an interruption of the piece that is on its way
+        )
+        self._cut_short = False  # whether the interruption in the queue has cut such a piece already
         self._spoken_at = 0.0  # when what was sent will have been spoken; event loop's time
         self._open: Utterance | None = None  # sent in part
         self._sent = 0  # utterances on the present link, which numbers them 1, 2, …
@@ -86,6 +89,8 @@ class Speaker:
         self._queue.clear()
         if interrupt:
             self._put(_Mark.INTERRUPT)
+            if self._cut is not None and not self._cut.done():
+                self._cut.set_result(None)
 
     def _put(self, item: _Speech | _Mark) -> None:
         self._queue.append(item)
@@ -97,7 +102,7 @@ class Speaker:
         Raises:
             SpeechLinkError: The link broke.
         """
-        self._sent, self._spoken_at = 0, 0.0
+        self._sent, self._spoken_at, self._cut_short = 0, 0.0, False
         try:
             while True:
                 item = await self._next()
@@ -108,7 +113,9 @@ class Speaker:
                     if self._open is not None:
                         self._open.sent_s, self._open = math.inf, None
                 else:
-                    await link.interrupt()
+                    if not self._cut_short:
+                        await link.interrupt()
+                    self._cut_short = False
                     self._spoken_at, self._open = 0.0, None
                     self._curtain.confirm()
                     await asyncio.sleep(_GAP_S)
@@ -121,11 +128,29 @@ class Speaker:
             # Numbered ahead of the link's answer: the report of its start can overtake that.
             self._sent += 1
             utterance.number, utterance.sent_s = self._sent, 0.0
+            utterance.sent_at = asyncio.get_running_loop().time()
             self.gate.expect(utterance)
         self._open = utterance
-        await link.send(speech.pcm)
+        # One that the link has over before its end (the avatar was away for a moment) shifts its count.
+        self._sent = max(self._sent, await self._sent_or_cut(link, speech.pcm))
         utterance.sent_s += seconds
         self._spoken_at = max(self._spoken_at, asyncio.get_running_loop().time()) + seconds
+
+    async def _sent_or_cut(self, link: SpeechLink, pcm: bytes) -> int:
+        """Send, and let an interruption not wait for that: a link ends a send that it cuts."""
+        cut = self._cut = asyncio.get_running_loop().create_future()
+        sending = asyncio.create_task(link.send(pcm), name="send a piece of speech")
+        try:
+            await asyncio.wait({sending, cut}, return_when=asyncio.FIRST_COMPLETED)
+            if not sending.done():
+                await link.interrupt()
+                self._cut_short = True
+            return await sending
+        finally:
+            cut.cancel()
+            if not sending.done():
+                sending.cancel()
+                await asyncio.wait({sending}, timeout=_GIVE_UP_S)
 
     async def _next(self) -> _Speech | _Mark:
         """Take what is next, as soon as it has to leave."""

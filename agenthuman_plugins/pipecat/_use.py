@@ -9,7 +9,6 @@ from pipecat.processors.frame_processor import FrameProcessor
 from agenthuman_plugins.client import SpeechLinkError
 from agenthuman_plugins.pipecat._avatar import Idle
 from agenthuman_plugins.pipecat._delivery import Delivery
-from agenthuman_plugins.pipecat._direct import PlaybackClock
 from agenthuman_plugins.pipecat._picture import AvatarPicture
 from agenthuman_plugins.pipecat._settings import AgentHumanVideoSettings
 from agenthuman_plugins.speech.link import (
@@ -21,9 +20,11 @@ from agenthuman_plugins.speech.link import (
     Reconnecting,
     SpeechLink,
 )
+from agenthuman_plugins.speech.progress import PlaybackClock
 
 _LOOK_EVERY_S = 0.1  # at what lasts for too long
 _MOST_UNREPORTED = 2  # ends in a row from an avatar that used to report them: one report may be lost
+_UNSAID_S = 0.1  # of speech that was sent, and that an avatar which is back will not say
 _TICK_S = 0.02  # direct mode: how exactly words and stop frames follow what is played
 _SPEAKING_EVERY_S = 0.2  # as Pipecat's transports tell that the bot is still speaking
 
@@ -68,7 +69,7 @@ class LinkUse:
         """
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._delivery.speaker.run(self._link))
-            tasks.create_task(self._follow())
+            tasks.create_task(self._follow(tasks))
             tasks.create_task(self._watch_voice())
             tasks.create_task(self._watch_idle())
             if isinstance(self._delivery.gate, PlaybackClock):
@@ -85,9 +86,11 @@ class LinkUse:
             await self._delivery.hear(audio)
             self._picture.voice_pushed(self._delivery.pushed_s - pushed_s)
             if (audible := gate.audible) is not None and audible is not before:
-                self._picture.speech_heard(audible.number, audible.lead_s or 0.0, audio)
+                lead_s = audible.lead_s or 0.0
+                self._picture.lipsync.answered(self._clock() - audible.sent_at - lead_s)
+                self._picture.speech_heard(audible.number, lead_s, audio)
 
-    async def _follow(self) -> None:
+    async def _follow(self, tasks: asyncio.TaskGroup) -> None:
         """Follow what the link reports."""
         gate = self._delivery.gate
         async for event in self._link.events():
@@ -96,8 +99,11 @@ class LinkUse:
                     self._picture.speech_reported(number)
                     gate.started(number)
                 case PlaybackFinished(number):
+                    sent_s = gate.sent_s(number)
                     gate.ended(number)
                     self._note_end(event)
+                    if not event.interrupted and event.estimated and event.position_s < sent_s - _UNSAID_S:
+                        tasks.create_task(self._hand_back_unsaid())
                 case Reconnected():
                     self._picture.reconnected()
                 case Reconnecting():
@@ -109,6 +115,13 @@ class LinkUse:
                     raise SpeechLinkError(f"The connection to the avatar is lost ({reason}).")
                 case _:
                     pass
+
+    async def _hand_back_unsaid(self) -> None:
+        """Let what the avatar has lost be heard as plain audio: it was away for a moment, and is kept."""
+        await asyncio.sleep(
+            _TICK_S
+        )  # when it is lost for good, that is told now, and whoever is told hands back
+        await self._delivery.hand_back()
 
     def _note_end(self, finished: PlaybackFinished) -> None:
         """In direct mode nothing else tells that an avatar stopped speaking in mid-reply, or before."""

@@ -34,7 +34,6 @@ from agenthuman_plugins.client import (
 from agenthuman_plugins.client.rooms import ASPECT_RATIOS
 from agenthuman_plugins.pipecat._avatar import AvatarKeeper
 from agenthuman_plugins.pipecat._delivery import Delivery
-from agenthuman_plugins.pipecat._direct import PlaybackClock
 from agenthuman_plugins.pipecat._output import nearest_aspect_ratio, output_params
 from agenthuman_plugins.pipecat._picture import AvatarPicture
 from agenthuman_plugins.pipecat._presence import AvatarPresence
@@ -45,9 +44,9 @@ from agenthuman_plugins.pipecat._settings import (
 )
 from agenthuman_plugins.pipecat._stats import AvatarStats
 from agenthuman_plugins.pipecat._use import LinkUse
-from agenthuman_plugins.pipecat._voice import VoiceGate
 from agenthuman_plugins.speech.link import SpeechLink
 from agenthuman_plugins.speech.of_session import speech_link
+from agenthuman_plugins.speech.progress import PlaybackClock, VoiceGate
 
 LinkFactory = Callable[[Session, int], SpeechLink]
 

@@ -80,7 +80,7 @@ class OwnClock:
     """Numbers utterances and tells when each is played, from the confirmations alone.
 
     Each utterance gives exactly one `PlaybackFinished`, and they come in the order of the numbers. The caller calls
-    `advance` when `deadline` has come, and after whatever it notes.
+    `expire` when `deadline` has come, and after whatever it notes.
 
     Args:
         clock: Seconds from an arbitrary start, never going back.
@@ -91,6 +91,7 @@ class OwnClock:
         self._in_flight: deque[_Utterance] = deque()
         self._due: deque[_Piece | _Interrupt] = deque()
         self._last_number = 0
+        self._any_confirmed = False
         self._last_confirmed_at = -math.inf
         self._free_at = -math.inf  # when all that was queued is played
 
@@ -103,6 +104,16 @@ class OwnClock:
     def clearing(self) -> bool:
         """Whether an utterance that was cut is not over yet."""
         return bool(self._in_flight) and self._in_flight[0].is_cut
+
+    @property
+    def any_confirmed(self) -> bool:
+        """Whether the other side has confirmed any speech yet."""
+        return self._any_confirmed
+
+    @property
+    def overdue(self) -> bool:
+        """Whether the confirmation that is due will not come any more."""
+        return bool(self._due) and self._clock() >= self._confirmation_deadline()
 
     @property
     def unconfirmed_s(self) -> float:
@@ -153,6 +164,20 @@ class OwnClock:
                 utterance.pieces_due += 1
                 self._due.append(_Piece(utterance, samples, self._clock()))
 
+    def recall(self) -> int | None:
+        """Note that the oldest piece was not taken, and waits to be sent again.
+
+        Returns:
+            The number of its utterance; `None` if there is no such piece, or it is not wanted any more.
+        """
+        piece = self._due[0] if self._due else None
+        if not isinstance(piece, _Piece) or piece.utterance.is_cut:
+            return None
+        self._due.popleft()
+        piece.utterance.pieces_due -= 1
+        piece.utterance.samples_unsent += piece.samples
+        return piece.utterance.number
+
     def confirmed(self, samples: int | None = None) -> None:
         """Take the confirmation of the oldest piece; with nothing due, drop it.
 
@@ -164,6 +189,7 @@ class OwnClock:
         now = self._last_confirmed_at = self._clock()
         while isinstance(self._due[0], _Interrupt):  # confirmations come in order, so it was heard
             self.interrupt_confirmed()
+        self._any_confirmed = True
         piece = self._due.popleft()
         assert isinstance(piece, _Piece)  # noqa: S101 - there is one behind the interruptions
         piece.utterance.pieces_due -= 1
@@ -202,10 +228,10 @@ class OwnClock:
             if utterance.cut_at <= item.sent_at:
                 utterance.clear_by = self._last_confirmed_at
 
-    def advance(self) -> list[PlaybackEvent]:
+    def expire(self) -> list[PlaybackEvent]:
         """Return what has happened until now."""
         now = self._clock()
-        self._give_up_confirmations(now)
+        self._give_up_confirmations()
         events: list[PlaybackEvent] = []
         while self._in_flight:
             head = self._in_flight[0]
@@ -220,7 +246,7 @@ class OwnClock:
 
     def abandon(self) -> list[PlaybackEvent]:
         """Finish everything: the connection is gone."""
-        events = self.advance()
+        events = self.expire()
         self._due.clear()
         while self._in_flight:
             events.append(self._finish_head())
@@ -247,8 +273,8 @@ class OwnClock:
     def _end_of(self, utterance: _Utterance) -> float:
         return utterance.spans[-1].end if utterance.spans else -math.inf
 
-    def _give_up_confirmations(self, now: float) -> None:
-        if not self._due or now < self._confirmation_deadline():
+    def _give_up_confirmations(self) -> None:
+        if not self.overdue:
             return
         if due_s := self._due_s:
             _log.warning("The gateway did not confirm %.1f s of speech: they count as not played.", due_s)

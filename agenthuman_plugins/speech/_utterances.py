@@ -15,9 +15,9 @@ from agenthuman_plugins.speech.link import SPEECH_SAMPLE_RATE, PlaybackFinished,
 BYTES_PER_SECOND = SPEECH_SAMPLE_RATE * 2  # signed 16-bit, mono
 
 CLEAR_TIMEOUT_S = 2.0  # what LiveKit's own sender allows an avatar to answer a clear
-# An avatar reports only what it had begun to play. One that has confirmed the clear without a word about the
-# utterance had not begun it; this leaves time for a report that is on its way.
-_UNHEARD_GRACE_S = 0.25
+# An avatar that answers a clear has stopped. It reports the end together with its answer, or not at all: this leaves
+# time for a report that is on its way, and no more, since the next reply waits for it.
+_REPORT_GRACE_S = 0.15
 # An avatar needs time to render before it starts, and many do not report the start.
 _END_MARGIN_S = 2.0
 # Stock workers count what they queue, up to 0.2 s before it is heard; beyond this a report is not ours.
@@ -53,7 +53,6 @@ class Utterances:
         self._in_flight: deque[_Utterance] = deque()
         self._last_number = 0
         self._free_at = -math.inf  # when the avatar was done with the utterance before the head
-        self._reports_starts = False
 
     @property
     def in_flight(self) -> bool:
@@ -87,6 +86,12 @@ class Utterances:
             self._in_flight.append(utterance)
         return utterance.number
 
+    @property
+    def open_number(self) -> int | None:
+        """Number of the utterance that more speech can be added to, if there is one."""
+        utterance = self._open_utterance()
+        return None if utterance is None else utterance.number
+
     def push(self, number: int, size: int) -> None:
         """Note that `size` bytes of an utterance were sent; if it is over by now, do nothing."""
         for utterance in self._in_flight:
@@ -109,8 +114,12 @@ class Utterances:
 
     def clear_confirmed(self) -> None:
         """Note the avatar's "ok" to the clear, which may be all that it says."""
-        if self.clearing and self._reports_starts and self._in_flight[0].started_at is None:
-            self._in_flight[0].clear_by = min(self._in_flight[0].clear_by, self._clock() + _UNHEARD_GRACE_S)
+        if not self.clearing:
+            return
+        clear_by, cut_at = self._clock() + _REPORT_GRACE_S, self._in_flight[0].cut_at
+        for utterance in self._in_flight:
+            if utterance.cut_at == cut_at:
+                utterance.clear_by = min(utterance.clear_by, clear_by)
 
     def clear_failed(self) -> list[PlaybackEvent]:
         """The avatar did not take the clear: no report will come for what was cut."""
@@ -121,7 +130,6 @@ class Utterances:
 
     def started(self) -> list[PlaybackEvent]:
         """Take the avatar's report that it plays the next utterance."""
-        self._reports_starts = True
         events: list[PlaybackEvent] = []
         if len(self._in_flight) > 1 and self._in_flight[0].started_at is not None:
             # An avatar plays one utterance at a time: the end of the one before is late or lost.

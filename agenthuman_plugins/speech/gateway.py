@@ -4,11 +4,8 @@ The gateway confirms what it queues and says nothing about playback, so playback
 """
 
 import asyncio
-import base64
-import ipaddress
 import json
 import logging
-import os
 import ssl
 from collections import deque
 from http import HTTPStatus
@@ -16,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 try:
-    from websockets.asyncio.client import ClientConnection, connect
+    from websockets.asyncio.client import ClientConnection
     from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 except ImportError as error:
     raise ImportError(
@@ -24,28 +21,24 @@ except ImportError as error:
     ) from error
 
 from agenthuman_plugins.client import redaction
-from agenthuman_plugins.client.errors import ConfigurationError, SpeechLinkError
+from agenthuman_plugins.client.addresses import is_this_machine
+from agenthuman_plugins.client.errors import SpeechLinkError
 from agenthuman_plugins.client.models import ManagedRoom
-from agenthuman_plugins.speech._feed import Changes, Feed
+from agenthuman_plugins.speech import _gateway_wire as wire
+from agenthuman_plugins.speech._base import LinkBase, loop_time
+from agenthuman_plugins.speech._feed import Feed
 from agenthuman_plugins.speech._own_clock import OwnClock
 from agenthuman_plugins.speech._wire import json_object, origin
-from agenthuman_plugins.speech.link import (
-    SPEECH_SAMPLE_RATE,
-    AvatarAudio,
-    AvatarConnected,
-    AvatarVideo,
-    LinkEvent,
-    LinkLost,
-)
+from agenthuman_plugins.speech.link import SPEECH_SAMPLE_RATE, AvatarAudio, AvatarConnected, AvatarVideo
 
 _log = logging.getLogger(__name__)
-
-DEFAULT_URL = "wss://wss.agenthuman.com"
 
 _BYTES_PER_SAMPLE = 2
 _PIECE_BYTES = SPEECH_SAMPLE_RATE * _BYTES_PER_SAMPLE  # one second; the gateway takes 10 MB
 # Beyond this a sender waits: enough to fill any round trip, little enough to be dropped by an interruption.
 _MAX_UNCONFIRMED_S = 10.0
+_RETRY_S = 0.5  # after speech that was refused because the avatar is not in its room yet
+_JOIN_LIMIT_S = 20.0  # for the avatar to come; a GPU server may have to boot
 _MAX_MESSAGE_BYTES = 1024 * 1024  # from the gateway, whose messages have some hundred
 _MAX_ERROR_LENGTH = 200
 _PING_INTERVAL_S = 10.0  # the protocol has no keep-alive of its own
@@ -58,11 +51,18 @@ _CLOSE_TIMEOUT_S = 2.0
 _silent = logging.Logger("websockets", level=logging.CRITICAL + 1)  # noqa: LOG001 - see above
 
 
-class GatewaySpeechLink:
+class GatewaySpeechLink(LinkBase):
     """A `SpeechLink` through the WebSocket gateway. It delivers no voice and no picture: those are in the room.
 
     The connection is the session's only one. It connects once and is never made again, because the service ends the
     session when it is closed: by `aclose`, too, and by its loss.
+
+    The documents have two orders of the start: the avatar joins its room and then the gateway answers
+    `connection.established` (client-messages), or the gateway answers at once and the avatar joins afterwards
+    (server-messages). Nothing tells which one it is, so after that answer the first piece of speech goes ahead alone,
+    and the rest follows when the gateway has confirmed it, which means queued for the avatar. A first piece that is
+    refused by an error, or not confirmed at all, is sent again until the avatar has had 20 s to come. In either order
+    no word is lost.
 
     Playback is told by our own clock: an utterance starts half a second after the gateway confirmed its first
     piece (or after the one before it), and is over when what was confirmed has had time to be played. Every
@@ -71,8 +71,9 @@ class GatewaySpeechLink:
     Args:
         session_id: The session to speak through.
         session_token: From the reply to its create; never logged.
-        url: `wss://…` of the gateway; `ws://…` on this machine only, since the token travels with it. `None` reads
-            `AGENTHUMAN_GATEWAY_URL`, then takes the public one.
+        url: `wss://…` of the gateway, or `ws://…` of an emulator: the token travels with it in clear, so never of the
+            public service, and with a warning if it is on another machine. `None` reads `AGENTHUMAN_GATEWAY_URL`, then
+            takes the public one.
         managed_room: Room of a session of the older generation, whose first message names it.
 
     Raises:
@@ -87,52 +88,30 @@ class GatewaySpeechLink:
         url: str | None = None,
         managed_room: ManagedRoom | None = None,
     ) -> None:
-        self._url = _checked(url)
-        self._init = _first_message(session_id, session_token, managed_room)
+        self._url = wire.checked_url(url)
+        self._init = wire.first_message(session_id, session_token, managed_room)
         self._secrets = [session_token]
         if managed_room is not None and managed_room.token is not None:
             self._secrets.append(managed_room.token.get_secret_value())
         self._opening: asyncio.Task[SpeechLinkError | None] | None = None
         self._socket: ClientConnection | None = None
-        self._established = False
+        self._established_at: float | None = None
         self._error: str | None = None  # the last one that the gateway told
-        self._gone: str | None = None  # why nothing can be sent any more
-        self._closing: asyncio.Task[None] | None = None
         self._workers: list[asyncio.Task[None]] = []
         # Speech with the number of its utterance; `None` is an interruption.
         self._outgoing: deque[tuple[int, bytes] | None] = deque()
+        self._newest: bytes = b""  # the piece that was sent last
+        self._retry_at = 0.0
         self._half_sample = b""
-        self._clock = OwnClock(lambda: asyncio.get_running_loop().time())
-        self._alarm: asyncio.TimerHandle | None = None
-        self._changes = Changes()
-        self._events: Feed[LinkEvent] = Feed()
+        self._clock = OwnClock(loop_time())
+        super().__init__(self._clock)
         self._audio: Feed[AvatarAudio] = Feed()
         self._video: Feed[AvatarVideo] = Feed()
-
-    async def connect(self, *, timeout_s: float) -> None:
-        """Connect and wait until the avatar is in its room; once the gateway was reached, a failure ends the session.
-
-        Raises:
-            SpeechLinkError: The gateway could not be reached, refused, or did not answer within `timeout_s`.
-        """
-        if self._opening is not None or self._gone is not None:
-            raise SpeechLinkError("A speech link connects once; make a new one.")
-        opening = self._opening = asyncio.create_task(self._open(), name="open avatar gateway")
-        try:
-            await asyncio.wait([opening], timeout=timeout_s)
-            problem = self._outcome(opening, timeout_s)
-        except BaseException:
-            await self.aclose()
-            raise
-        # Raised here, not where it was caught: the cause may hold the token in its text, and must not be chained.
-        if problem is not None:
-            await self.aclose()
-            raise problem
 
     async def send(self, pcm: bytes) -> int:
         """Send speech and return the number of its utterance; see `SpeechLink.send`.
 
-        Waits while more than ten seconds of speech are on their way.
+        Waits while more than ten seconds of speech are on their way, and for the very first confirmation.
 
         Raises:
             SpeechLinkError: The connection is gone.
@@ -143,7 +122,7 @@ class GatewaySpeechLink:
         whole = len(samples) - len(samples) % _BYTES_PER_SAMPLE
         self._half_sample = samples[whole:]
         for at in range(0, whole, _PIECE_BYTES):
-            await self._changes.until(lambda: self._clock.unconfirmed_s < _MAX_UNCONFIRMED_S)
+            await self._changes.until(lambda: self._may_send(number))
             self._require_connection()
             if not self._clock.is_open(number):
                 break  # interrupted meanwhile
@@ -157,7 +136,7 @@ class GatewaySpeechLink:
         """Mark the end of the open utterance, for our own clock: the gateway has no word for it."""
         self._half_sample = b""
         self._clock.end()
-        self._advance()
+        self._expire()
 
     async def interrupt(self) -> None:
         """Make the avatar drop what it has; see `SpeechLink.interrupt`."""
@@ -165,16 +144,8 @@ class GatewaySpeechLink:
             self._half_sample = b""
             self._outgoing.clear()
             self._outgoing.append(None)
-            self._advance()  # from here on the end is certain, whatever becomes of this call
-        await self._changes.until(lambda: not self._clock.clearing)
-
-    async def wait_playback(self, *, timeout_s: float) -> bool:
-        """Wait until nothing is in flight; `False` if that took longer than `timeout_s`."""
-        return await self._changes.within(timeout_s, lambda: not self._clock.in_flight)
-
-    def events(self) -> Feed[LinkEvent]:
-        """What happens on the link, in order, until it is closed or lost. For one reader."""
-        return self._events
+            self._expire()  # from here on the end is certain, whatever becomes of this call
+        await self._until_cleared()
 
     def audio(self) -> Feed[AvatarAudio]:
         """Nothing, until the link is closed: the avatar's voice is in its room alone."""
@@ -186,20 +157,32 @@ class GatewaySpeechLink:
 
     async def aclose(self) -> None:
         """Close the connection, which ends the session; harmless when repeated or never connected."""
-        await asyncio.shield(self._close("The speech link is closed."))
+        await super().aclose()
 
     # --- opening and closing
 
-    async def _open(self) -> SpeechLinkError | None:
+    async def _open(self, timeout_s: float) -> SpeechLinkError | None:
+        """Connect and wait until the way to the avatar is open; once the gateway was reached, a failure ends the session."""
+        opening = self._opening = asyncio.create_task(self._establish(), name="open avatar gateway")
+        await asyncio.wait([opening], timeout=timeout_s)
+        if not opening.done():
+            problem = "No answer from the gateway" if self._socket is None else "The avatar did not appear"
+            return SpeechLinkError(f"{problem} within {timeout_s:g} s.", retryable=True)
+        if opening.cancelled():
+            return SpeechLinkError(self._gone or "The speech link is closed.")
+        return opening.result()
+
+    async def _establish(self) -> SpeechLinkError | None:
         """Connect and wait for the avatar; return what went wrong."""
         secure = self._url.startswith("wss:")
+        local = is_this_machine(urlsplit(self._url).hostname)
+        options: dict[str, Any] = (
+            {"proxy": None} if local else {}
+        )  # what is meant for this machine stays on it
         try:
-            # Proxies of the environment must not see what is meant for this machine. Reading the trusted
-            # certificates takes a while.
-            options = (
-                {"ssl": await asyncio.to_thread(ssl.create_default_context)} if secure else {"proxy": None}
-            )
-            self._socket = await connect(
+            if secure:  # on a thread, since reading the trusted certificates takes a while
+                options["ssl"] = await asyncio.to_thread(ssl.create_default_context)
+            self._socket = await wire.Connect(
                 self._url,
                 logger=_silent,
                 compression=None,  # sound hardly shrinks, and it would be done on the event loop
@@ -212,49 +195,28 @@ class GatewaySpeechLink:
             )
         except (OSError, ValueError, ImportError, WebSocketException) as error:
             return self._unreachable(error)
-        if not secure and not _is_loopback(str(self._socket.remote_address[0])):
+        if local and not secure and not is_this_machine(str(self._socket.remote_address[0])):
             return SpeechLinkError(f"The gateway at {origin(self._url)} is not on this machine.")
         for work, name in ((self._read, "read avatar gateway"), (self._write, "write avatar gateway")):
             worker = asyncio.create_task(work(self._socket), name=name)
             worker.add_done_callback(self._on_worker_done)
             self._workers.append(worker)
-        await self._changes.until(lambda: self._established or self._gone is not None)
-        return None if self._established else SpeechLinkError(self._gone or "")
-
-    def _outcome(
-        self, opening: asyncio.Task[SpeechLinkError | None], timeout_s: float
-    ) -> SpeechLinkError | None:
-        if not opening.done():
-            problem = "No answer from the gateway" if self._socket is None else "The avatar did not appear"
-            return SpeechLinkError(f"{problem} within {timeout_s:g} s.", retryable=True)
-        if opening.cancelled():
-            return SpeechLinkError(self._gone or "The speech link is closed.")
-        return opening.result()
+        await self._changes.until(lambda: self._is_established or self._gone is not None)
+        return None if self._is_established else SpeechLinkError(self._gone or "")
 
     def _unreachable(self, error: Exception) -> SpeechLinkError:
         if isinstance(error, InvalidStatus):
             status = error.response.status_code
-            final = 400 <= status < 500 and status != HTTPStatus.TOO_MANY_REQUESTS  # noqa: PLR2004 - HTTP 4xx
+            # A redirect, which is not followed, and HTTP 4xx mean a wrong address.
+            final = status < HTTPStatus.INTERNAL_SERVER_ERROR and status != HTTPStatus.TOO_MANY_REQUESTS
         else:
             final = isinstance(error, ssl.SSLCertVerificationError | ValueError | ImportError)
         text = f"Could not connect to the gateway at {origin(self._url)}: {self._told(error)}"
         return SpeechLinkError(text, retryable=not final)
 
-    def _close(self, reason: str, *, lost: bool = False) -> asyncio.Task[None]:
-        """Begin to free everything, once; the task is for waiting."""
-        if self._closing is None:
-            self._gone = reason
-            for event in self._clock.abandon():
-                self._events.put(event)
-            self._advance()  # no alarm any more, and nobody waits in vain
-            if lost:
-                self._events.put(LinkLost(reason))
-            for feed in (self._events, self._audio, self._video):
-                feed.close()
-            self._closing = asyncio.create_task(self._free(), name="close avatar gateway")
-        return self._closing
-
     async def _free(self) -> None:
+        self._audio.close()
+        self._video.close()
         tasks = [task for task in (self._opening, *self._workers) if task is not None]
         for task in tasks:
             task.cancel()
@@ -271,9 +233,28 @@ class GatewaySpeechLink:
         if not worker.cancelled() and (error := worker.exception()) is not None:
             self._close(f"The gateway connection failed: {self._told(repr(error))}", lost=True)
 
+    @property
+    def _is_established(self) -> bool:
+        return self._established_at is not None
+
+    @property
+    def _may_be_joining(self) -> bool:
+        """Whether the avatar may still be on its way into its room, as far as the gateway shows."""
+        if self._established_at is None or self._clock.any_confirmed:
+            return False
+        return asyncio.get_running_loop().time() < self._established_at + _JOIN_LIMIT_S
+
     def _require_connection(self) -> None:
-        if self._gone is not None or not self._established:
+        if self._gone is not None or not self._is_established:
             raise SpeechLinkError(self._gone or "The speech link is not connected.")
+
+    def _may_send(self, number: int) -> bool:
+        """Whether the next piece of an utterance can leave, or need not any more."""
+        if self._gone is not None or not self._clock.is_open(number):
+            return True
+        if self._may_be_joining:
+            return not self._clock.unconfirmed_s  # the first piece goes ahead alone
+        return self._clock.unconfirmed_s < _MAX_UNCONFIRMED_S
 
     # --- the wire: one task reads, one writes, so that no cancelled call can leave half a message
 
@@ -282,15 +263,18 @@ class GatewaySpeechLink:
             await self._put(socket, self._init)
             while True:
                 await self._changes.until(lambda: bool(self._outgoing))
+                if (wait_s := self._retry_at - asyncio.get_running_loop().time()) > 0:
+                    await self._changes.within(wait_s, lambda: None in self._outgoing)
                 item = self._outgoing.popleft()
                 if item is None:
                     self._clock.interrupt_sent()
-                    await self._put(socket, {"type": "agent.interrupt"})
+                    await self._put(socket, wire.INTERRUPT)
                 else:
                     number, pcm = item
                     self._clock.sent(number, len(pcm) // _BYTES_PER_SAMPLE)
-                    await self._put(socket, _speak(pcm))
-                self._advance()
+                    self._newest = pcm
+                    await self._put(socket, wire.speak(pcm))
+                self._expire()
         except ConnectionClosed:
             return  # the reader tells why
         except TimeoutError:
@@ -313,8 +297,8 @@ class GatewaySpeechLink:
     def _take(self, message: dict[str, Any]) -> None:
         """Take a message; one of an unknown type means nothing to us."""
         match message.get("type"):
-            case "connection.established" if not self._established:
-                self._established = True
+            case "connection.established" if not self._is_established:
+                self._established_at = asyncio.get_running_loop().time()
                 self._events.put(AvatarConnected())
             case "agent.speak.confirmed":
                 self._clock.confirmed(_samples(message.get("audio_samples")))
@@ -323,76 +307,32 @@ class GatewaySpeechLink:
                 self._clock.interrupt_confirmed()
             case "error":
                 self._on_error(self._told(message.get("error") or "no reason given"))
-        self._advance()
+        self._expire()
 
     def _on_error(self, text: str) -> None:
-        self._error = text
-        if self._established:
-            _log.warning("The avatar gateway reports an error: %s", text)
-        else:
+        known, self._error = text == self._error, text
+        if self._established_at is None:
             self._close(f"The gateway refused the session: {text}", lost=True)
+            return
+        if not known:
+            _log.warning("The avatar gateway reports an error: %s", text)
+        self._send_again(after_s=_RETRY_S)
 
-    def _advance(self) -> None:
-        """Tell what has been played by now, and set the alarm for what comes next."""
-        for event in self._clock.advance():
-            self._events.put(event)
-        if self._alarm is not None:
-            self._alarm.cancel()
-            self._alarm = None
-        if (deadline := self._clock.deadline) is not None:
-            self._alarm = asyncio.get_running_loop().call_at(deadline, self._advance)
-        self._changes.notify()
+    def _send_again(self, *, after_s: float = 0.0) -> None:
+        """Send the first piece again, which was not taken: the avatar may not be in its room yet."""
+        if self._may_be_joining and (number := self._clock.recall()) is not None:
+            self._outgoing.appendleft((number, self._newest))
+            self._retry_at = asyncio.get_running_loop().time() + after_s
+
+    def _expire(self) -> None:
+        if self._clock.overdue:
+            self._send_again()
+        super()._expire()
 
     def _told(self, what: object) -> str:
         """What the other side says, without secrets and on one line."""
         return " ".join(str(redaction.redact(str(what), self._secrets)).split())[:_MAX_ERROR_LENGTH]
 
 
-def _first_message(session_id: str, session_token: str, room: ManagedRoom | None) -> dict[str, Any]:
-    if room is None:
-        return {"type": "session.init", "session_id": session_id, "session_token": session_token}
-    token = room.token.get_secret_value() if room.token is not None else None
-    return {
-        "type": "session.init",
-        "config": {
-            "session_id": session_id,
-            "access_token": session_token,
-            "room": {"platform": "daily", "url": room.url, "token": token},
-        },
-    }
-
-
-def _speak(pcm: bytes) -> dict[str, Any]:
-    audio = base64.b64encode(pcm).decode()
-    return {"type": "agent.speak", "audio": audio, "sample_rate": SPEECH_SAMPLE_RATE}
-
-
 def _samples(value: Any) -> int | None:
     return value if type(value) is int else None
-
-
-def _checked(given: str | None) -> str:
-    url = (given or os.environ.get("AGENTHUMAN_GATEWAY_URL", "")).strip() or DEFAULT_URL
-    try:
-        parts = urlsplit(url)
-        valid = parts.scheme in {"ws", "wss"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        valid = False
-    # The URL itself stays out of the text: its query may hold a token.
-    if not valid or parts.username is not None or parts.fragment:
-        raise ConfigurationError(f"The gateway url (or AGENTHUMAN_GATEWAY_URL) must look like {DEFAULT_URL}.")
-    if parts.scheme == "ws" and not _is_loopback(parts.hostname or ""):
-        raise ConfigurationError(
-            "The gateway url (or AGENTHUMAN_GATEWAY_URL) must be wss://…: over ws:// the session's token would "
-            "travel in clear. Only an emulator on this machine may be reached by ws://."
-        )
-    return url
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -12,16 +12,15 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from agenthuman_plugins.client.errors import SpeechLinkError
-from agenthuman_plugins.speech._feed import Changes, Feed
-from agenthuman_plugins.speech._utterances import PlaybackEvent, Utterances
+from agenthuman_plugins.speech._base import LinkBase
+from agenthuman_plugins.speech._feed import Feed
+from agenthuman_plugins.speech._utterances import Utterances
 from agenthuman_plugins.speech.link import (
     SPEECH_SAMPLE_RATE,
     AvatarAudio,
     AvatarConnected,
     AvatarDisconnected,
     AvatarVideo,
-    LinkEvent,
-    LinkLost,
 )
 from agenthuman_plugins.speech.playout import Finished, Playout, Started
 
@@ -33,7 +32,7 @@ class Draw(Protocol):
         """Return the picture (RGB, row by row) for one block of 16 kHz speech, `t_s` seconds after the start."""
 
 
-class InProcessSpeechLink:
+class InProcessSpeechLink(LinkBase):
     """A `SpeechLink` to an avatar in this process.
 
     Its time is counted in blocks of `1 / fps` seconds. They are played at real-time pace, or, with
@@ -50,6 +49,8 @@ class InProcessSpeechLink:
         clock: Seconds, for the pace.
         sleep: Waits, for the pace.
         voice: Whether the avatar delivers audio at all.
+        media_delay_s: How late voice and picture arrive, in whole blocks.
+        reports_starts: Whether the avatar reports that it begins to play.
         reports_per_utterance: How often the avatar reports an utterance's end: 0 never, 2 twice.
         report_delay_s: How late it reports that.
     """
@@ -67,6 +68,8 @@ class InProcessSpeechLink:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         voice: bool = True,
+        media_delay_s: float = 0.0,
+        reports_starts: bool = True,
         reports_per_utterance: int = 1,
         report_delay_s: float = 0.0,
     ) -> None:
@@ -85,30 +88,21 @@ class InProcessSpeechLink:
         self._clock = clock
         self._sleep = sleep
         self._voice = voice
+        self._under_way: deque[tuple[AvatarAudio | None, AvatarVideo]] = deque()
+        self._delay_blocks = round(media_delay_s * fps)
+        self._reports_starts = reports_starts
         self._reports_per_utterance = reports_per_utterance
         self._report_delay_s = report_delay_s
         self._blocks = 0
         self._last_sample = 0  # of the block before, for the resampling
         self._playout = Playout(SPEECH_SAMPLE_RATE)
         self._utterances = Utterances(lambda: self._blocks * self._block_s)
+        super().__init__(self._utterances, alarm=False)  # each block looks at the time
         self._late_reports: deque[tuple[float, Finished]] = deque()
         self._avatar_here = False
-        self._gone: str | None = None
         self._player: asyncio.Task[None] | None = None
-        self._changes = Changes()
-        self._events: Feed[LinkEvent] = Feed()
         self._audio: Feed[AvatarAudio] = Feed(held=fps)  # one second
         self._video: Feed[AvatarVideo] = Feed(held=1)
-
-    async def connect(self, *, timeout_s: float) -> None:
-        """Wait for the avatar, which takes `connect_delay_s`."""
-        await self._sleep(min(self._connect_delay_s, timeout_s))
-        if self._connect_delay_s > timeout_s:
-            await self.aclose()
-            raise SpeechLinkError(f"The avatar did not appear within {timeout_s:g} s.", retryable=True)
-        self.appear()
-        if self._paced:
-            self._player = asyncio.create_task(self._play(), name="in-process avatar")
 
     async def send(self, pcm: bytes) -> int:
         """Send speech and return the number of its utterance; see `SpeechLink.send`."""
@@ -132,15 +126,8 @@ class InProcessSpeechLink:
                 self._report(self._utterances.clear_failed())  # nothing was heard: no report will come
             else:
                 self._finished(finished)
-        await self._changes.until(lambda: not self._utterances.clearing)
-
-    async def wait_playback(self, *, timeout_s: float) -> bool:
-        """Wait until nothing is in flight; `False` if that took longer than `timeout_s`."""
-        return await self._changes.within(timeout_s, lambda: not self._utterances.in_flight)
-
-    def events(self) -> Feed[LinkEvent]:
-        """What happens on the link, in order, until it is closed or lost. For one reader."""
-        return self._events
+                self._utterances.clear_confirmed()  # all that an avatar without reports says
+        await self._until_cleared()
 
     def audio(self) -> Feed[AvatarAudio]:
         """The avatar's voice, silence included; one second of it waits for a slow reader."""
@@ -150,30 +137,25 @@ class InProcessSpeechLink:
         """The avatar's picture; a slow reader gets the newest one."""
         return self._video
 
-    async def aclose(self) -> None:
-        """Stop the avatar and free everything; harmless when repeated or never connected."""
-        self._end("The speech link is closed.")
-        if self._player is not None:
-            await asyncio.wait([self._player])
-
     async def step(self) -> None:
         """Play one block: what its turn is of the speech, else silence."""
         pcm, reports = self._playout.take(self._block_samples)
         at_s = self._blocks * self._block_s
-        if any(isinstance(report, Started) for report in reports):
+        if self._reports_starts and any(isinstance(report, Started) for report in reports):
             self._report(self._utterances.started())
-        if self._avatar_here and self._voice:
-            self._audio.put(AvatarAudio(self._at_audio_rate(pcm), self._audio_sample_rate))
+        voice = AvatarAudio(self._at_audio_rate(pcm), self._audio_sample_rate) if self._voice else None
+        if self._avatar_here and voice is not None and not self._delay_blocks:
+            self._audio.put(voice)
         self._blocks += 1
         for report in reports:
             if isinstance(report, Finished):
                 self._finished(report)
         while self._late_reports and self._late_reports[0][0] <= self._blocks * self._block_s:
             self._take_report(self._late_reports.popleft()[1])
-        self._report(self._utterances.expire())
+        self._expire()
         if self._avatar_here:
             rgb = await asyncio.to_thread(self._draw, pcm, at_s) if self._draw else self._plain_picture(pcm)
-            self._video.put(AvatarVideo(rgb, self._width, self._height, round(at_s * 1e6)))
+            self._deliver(voice, AvatarVideo(rgb, self._width, self._height, round(at_s * 1e6)))
         await asyncio.sleep(0)  # whoever reads or waits gets a turn, also when a test steps in a loop
 
     def appear(self) -> None:
@@ -188,22 +170,36 @@ class InProcessSpeechLink:
         self._report(self._utterances.abandon())
         self._events.put(AvatarDisconnected(reason))
 
+    def restart(self) -> None:
+        """Let the avatar lose what it has and be back at once, like a worker that connects once more."""
+        self._playout.clear()
+        self._report(self._utterances.abandon())
+
     def crash(self, reason: str = "The room was lost.") -> None:
         """Lose the connection for good."""
-        self._end(reason, lost=True)
+        self._close(reason, lost=True)
 
-    def _end(self, reason: str, *, lost: bool = False) -> None:
-        if self._gone is not None:
-            return
-        self._gone = reason
+    async def _open(self, timeout_s: float) -> SpeechLinkError | None:
+        """Wait for the avatar, which takes `connect_delay_s`."""
+        await self._sleep(min(self._connect_delay_s, timeout_s))
+        if self._connect_delay_s > timeout_s:
+            return SpeechLinkError(f"The avatar did not appear within {timeout_s:g} s.", retryable=True)
+        self.appear()
+        if self._paced:
+            self._player = asyncio.create_task(self._play(), name="in-process avatar")
+        return None
+
+    def _close(self, reason: str, *, lost: bool = False) -> asyncio.Task[None]:
         self._avatar_here = False
-        self._report(self._utterances.abandon())
-        if lost:
-            self._events.put(LinkLost(reason))
-        for feed in (self._events, self._audio, self._video):
-            feed.close()
+        self._audio.close()
+        self._video.close()
         if self._player is not None:
             self._player.cancel()
+        return super()._close(reason, lost=lost)
+
+    async def _free(self) -> None:
+        if self._player is not None:
+            await asyncio.wait([self._player])
 
     async def _play(self) -> None:
         """Play block after block on an absolute schedule, so that delays do not add up."""
@@ -215,6 +211,17 @@ class InProcessSpeechLink:
         except Exception as error:  # noqa: BLE001 - whatever a drawing raises, the link must not just stand still
             self.crash(f"The avatar failed: {error!r}")
 
+    def _deliver(self, voice: AvatarAudio | None, picture: AvatarVideo) -> None:
+        if not self._delay_blocks:
+            self._video.put(picture)
+            return
+        self._under_way.append((voice, picture))
+        if len(self._under_way) > self._delay_blocks:
+            voice, picture = self._under_way.popleft()
+            if voice is not None:
+                self._audio.put(voice)
+            self._video.put(picture)
+
     def _finished(self, finished: Finished) -> None:
         """Report an end as often and as late as told."""
         for _ in range(self._reports_per_utterance):
@@ -225,11 +232,6 @@ class InProcessSpeechLink:
 
     def _take_report(self, finished: Finished) -> None:
         self._report(self._utterances.finished(finished.position_s, interrupted=finished.interrupted))
-
-    def _report(self, events: list[PlaybackEvent]) -> None:
-        for event in events:
-            self._events.put(event)
-        self._changes.notify()
 
     def _at_audio_rate(self, pcm: bytes) -> bytes:
         """The block at the rate to deliver, by linear interpolation from the last sample of the block before."""

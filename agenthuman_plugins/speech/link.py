@@ -55,7 +55,7 @@ class AvatarConnected:
 
 @dataclass(frozen=True, slots=True)
 class AvatarDisconnected:
-    """The avatar left or lost its picture; the link itself stands."""
+    """The avatar left or lost its picture, and was not back within two seconds; the link itself stands."""
 
     reason: str
 
@@ -131,10 +131,12 @@ class SpeechLink(Protocol):
         The first call after `end_utterance`, `interrupt` or `connect` opens a new utterance.
 
         Args:
-            pcm: 16 kHz, mono, signed 16-bit little-endian; any length, sent as it is.
+            pcm: 16 kHz, mono, signed 16-bit little-endian; any length. It leaves in pieces of at most a second, and
+                may wait between them. What an interruption cuts short is not sent on, and is no error.
 
         Raises:
-            SpeechLinkError: The connection is gone, or the avatar is not there (then `retryable`).
+            SpeechLinkError: The connection is gone, or the avatar is not there (then `retryable`). One that has just
+                left is waited for, two seconds at most.
         """
 
     async def end_utterance(self) -> None:
@@ -143,8 +145,8 @@ class SpeechLink(Protocol):
     async def interrupt(self) -> None:
         """Stop the avatar at once and drop what it has not played; without speech in flight, do nothing.
 
-        Returns when every utterance in flight is finished (each with its `PlaybackFinished`), which takes
-        at most two seconds even if the avatar stays silent.
+        It waits for no `send`. Returns when every utterance in flight is finished (each with its `PlaybackFinished`):
+        at the avatar's report, 0.15 s after its answer if there is none, or after two seconds without any answer.
         """
 
     async def wait_playback(self, *, timeout_s: float) -> bool:

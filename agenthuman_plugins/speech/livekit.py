@@ -2,52 +2,44 @@
 
 The protocol is the one that LiveKit's avatar workers speak, spoken directly on `livekit`: one byte stream per
 utterance, whose closing marks the utterance's end; RPC to clear, and RPC from the avatar to report playback.
+
+LiveKit's client follows no redirect with the token. Locked by test_redirect_is_not_followed.
 """
 
 import asyncio
 import atexit
 import logging
 import time
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import Any
+from urllib.parse import urlsplit
 
 try:
     from livekit import rtc
 except ImportError as error:
-    raise ImportError('LiveKit is not installed: run `pip install "agenthuman-plugins[pipecat]"`.') from error
+    raise ImportError('LiveKit is not installed: run `pip install "agenthuman-plugins[speech]"`.') from error
 
-from agenthuman_plugins.client.errors import SpeechLinkError
+from agenthuman_plugins.client.addresses import check_plain, is_this_machine
+from agenthuman_plugins.client.errors import ConfigurationError, SpeechLinkError
 from agenthuman_plugins.client.rooms import AVATAR_IDENTITY
-from agenthuman_plugins.speech._feed import Changes, Feed
+from agenthuman_plugins.speech._base import LinkBase, loop_time
+from agenthuman_plugins.speech._feed import Feed
+from agenthuman_plugins.speech._presence import Change, Presence, State
+from agenthuman_plugins.speech._proxies import hide_proxies, show_proxies
+from agenthuman_plugins.speech._speech_stream import PIECE_BYTES, SpeechStream
 from agenthuman_plugins.speech._tracks import AvatarTracks
-from agenthuman_plugins.speech._utterances import CLEAR_TIMEOUT_S, PlaybackEvent, Utterances
+from agenthuman_plugins.speech._utterances import Utterances
 from agenthuman_plugins.speech._wire import json_object, origin
-from agenthuman_plugins.speech.link import (
-    SPEECH_SAMPLE_RATE,
-    AvatarAudio,
-    AvatarConnected,
-    AvatarDisconnected,
-    AvatarVideo,
-    LinkEvent,
-    LinkLost,
-    Reconnected,
-    Reconnecting,
-)
+from agenthuman_plugins.speech.link import AvatarAudio, AvatarVideo, Reconnected, Reconnecting
 from agenthuman_plugins.speech.redaction import keep_out_of_logs, redact
 
 _log = logging.getLogger(__name__)
-_T = TypeVar("_T")
 
-_AUDIO_TOPIC = "lk.audio_stream"
-_AUDIO_ATTRIBUTES = {"sample_rate": str(SPEECH_SAMPLE_RATE), "num_channels": "1"}
-_CLEAR_METHOD = "lk.clear_buffer"
 _STARTED_METHOD = "lk.playback_started"
 _FINISHED_METHOD = "lk.playback_finished"
 _STATE_TOPIC = "session.state"
 
 _SIGNAL_TIMEOUT_S = 5.0  # of each of LiveKit's own attempts to reach the server
-_WRITE_TIMEOUT_S = 5.0  # a write takes a millisecond; while LiveKit reconnects it waits
-_SETTLE_TIMEOUT_S = 1.0  # for a write to come to its end after its caller was cancelled
+_SETTLE_TIMEOUT_S = 1.0  # for a write to come to its end before we leave
 _LEAVE_TIMEOUT_S = 3.0
 # LiveKit cannot be stopped while it joins; by its own time-outs it has given up by then.
 _ABANDONED_JOIN_S = 60.0
@@ -60,16 +52,19 @@ atexit.register(time.sleep, _EXIT_DRAIN_S)
 _abandoned: set[asyncio.Task[None]] = set()  # joins that nobody waits for, to be left again
 
 
-class LiveKitSpeechLink:
+class LiveKitSpeechLink(LinkBase):
     """A `SpeechLink` to an avatar in a LiveKit room. It connects once; make a new one to connect again.
 
     Args:
-        url: `ws://…` or `wss://…` of the LiveKit server.
+        url: `wss://…` of the LiveKit server, or `ws://…` of one on this machine or in a network of your own.
         token: Access token of our own participant; never logged.
         avatar_identity: The participant to speak through. Only its tracks, reports and packets count.
         audio_sample_rate: Hz of the voice to deliver; at the consumer's own rate nothing is resampled twice.
         audio_frame_ms: Length of the pieces of voice in milliseconds.
         media: Whether to receive voice and picture. Without, nothing is received, decoded or converted.
+
+    Raises:
+        ConfigurationError: The URL is not one, or would send the token to the public service without TLS.
     """
 
     def __init__(
@@ -82,6 +77,7 @@ class LiveKitSpeechLink:
         audio_frame_ms: int = 40,
         media: bool = True,
     ) -> None:
+        self._is_local = _check(url)
         self._url = url
         self._token = token
         self._avatar_identity = avatar_identity
@@ -89,72 +85,40 @@ class LiveKitSpeechLink:
         self._room: rtc.Room | None = None
         self._joining: asyncio.Task[None] | None = None
         self._tracks = AvatarTracks(sample_rate=audio_sample_rate, frame_ms=audio_frame_ms)
-        self._events: Feed[LinkEvent] = Feed()
-        self._utterances = Utterances(lambda: asyncio.get_running_loop().time())
-        self._deadline: asyncio.TimerHandle | None = None
-        self._changes = Changes()
-        self._wire = asyncio.Lock()  # open, write, close and clear reach the wire in the order of the calls
-        self._operations: set[asyncio.Task[Any]] = set()  # on the wire
-        self._stream: tuple[int, rtc.ByteStreamWriter] | None = None  # the open one, with its utterance
-        self._avatar_ready = False
+        self._utterances = Utterances(loop_time())
+        super().__init__(self._utterances)
+        self._presence = Presence(self._tell)
         self._refusal: str | None = None  # what the avatar said when it disconnected
-        self._gone: str | None = None  # why nothing can be sent any more
-        self._leaving: asyncio.Task[None] | None = None
-
-    async def connect(self, *, timeout_s: float) -> None:
-        """Join the room and wait until the avatar is there and shows its picture.
-
-        Raises:
-            SpeechLinkError: The room could not be joined, or the avatar did not appear within `timeout_s`.
-        """
-        if self._room is not None or self._gone is not None:
-            raise SpeechLinkError("A speech link connects once; make a new one.")
-        try:
-            problem = await self._join(timeout_s)
-        except BaseException:
-            await self.aclose()
-            raise
-        # Raised here, not where it was caught: the cause may hold the token in its text, and must not be chained.
-        if problem is not None:
-            await self.aclose()
-            raise problem
+        self._sending = asyncio.Lock()  # one send or end after the other
+        self._stream = SpeechStream(avatar_identity, self._utterances, reach=self._reach, report=self._report)
 
     async def send(self, pcm: bytes) -> int:
         """Send speech and return the number of its utterance; see `SpeechLink.send`.
 
+        Beyond the first three seconds, speech leaves four times as fast as it is spoken.
+
         Raises:
-            SpeechLinkError: The connection is gone, or the avatar is not in the room.
+            SpeechLinkError: The connection is gone, or the avatar is not in the room, nor back within two seconds.
         """
-        async with self._wire:
-            local = self._require_avatar()
-            number = self._utterances.open()
-            problem = await self._settled(self._write(local, number, pcm))
-        if problem is not None:
-            raise SpeechLinkError(problem, retryable=True)
-        return number
+        async with self._sending:
+            number = self._utterances.open_number
+            for at in range(0, max(len(pcm), 1), PIECE_BYTES):
+                await self._may_write(number)
+                number = await self._stream.write(number, pcm[at : at + PIECE_BYTES])
+            assert number is not None  # noqa: S101 - there is at least one piece
+            return number
 
     async def end_utterance(self) -> None:
         """Close the utterance's stream: the only mark of its end that the avatar gets."""
-        async with self._wire:
-            if self._stream is not None:
-                self._utterances.end()
-                self._rearm()
-                await self._settled(self._close_stream())
+        async with self._sending:
+            await self._stream.end()
 
     async def interrupt(self) -> None:
         """Make the avatar drop what it has; see `SpeechLink.interrupt`."""
         if self._utterances.cut():
-            self._rearm()  # from here on the end is certain, whatever becomes of this call
-            await self._clear_in_turn(asyncio.get_running_loop().time() + CLEAR_TIMEOUT_S)
-        await self._changes.until(lambda: not self._utterances.clearing)
-
-    async def wait_playback(self, *, timeout_s: float) -> bool:
-        """Wait until nothing is in flight; `False` if that took longer than `timeout_s`."""
-        return await self._changes.within(timeout_s, lambda: not self._utterances.in_flight)
-
-    def events(self) -> Feed[LinkEvent]:
-        """What happens on the link, in order, until it is closed or lost. For one reader."""
-        return self._events
+            self._report()  # from here on the end is certain, whatever becomes of this call
+            await self._stream.clear()
+        await self._until_cleared()
 
     def audio(self) -> Feed[AvatarAudio]:
         """The avatar's voice, silence included; one second of it waits for a slow reader."""
@@ -164,26 +128,24 @@ class LiveKitSpeechLink:
         """The avatar's picture, converted from the first call on; a slow reader gets the newest one."""
         return self._tracks.watch()
 
-    async def aclose(self) -> None:
-        """Leave the room and free everything; harmless when repeated or never connected."""
-        await asyncio.shield(self._leave("The speech link is closed."))
-
     # --- joining and leaving
 
-    async def _join(self, timeout_s: float) -> SpeechLinkError | None:
-        """Join and wait for the avatar; return what went wrong."""
+    async def _open(self, timeout_s: float) -> SpeechLinkError | None:
+        """Join and wait until the avatar shows its picture; return what went wrong."""
         keep_out_of_logs(self._token)
         room = self._room = rtc.Room()
         self._listen(room)
         options = rtc.RoomOptions(auto_subscribe=False, connect_timeout=min(timeout_s, _SIGNAL_TIMEOUT_S))
+        self._pass_by_proxies()
         joining = self._joining = asyncio.create_task(room.connect(self._url, self._token, options))
+        joining.add_done_callback(lambda _: show_proxies(self))
         try:
             async with asyncio.timeout(timeout_s):
                 await asyncio.shield(joining)
                 self._answer_reports(room.local_participant)
                 for participant in room.remote_participants.values():
                     self._on_participant(participant)
-                await self._changes.until(lambda: bool(self._avatar_ready or self._refusal or self._gone))
+                await self._changes.until(lambda: self._is_ready or bool(self._refusal or self._gone))
         except TimeoutError:
             problem = (
                 "The avatar did not appear in the room"
@@ -195,7 +157,34 @@ class LiveKitSpeechLink:
             problem = f"Could not join the LiveKit room at {origin(self._url)}: {redact(error.message)}"
             # HTTP 4xx is a wrong token or address: the same call will fail again.
             return SpeechLinkError(problem, retryable="client error: 4" not in problem)
-        return None if self._avatar_ready else SpeechLinkError(self._gone or self._refusal or "")
+        return None if self._is_ready else SpeechLinkError(self._gone or self._refusal or "")
+
+    async def _may_write(self, number: int | None) -> None:
+        """Wait until a piece can leave, or need not any more."""
+
+        def over() -> bool:
+            return self._gone is not None or number != self._utterances.open_number
+
+        # An avatar that has just left is often back in a moment.
+        await self._changes.until(lambda: self._presence.state is not State.AWAY or over())
+        if (wait_s := self._stream.wait_s) > 0:
+            await self._changes.within(wait_s, over)
+
+    @property
+    def _is_ready(self) -> bool:
+        return self._presence.state is State.READY
+
+    def _reach(self) -> rtc.LocalParticipant:
+        """Our participant, if the avatar can be reached."""
+        if self._gone is not None or self._room is None:
+            raise SpeechLinkError(self._gone or "The speech link is not connected.")
+        if self._avatar_identity not in self._room.remote_participants:
+            raise SpeechLinkError("The avatar is not in the room.", retryable=True)
+        return self._room.local_participant
+
+    def _pass_by_proxies(self) -> None:
+        if self._is_local and self._gone is None:
+            hide_proxies(self)
 
     def _listen(self, room: rtc.Room) -> None:
         room.on("participant_connected", self._on_participant)
@@ -205,7 +194,7 @@ class LiveKitSpeechLink:
         room.on("track_subscribed", self._on_track_subscribed)
         room.on("track_unsubscribed", self._on_track_unsubscribed)
         room.on("data_received", self._on_data)
-        room.on("reconnecting", lambda: self._events.put(Reconnecting()))
+        room.on("reconnecting", self._on_reconnecting)
         room.on("reconnected", self._on_reconnected)
         room.on("disconnected", self._on_room_lost)
 
@@ -214,26 +203,16 @@ class LiveKitSpeechLink:
         local.register_rpc_method(_STARTED_METHOD, self._on_playback_started)
         local.register_rpc_method(_FINISHED_METHOD, self._on_playback_finished)
 
-    def _leave(self, reason: str, *, lost: bool = False) -> asyncio.Task[None]:
-        """Begin to free everything, once; the task is for waiting."""
-        if self._leaving is None:
-            self._gone = reason
-            self._stream = None  # LiveKit frees it with the room
-            self._report(self._utterances.abandon())
-            if lost:
-                self._events.put(LinkLost(reason))
-            self._events.close()
-            self._leaving = asyncio.create_task(self._free(), name="leave avatar room")
-        return self._leaving
-
     async def _free(self) -> None:
+        self._stream.forget()  # LiveKit frees it with the room
+        self._presence.close()
         await self._tracks.aclose()
-        if self._operations:
-            await asyncio.wait(self._operations, timeout=_SETTLE_TIMEOUT_S)
+        await self._stream.settle(_SETTLE_TIMEOUT_S)
         if self._room is None or self._joining is None:
             return
         if self._joining.done():
             await _disconnect(self._room)
+            show_proxies(self)
             return
         # A join that is cancelled would go on inside LiveKit and leave a ghost in the room.
         task = asyncio.create_task(_leave_after(self._joining, self._room), name="leave abandoned room")
@@ -248,9 +227,9 @@ class LiveKitSpeechLink:
 
     def _on_participant_left(self, participant: rtc.RemoteParticipant) -> None:
         if participant.identity == self._avatar_identity:
-            self._stream = None  # nobody reads it any more
+            self._stream.forget()
             self._report(self._utterances.abandon())
-            self._avatar_lost("The avatar left the room.")
+            self._presence.take(Change.LEFT, "The avatar left the room.")
 
     def _on_track_published(
         self, publication: rtc.RemoteTrackPublication, participant: rtc.RemoteParticipant
@@ -259,10 +238,9 @@ class LiveKitSpeechLink:
             return
         if self._media:
             publication.set_subscribed(True)
-        if publication.kind == rtc.TrackKind.KIND_VIDEO and not self._avatar_ready:
-            self._avatar_ready = True
+        if publication.kind == rtc.TrackKind.KIND_VIDEO:
             self._refusal = None
-            self._events.put(AvatarConnected())
+            self._presence.take(Change.SHOWN)
             self._changes.notify()
 
     def _on_track_unpublished(
@@ -273,7 +251,7 @@ class LiveKitSpeechLink:
         self._tracks.drop(publication.sid)
         # A new picture may be published before the old one goes.
         if all(p.kind != rtc.TrackKind.KIND_VIDEO for p in participant.track_publications.values()):
-            self._avatar_lost("The avatar lost its picture.")
+            self._presence.take(Change.LEFT, "The avatar lost its picture.")
 
     def _on_track_subscribed(
         self, track: rtc.Track, _publication: rtc.RemoteTrackPublication, participant: rtc.RemoteParticipant
@@ -288,19 +266,25 @@ class LiveKitSpeechLink:
             self._tracks.drop(publication.sid)
 
     def _on_data(self, packet: rtc.DataPacket) -> None:
-        # LiveKit names no participant while it does not know the sender yet; the avatar's first packet may be such.
+        # LiveKit names no sender while it does not know the participant, or when it is a hidden one. The avatar's very
+        # first packet may be such; anybody's may, so it does not count. What the avatar does shows all the same.
         sender = packet.participant
-        if packet.topic != _STATE_TOPIC or (sender is not None and sender.identity != self._avatar_identity):
+        if packet.topic != _STATE_TOPIC or sender is None or sender.identity != self._avatar_identity:
             return
         message = json_object(packet.data)
         if message.get("state") == "disconnected":
             reason = redact(str(message.get("reason") or "no reason given"))
             self._refusal = f"The avatar disconnected: {reason}"
-            self._avatar_lost(self._refusal)
+            self._presence.take(Change.REFUSED, self._refusal)
             self._changes.notify()
 
+    def _on_reconnecting(self) -> None:
+        self._pass_by_proxies()
+        self._tell(Reconnecting())
+
     def _on_reconnected(self) -> None:
-        self._events.put(Reconnected())
+        show_proxies(self)
+        self._tell(Reconnected())
         # LiveKit forgets what is subscribed to while it reconnects. Locked by test_connection_that_is_made_again.
         avatar = self._room.remote_participants.get(self._avatar_identity) if self._room else None
         if self._media and avatar is not None:
@@ -309,13 +293,7 @@ class LiveKitSpeechLink:
                     publication.set_subscribed(True)
 
     def _on_room_lost(self, reason: int) -> None:
-        name = rtc.DisconnectReason.Name(rtc.DisconnectReason.ValueType(reason)).lower().replace("_", " ")
-        self._leave(f"The room was lost: {name}.", lost=True)
-
-    def _avatar_lost(self, reason: str) -> None:
-        if self._avatar_ready:
-            self._avatar_ready = False
-            self._events.put(AvatarDisconnected(reason))
+        self._close(f"The room was lost: {_disconnect_reason(reason)}.", lost=True)
 
     # --- the avatar's reports
 
@@ -333,105 +311,26 @@ class LiveKitSpeechLink:
         self._report(self._utterances.finished(position_s, interrupted=payload.get("interrupted") is True))
         return "ok"
 
-    def _report(self, events: list[PlaybackEvent]) -> None:
-        for event in events:
-            self._events.put(event)
-        self._rearm()
-        self._changes.notify()
 
-    def _rearm(self) -> None:
-        """Set the alarm for the time at which the utterance in play is over without a report."""
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-        if (deadline := self._utterances.deadline) is not None:
-            self._deadline = asyncio.get_running_loop().call_at(
-                deadline, lambda: self._report(self._utterances.expire())
-            )
+def _check(url: str) -> bool:
+    """Whether a URL is one of this machine; refuse one over which the token must not go."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname
+    except ValueError:
+        raise ConfigurationError("The LiveKit url must look like wss://host.") from None
+    if parts.scheme in {"ws", "http"}:
+        check_plain(host, name="The LiveKit url", secure="wss://…")
+    return is_this_machine(host)
 
-    # --- the wire: each operation runs under the lock and to its end
 
-    async def _settled(self, operation: Coroutine[Any, Any, _T]) -> _T:
-        """Await an operation that must not be cut in half: a half-opened stream could never be closed."""
-        task = asyncio.create_task(operation)
-        self._operations.add(task)
-        task.add_done_callback(self._operations.discard)
-        try:
-            return await asyncio.shield(task)
-        except asyncio.CancelledError:
-            await asyncio.wait([task], timeout=_SETTLE_TIMEOUT_S)
-            raise
-
-    def _require_avatar(self) -> rtc.LocalParticipant:
-        if self._gone is not None or self._room is None:
-            raise SpeechLinkError(self._gone or "The speech link is not connected.")
-        if self._avatar_identity not in self._room.remote_participants:
-            raise SpeechLinkError("The avatar is not in the room.", retryable=True)
-        return self._room.local_participant
-
-    async def _write(self, local: rtc.LocalParticipant, number: int, pcm: bytes) -> str | None:
-        """Write speech of an utterance, on a new stream if it has none; return what went wrong."""
-        try:
-            async with asyncio.timeout(_WRITE_TIMEOUT_S):
-                if self._stream is None or self._stream[0] != number:
-                    await self._close_stream()
-                    self._stream = number, await self._open_stream(local, number)
-                await self._stream[1].write(pcm)
-        except (ConnectionError, RuntimeError, TimeoutError) as error:
-            self._stream = None
-            self._utterances.end()
-            self._rearm()
-            return f"Speech could not be sent: {redact(str(error)) or 'the room does not answer'}."
-        self._utterances.push(number, len(pcm))
-        return None
-
-    async def _open_stream(self, local: rtc.LocalParticipant, number: int) -> rtc.ByteStreamWriter:
-        return await local.stream_bytes(
-            f"AUDIO_{number}",
-            topic=_AUDIO_TOPIC,
-            attributes=_AUDIO_ATTRIBUTES,
-            destination_identities=[self._avatar_identity],
-        )
-
-    async def _close_stream(self) -> None:
-        stream, self._stream = self._stream, None  # first, since a stream can be closed only once
-        if stream is None:
-            return
-        try:
-            async with asyncio.timeout(_WRITE_TIMEOUT_S):
-                await stream[1].aclose()
-        except (ConnectionError, RuntimeError, TimeoutError) as error:
-            _log.warning("The end of utterance %d was not sent: %s", stream[0], redact(str(error)))
-
-    async def _clear_in_turn(self, deadline: float) -> None:
-        """Clear when what is being written is out; by `deadline` the utterances are over without it."""
-        try:
-            async with asyncio.timeout_at(deadline):
-                await self._wire.acquire()
-        except TimeoutError:
-            _log.warning("The avatar was not cleared: speech is stuck on its way.")
-            return
-        try:
-            await self._settled(self._clear(deadline))
-        finally:
-            self._wire.release()
-
-    async def _clear(self, deadline: float) -> None:
-        """Close the open stream, then clear: an avatar drops what still comes on a stream that it cleared."""
-        answer = ""
-        try:
-            async with asyncio.timeout_at(deadline):
-                await self._close_stream()
-                answer = await self._require_avatar().perform_rpc(
-                    destination_identity=self._avatar_identity, method=_CLEAR_METHOD, payload=""
-                )
-        except (rtc.RpcError, SpeechLinkError, TimeoutError) as error:
-            _log.warning("The avatar was not cleared: %s", redact(str(error)) or "no answer")
-        if answer == "ok":
-            self._utterances.clear_confirmed()
-            self._rearm()
-        else:
-            self._report(self._utterances.clear_failed())
+def _disconnect_reason(reason: int) -> str:
+    """LiveKit's name for the reason; a newer server may have more of them than the client knows."""
+    try:
+        name = rtc.DisconnectReason.Name(rtc.DisconnectReason.ValueType(reason))
+    except ValueError:
+        return f"unknown reason {reason}"
+    return name.lower().replace("_", " ")
 
 
 async def _leave_after(joining: asyncio.Task[None], room: rtc.Room) -> None:

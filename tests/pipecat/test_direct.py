@@ -17,8 +17,7 @@ from pipecat.frames.frames import (
 )
 
 from agenthuman_plugins.client import DailyRoom
-from agenthuman_plugins.pipecat._direct import PlaybackClock
-from agenthuman_plugins.pipecat._utterance import Utterance
+from agenthuman_plugins.speech.progress import PlaybackClock, Utterance
 from tests.pipecat.bot import FakeClient, running, sentence, speech, tone
 
 ROOM = DailyRoom("https://example.daily.co/room", "token")

@@ -10,9 +10,8 @@ import pytest
 from agenthuman_plugins.pipecat import _speaker
 from agenthuman_plugins.pipecat._curtain import Curtain
 from agenthuman_plugins.pipecat._speaker import Speaker
-from agenthuman_plugins.pipecat._utterance import Utterance
-from agenthuman_plugins.pipecat._voice import VoiceGate
 from agenthuman_plugins.speech.link import SPEECH_SAMPLE_RATE
+from agenthuman_plugins.speech.progress import Utterance, VoiceGate
 from tests.pipecat.bot import WAIT_S
 
 
@@ -54,6 +53,34 @@ async def test_second_interruption_does_not_swallow_the_first() -> None:
         link.written.set()
         await link.interrupted.wait()
     assert link.told == ["old.", "interrupt"]
+
+
+async def test_interruption_waits_for_no_write() -> None:
+    """A piece that is stuck on its way, or waits for the avatar, does not hold up the interruption."""
+    link, utterance = _SlowLink(), Utterance(duration_s=1.0)
+    speaker = Speaker(VoiceGate(), Curtain(lambda: 0.0, lambda: 0.0))
+    async with _running(speaker, link):
+        speaker.speak(utterance, b"old.")
+        await link.writing.wait()
+        speaker.drop(interrupt=speaker.gate.interrupt())
+        async with asyncio.timeout(WAIT_S):
+            await link.interrupted.wait()
+        assert not link.written.is_set()
+        link.written.set()
+        speaker.speak(Utterance(duration_s=1.0), b"new.")
+        speaker.end_utterance()
+        await link.ended.wait()
+    assert link.told == ["old.", "interrupt", "new.", "end"]
+
+
+async def test_cancelled_speaker_leaves_no_task() -> None:
+    """A piece that is on its way when the link is given up ends with it."""
+    link = _SlowLink()
+    speaker = Speaker(VoiceGate(), Curtain(lambda: 0.0, lambda: 0.0))
+    async with _running(speaker, link):
+        speaker.speak(Utterance(duration_s=1.0), b"old.")
+        await link.writing.wait()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
 async def test_speech_that_comes_during_a_write_leaves_in_one_piece() -> None:

@@ -34,8 +34,8 @@ class TestRoom:
         attributes = {"lk.publish_on_behalf": BOT}
         return self.server.mint(room=self.name, identity=AVATAR_IDENTITY, kind="agent", attributes=attributes)
 
-    def guest_token(self, identity: str = "guest") -> str:
-        return self.server.mint(room=self.name, identity=identity)
+    def guest_token(self, identity: str = "guest", **options) -> str:
+        return self.server.mint(room=self.name, identity=identity, **options)
 
 
 @pytest_asyncio.fixture(params=["embedded", "livekit-server"], scope="module", loop_scope="module")

@@ -35,13 +35,14 @@ class ScriptedAvatar:
         record: What happened, in order: `open`, `close`, `clear`.
     """
 
-    def __init__(self, room: TestRoom, *, identity: str = AVATAR_IDENTITY) -> None:
+    def __init__(self, room: TestRoom, *, identity: str = AVATAR_IDENTITY, hidden: bool = False) -> None:
         self.streams: list[Stream] = []
         self.record: list[str] = []
         self.clear_answer = "ok"
         self.report_clear = True
         self._test_room = room
         self._identity = identity
+        self._grants = {"hidden": True} if hidden else {}
         self._room = rtc.Room()
         self._happened = asyncio.Event()
         self._tasks: set[asyncio.Task] = set()
@@ -51,7 +52,7 @@ class ScriptedAvatar:
         token = (
             self._test_room.avatar_token()
             if self._identity == AVATAR_IDENTITY
-            else self._test_room.guest_token(self._identity)
+            else self._test_room.guest_token(self._identity, grants=self._grants)
         )
         self._room.register_byte_stream_handler("lk.audio_stream", self._on_stream)
         await self._room.connect(self._test_room.url, token, rtc.RoomOptions(auto_subscribe=False))

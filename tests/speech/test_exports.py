@@ -22,7 +22,7 @@ def test_livekit_is_loaded_at_first_use():
 
 
 def test_missing_livekit_names_the_extra():
-    """Without livekit the error says what to install."""
+    """Without livekit the error says what to install, whichever framework asks."""
     code = (
         "import sys; sys.modules['livekit'] = None\n"
         "try:\n    from agenthuman_plugins.speech import LiveKitSpeechLink\n"
@@ -31,4 +31,4 @@ def test_missing_livekit_names_the_extra():
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30
     )
-    assert 'pip install "agenthuman-plugins[pipecat]"' in result.stdout
+    assert 'pip install "agenthuman-plugins[speech]"' in result.stdout

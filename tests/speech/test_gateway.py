@@ -1,6 +1,7 @@
 """The gateway link: against the emulator over a real connection, and against a gateway that misbehaves."""
 
 import asyncio
+import base64
 import contextlib
 import ipaddress
 import itertools
@@ -21,7 +22,13 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from agenthuman_plugins.client import AsyncAgentHuman, ConfigurationError, DailyRoom, SpeechLinkError
+from agenthuman_plugins.client import (
+    AsyncAgentHuman,
+    ConfigurationError,
+    DailyRoom,
+    SpeechLinkError,
+    addresses,
+)
 from agenthuman_plugins.emulator import Emulator
 from agenthuman_plugins.speech import (
     AvatarConnected,
@@ -94,6 +101,13 @@ async def next_event(link, kind):
             if isinstance(event, kind):
                 return event
     raise AssertionError(f"closed without {kind.__name__}")
+
+
+async def first_piece_confirmed(link) -> None:
+    """Say a little, so that the link knows that it is heard."""
+    await link.send(SECOND[:640])
+    async with asyncio.timeout(LIMIT_S):
+        await link._changes.until(lambda: link._clock.any_confirmed)
 
 
 def ends(events) -> list[PlaybackFinished]:
@@ -232,22 +246,24 @@ async def test_nothing_is_sent_when_nothing_is_in_flight(scripted, link):
 
 async def test_interruption_drops_what_waits(scripted, link):
     """With ten seconds unconfirmed a sender waits; an interruption lets it go, and the rest is never sent."""
+    await first_piece_confirmed(link)
     scripted.confirms_speech = False
     sending = asyncio.create_task(link.send(SECOND * 60))
-    await scripted.until(lambda: len(scripted.of_type("agent.speak")) == 10)
+    await scripted.until(lambda: len(scripted.of_type("agent.speak")) == 11)
     assert not sending.done()
     await link.interrupt()
     async with asyncio.timeout(LIMIT_S):
         assert await sending == 1
     scripted.confirms_speech = True
     assert await link.send(SECOND) == 2
-    await scripted.until(lambda: len(scripted.received) == 13)
+    await scripted.until(lambda: len(scripted.received) == 14)
     assert [message["type"] for message in scripted.received[-2:]] == ["agent.interrupt", "agent.speak"]
 
 
 async def test_interruption_overtakes_speech_that_waits_for_the_network(scripted, link, quick, monkeypatch):
     """Over a network that stalls, the interruption comes right behind what is already on its way."""
     monkeypatch.setattr(gateway, "_MAX_UNCONFIRMED_S", 10_000)
+    await first_piece_confirmed(link)
     stalled = asyncio.Event()
 
     async def stall(socket, message):
@@ -271,9 +287,10 @@ async def test_confirmations_let_a_long_reply_through(scripted, link):
 
 async def test_cancelled_send_leaves_the_link_whole(scripted, link, quick):
     """A sender that is cancelled while it waits has sent whole pieces; the utterance ends as usual."""
+    await first_piece_confirmed(link)
     scripted.confirms_speech = False
     sending = asyncio.create_task(link.send(SECOND * 60))
-    await scripted.until(lambda: len(scripted.of_type("agent.speak")) == 10)
+    await scripted.until(lambda: len(scripted.of_type("agent.speak")) == 11)
     sending.cancel()
     with pytest.raises(asyncio.CancelledError):
         await sending
@@ -308,8 +325,9 @@ async def test_interruption_takes_two_seconds_at_most(scripted, link):
     assert await link.wait_playback(timeout_s=_own_clock.CLEAR_TIMEOUT_S + 1)
 
 
-async def test_speech_that_is_never_confirmed_was_not_played(scripted, link, quick):
+async def test_speech_that_is_never_confirmed_was_not_played(scripted, link, quick, monkeypatch):
     """The utterance ends after the time-out with nothing played."""
+    monkeypatch.setattr(gateway, "_JOIN_LIMIT_S", 0.1)
     scripted.confirms_speech = False
     await link.send(SECOND)
     await link.end_utterance()
@@ -392,9 +410,10 @@ async def test_connection_cut_in_mid_reply(scripted, link):
 
 async def test_loss_wakes_a_sender_that_waits(scripted, link):
     """A sender that waits for confirmations learns of the loss."""
+    await first_piece_confirmed(link)
     scripted.confirms_speech = False
     sending = asyncio.create_task(link.send(SECOND * 60))
-    await scripted.until(lambda: len(scripted.of_type("agent.speak")) == 10)
+    await scripted.until(lambda: len(scripted.of_type("agent.speak")) == 11)
     scripted.sockets[0].transport.abort()
     with pytest.raises(SpeechLinkError, match="closed the connection"):
         async with asyncio.timeout(LIMIT_S):
@@ -405,6 +424,7 @@ async def test_gateway_that_stops_reading_is_a_loss(scripted, link, monkeypatch)
     """A connection that takes no more is given up, not waited for."""
     monkeypatch.setattr(gateway, "_WRITE_TIMEOUT_S", 0.2)
     monkeypatch.setattr(gateway, "_MAX_UNCONFIRMED_S", 10_000)
+    await first_piece_confirmed(link)
     stalled = asyncio.Event()
 
     async def stall(socket, message):
@@ -438,6 +458,134 @@ async def test_dead_connection_is_found_by_pings(scripted, monkeypatch):
     assert isinstance(events[-1], LinkLost)
     assert "ping timeout" in events[-1].reason
     await link.aclose()
+
+
+# --- an avatar that joins its room after `connection.established`, and one that joins before
+
+
+class LateAvatar:
+    """Makes a gateway take no speech until the avatar has joined.
+
+    Args:
+        server: The gateway.
+        answer: What speech gets before: an `error`, `silence`, or a place in a `queue` that is confirmed later.
+    """
+
+    def __init__(self, server: ScriptedGateway, answer: str) -> None:
+        self._server = server
+        self._answer = answer
+        self.joined = False
+        self.taken = bytearray()
+        self.turned_away = 0
+        self._queued: list[dict] = []
+        server.confirms_speech = False
+        server.on_message = self._take
+
+    async def _take(self, socket, message) -> None:
+        if message["type"] != "agent.speak":
+            return
+        if self.joined:
+            await self._confirm(message)
+        elif self._answer == "queue":
+            self._queued.append(message)
+        else:
+            self.turned_away += 1
+            if self._answer == "error":
+                await self._server.tell({"type": "error", "error": "The avatar is not in the room"})
+
+    async def join(self) -> None:
+        self.joined = True
+        for message in self._queued:
+            await self._confirm(message)
+
+    async def _confirm(self, message) -> None:
+        pcm = base64.b64decode(message["audio"])
+        self.taken += pcm
+        await self._server.tell({"type": "agent.speak.confirmed", "audio_samples": len(pcm) // 2})
+
+
+@pytest.mark.parametrize("answer", ["error", "silence", "queue"])
+async def test_no_word_is_lost_when_the_avatar_joins_late(answer, scripted, link, quick, monkeypatch):
+    """`connection.established` may come first: speech is held or sent again until the avatar takes it, once."""
+    monkeypatch.setattr(gateway, "_RETRY_S", 0.02)
+    if answer == "queue":
+        monkeypatch.setattr(_own_clock, "CONFIRM_TIMEOUT_S", 5.0)
+    avatar = LateAvatar(scripted, answer)
+    speech = random.Random(7).randbytes(2 * RATE * 3)
+
+    async def speak() -> None:
+        for at in range(0, len(speech), 16_000):
+            assert await link.send(speech[at : at + 16_000]) == 1
+        await link.end_utterance()
+
+    speaking = asyncio.create_task(speak())
+    await scripted.until(lambda: avatar.turned_away >= 2 or avatar._queued)
+    assert not speaking.done()
+    await avatar.join()
+    async with asyncio.timeout(LIMIT_S):
+        await speaking
+        assert await link.wait_playback(timeout_s=LIMIT_S)
+    assert bytes(avatar.taken) == speech
+    await link.aclose()
+    assert ends(await everything(link)) == [
+        PlaybackFinished(1, pytest.approx(3.0), interrupted=False, estimated=True)
+    ]
+
+
+async def test_no_word_is_lost_when_the_avatar_joins_first(scripted):
+    """`connection.established` may wait for the avatar: so does connecting, and what is said then arrives whole."""
+    scripted.established = False
+    link = GatewaySpeechLink("sess_1", TOKEN, url=scripted.url)
+    connecting = asyncio.create_task(link.connect(timeout_s=LIMIT_S))
+    await scripted.until(lambda: scripted.received)
+    assert not connecting.done()
+    await scripted.tell({"type": "connection.established", "session_id": "sess_1"})
+    await connecting
+    speech = random.Random(8).randbytes(2 * RATE * 3)
+    await link.send(speech)
+    await scripted.until(lambda: len(scripted.speech()) == len(speech))
+    assert scripted.speech() == speech
+    await link.aclose()
+
+
+async def test_interruption_of_speech_that_the_avatar_never_took(scripted, link, quick, monkeypatch):
+    """It is not sent again; the next words are."""
+    monkeypatch.setattr(gateway, "_RETRY_S", 0.02)
+    avatar = LateAvatar(scripted, "error")
+    sending = asyncio.create_task(link.send(SECOND * 3))
+    await scripted.until(lambda: avatar.turned_away >= 2)
+    await link.interrupt()
+    assert await sending == 1
+    turned_away = avatar.turned_away
+    assert await link.send(b"\1\2" * 320) == 2
+    await scripted.until(
+        lambda: avatar.turned_away >= turned_away + 2
+    )  # the confirmed interruption is no speech
+    await avatar.join()
+    await scripted.until(lambda: avatar.taken)
+    assert bytes(avatar.taken) == b"\1\2" * 320
+
+
+async def test_avatar_that_never_joins_is_given_up(scripted, link, quick, monkeypatch):
+    """When it has had its time the words count as not played, and nobody waits for ever."""
+    monkeypatch.setattr(gateway, "_RETRY_S", 0.02)
+    monkeypatch.setattr(gateway, "_JOIN_LIMIT_S", 0.2)
+    LateAvatar(scripted, "error")
+    await link.send(SECOND)
+    await link.end_utterance()
+    assert await link.wait_playback(timeout_s=LIMIT_S)
+    assert (await next_event(link, PlaybackFinished)).position_s == 0.0
+
+
+async def test_gateway_that_confirms_nothing_is_spoken_through_all_the_same(
+    scripted, link, quick, monkeypatch
+):
+    """When the avatar has had its time to come, speech flows, whatever is confirmed."""
+    monkeypatch.setattr(gateway, "_JOIN_LIMIT_S", 0.1)
+    scripted.confirms_speech = False
+    sending = asyncio.create_task(link.send(SECOND * 8))
+    await scripted.until(lambda: len(scripted.of_type("agent.speak")) == 8)
+    assert await sending == 1
 
 
 # --- connecting and closing
@@ -538,14 +686,18 @@ def certificate(tmp_path_factory):
     return path
 
 
+def server_side_tls(certificate) -> ssl.SSLContext:
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(certificate)
+    return tls
+
+
 @pytest.mark.parametrize("trusted", [True, False])
 async def test_encrypted_connection(trusted, certificate, monkeypatch):
     """A gateway whose certificate is not trusted is not told the token, and stays so."""
     if trusted:
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    tls.load_cert_chain(certificate)
-    async with ScriptedGateway().running(tls) as server:
+    async with ScriptedGateway().running(server_side_tls(certificate)) as server:
         link = GatewaySpeechLink("sess_1", TOKEN, url=server.url)
         if trusted:
             await link.connect(timeout_s=LIMIT_S)
@@ -558,22 +710,45 @@ async def test_encrypted_connection(trusted, certificate, monkeypatch):
 
 
 async def test_token_stays_on_this_machine(scripted, monkeypatch):
-    """An unencrypted connection that ends up elsewhere, by a redirect or a name, is not told the token."""
-    monkeypatch.setattr(gateway, "_is_loopback", lambda host: host == "localhost")
+    """A name of this machine that leads elsewhere, against the rules, is not told the token in clear."""
+    monkeypatch.setattr(gateway, "is_this_machine", lambda host: host == "localhost")
     link = GatewaySpeechLink("sess_1", TOKEN, url=scripted.url.replace("127.0.0.1", "localhost"))
     with pytest.raises(SpeechLinkError, match="not on this machine"):
         await link.connect(timeout_s=LIMIT_S)
     assert scripted.received == []
 
 
-async def test_proxy_does_not_see_this_machine(scripted, monkeypatch):
-    """What is meant for this machine goes past the environment's proxies."""
-    for name in ("http_proxy", "https_proxy", "all_proxy"):
-        monkeypatch.setenv(name, "http://127.0.0.1:1")
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_redirect_is_not_followed(status, scripted):
+    """The token is for the address that was given, and for no other that this one names."""
+    async with ScriptedGateway().running() as elsewhere:
+
+        def redirect(socket, request):
+            response = socket.respond(HTTPStatus(status), "there")
+            response.headers["Location"] = elsewhere.url
+            return response
+
+        scripted.on_request = redirect
+        link = GatewaySpeechLink("sess_1", TOKEN, url=scripted.url)
+        with pytest.raises(SpeechLinkError, match=f"HTTP {status}") as caught:
+            await link.connect(timeout_s=LIMIT_S)
+        assert not caught.value.retryable
+        assert elsewhere.sockets == []
+
+
+@pytest.mark.parametrize(
+    "name", ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"]
+)
+@pytest.mark.parametrize("encrypted", [True, False])
+async def test_proxy_does_not_see_this_machine(name, encrypted, certificate, monkeypatch):
+    """What is meant for this machine goes past the environment's proxies, encrypted or not."""
+    monkeypatch.setenv(name, "http://127.0.0.1:1")
     monkeypatch.setenv("no_proxy", "")
-    link = GatewaySpeechLink("sess_1", TOKEN, url=scripted.url)
-    await link.connect(timeout_s=LIMIT_S)
-    await link.aclose()
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    async with ScriptedGateway().running(server_side_tls(certificate) if encrypted else None) as server:
+        link = GatewaySpeechLink("sess_1", TOKEN, url=server.url)
+        await link.connect(timeout_s=LIMIT_S)
+        await link.aclose()
 
 
 async def test_not_connected():
@@ -648,10 +823,9 @@ async def test_event_loop_is_not_blocked(scripted):
 @pytest.mark.parametrize(
     "url",
     [
-        "ws://example.com",
-        "ws://10.0.0.1:80",
-        "ws://127.0.0.1.example.com",
-        "ws://localhost.example.com",
+        "ws://wss.agenthuman.com",
+        "ws://agenthuman.com:80",
+        "ws://WSS.AgentHuman.com.",
         "http://127.0.0.1",
         "wss://",
         "wss://host:0",
@@ -664,7 +838,7 @@ async def test_event_loop_is_not_blocked(scripted):
 )
 @pytest.mark.parametrize("source", ["argument", "environment"])
 def test_unsafe_url(url, source, monkeypatch):
-    """Only wss:// is taken, and ws:// to this machine; a wrong one is not repeated."""
+    """A wrong address is not repeated; the public service is reached by wss:// alone."""
     if source == "environment":
         monkeypatch.setenv("AGENTHUMAN_GATEWAY_URL", url)
     with pytest.raises(ConfigurationError, match="AGENTHUMAN_GATEWAY_URL") as caught:
@@ -679,6 +853,19 @@ def test_unsafe_url(url, source, monkeypatch):
 def test_safe_url(url):
     """Encrypted addresses, and every name of this machine."""
     assert GatewaySpeechLink("sess_1", TOKEN, url=url)._url == url
+
+
+@pytest.mark.parametrize(
+    "host", ["emulator", "10.0.0.1", "127.0.0.1.example.com", "localhost.example.com", "agenthuman.com.evil"]
+)
+def test_plain_connection_to_another_machine_is_warned_about_once(host, caplog, monkeypatch):
+    """An emulator in another container can be reached; who does that on the internet hears of it."""
+    monkeypatch.setattr(addresses, "_warned", set())
+    for _ in range(2):
+        assert GatewaySpeechLink("sess_1", TOKEN, url=f"ws://{host}:8000")._url == f"ws://{host}:8000"
+    (warning,) = [record for record in caplog.records if record.levelno == logging.WARNING]
+    assert host in warning.getMessage()
+    assert TOKEN not in caplog.text
 
 
 def test_default_url(monkeypatch):

@@ -86,7 +86,7 @@ def test_room_that_we_cannot_join(room):
         (session(room={"roomURL": "wss://rooms.example"}), None, "which room"),
         (session(session_token=None), DAILY, "session_token"),
         (session(ws_uri="try_again"), None, "cannot be used"),
-        (session(ws_uri="ws://example.com"), None, "cannot be used"),
+        (session(ws_uri="ws://wss.agenthuman.com"), None, "cannot be used"),
     ],
 )
 def test_session_that_lacks_something(session, room, lack):
@@ -99,7 +99,7 @@ def test_session_that_lacks_something(session, room, lack):
 def test_wrong_gateway_url(ws_uri):
     """An address of the caller's that is not safe is a wrong setting."""
     with pytest.raises(ConfigurationError):
-        speech_link(session(ws_uri=ws_uri), room=DAILY, gateway_url="ws://example.com")
+        speech_link(session(ws_uri=ws_uri), room=DAILY, gateway_url="ws://wss.agenthuman.com")
 
 
 def test_nothing_heavy_is_imported():

@@ -56,13 +56,13 @@ def finished(number: int, position_s: float, *, interrupted: bool = False) -> Pl
 def until_deadline(clock: OwnClock, time: Clock):
     """Move the time to the deadline and take what happens there."""
     time.now = clock.deadline
-    return clock.advance()
+    return clock.expire()
 
 
 def test_utterance_is_heard_after_its_confirmation(clock, time):
     """It starts one delay after the first confirmation, and is over when all of it has had time to play."""
     say(clock, 2)
-    assert clock.advance() == []
+    assert clock.expire() == []
     assert until_deadline(clock, time) == [PlaybackStarted(1)]
     assert time.now == pytest.approx(1000 + RENDER_DELAY_S)
     assert until_deadline(clock, time) == [finished(1, 2)]
@@ -75,7 +75,7 @@ def test_utterances_are_played_one_after_the_other(clock, time):
     say(clock, 2)
     say(clock, 3)
     time.now = 1000 + RENDER_DELAY_S + 2.5
-    assert clock.advance() == [PlaybackStarted(1), finished(1, 2), PlaybackStarted(2)]
+    assert clock.expire() == [PlaybackStarted(1), finished(1, 2), PlaybackStarted(2)]
     assert until_deadline(clock, time) == [finished(2, 3)]
     assert time.now == pytest.approx(1000 + RENDER_DELAY_S + 5)
 
@@ -85,7 +85,7 @@ def test_open_utterance_does_not_finish(clock, time):
     send(clock, 1)
     clock.confirmed()
     time.now += 10
-    assert clock.advance() == [PlaybackStarted(1)]
+    assert clock.expire() == [PlaybackStarted(1)]
     assert clock.deadline is None
     send(clock, 1)
     clock.confirmed()
@@ -101,13 +101,13 @@ def test_pieces_without_a_gap_are_one(clock, time):
         clock.confirmed()
         time.now += 0.01
     clock.end()
-    clock.advance()
+    clock.expire()
     time.now = 1000 + RENDER_DELAY_S + 1
-    clock.advance()
+    clock.expire()
     clock.cut()
     clock.interrupt_sent()
     clock.interrupt_confirmed()
-    assert clock.advance() == [finished(1, 1, interrupted=True)]
+    assert clock.expire() == [finished(1, 1, interrupted=True)]
 
 
 def test_confirmation_says_how_much(clock, time):
@@ -117,7 +117,7 @@ def test_confirmation_says_how_much(clock, time):
         clock.confirmed(samples)
         clock.end()
         time.now += 5
-        assert clock.advance()[-1] == finished(number, position_s)
+        assert clock.expire()[-1] == finished(number, position_s)
 
 
 def test_unsent_and_unconfirmed_speech_holds_the_end(clock, time):
@@ -127,7 +127,7 @@ def test_unsent_and_unconfirmed_speech_holds_the_end(clock, time):
     clock.end()
     clock.confirmed()
     time.now += 4
-    assert clock.advance() == [PlaybackStarted(1)]
+    assert clock.expire() == [PlaybackStarted(1)]
     assert clock.deadline is None
     clock.sent(1, 16_000)
     assert clock.unconfirmed_s == 1
@@ -145,7 +145,7 @@ def test_missing_confirmation_counts_as_not_played(clock, time, caplog):
     clock.confirmed()  # too late for it
     say(clock, 1)
     time.now += 10
-    assert clock.advance() == [PlaybackStarted(2), finished(2, 1)]
+    assert clock.expire() == [PlaybackStarted(2), finished(2, 1)]
 
 
 def test_slow_confirmations_are_waited_for(clock, time):
@@ -155,30 +155,30 @@ def test_slow_confirmations_are_waited_for(clock, time):
     clock.end()
     for _ in range(5):
         time.now += CONFIRM_TIMEOUT_S - 0.1
-        clock.advance()
+        clock.expire()
         clock.confirmed()
     time.now += 2
-    assert clock.advance() == [finished(1, 5)]
+    assert clock.expire() == [finished(1, 5)]
 
 
 def test_interruption_is_over_with_its_confirmation(clock, time):
     """The position is what was heard when it was cut, however long the confirmation takes."""
     say(clock, 10)
     time.now = 1000 + RENDER_DELAY_S + 3
-    clock.advance()
+    clock.expire()
     assert clock.cut()
     clock.interrupt_sent()
-    assert (clock.advance(), clock.clearing) == ([], True)
+    assert (clock.expire(), clock.clearing) == ([], True)
     time.now += 1
     clock.interrupt_confirmed()
-    assert clock.advance() == [finished(1, 3, interrupted=True)]
+    assert clock.expire() == [finished(1, 3, interrupted=True)]
 
 
 def test_interruption_without_a_confirmation(clock, time):
     """It is over by itself after two seconds."""
     say(clock, 10)
     time.now += 2
-    clock.advance()
+    clock.expire()
     clock.cut()
     clock.interrupt_sent()
     assert until_deadline(clock, time) == [finished(1, 2 - RENDER_DELAY_S, interrupted=True)]
@@ -194,7 +194,7 @@ def test_one_interruption_cuts_all_and_only_once(clock):
     assert not clock.cut()
     clock.interrupt_sent()
     clock.interrupt_confirmed()
-    assert clock.advance() == [finished(n, 0, interrupted=True) for n in (1, 2, 3)]
+    assert clock.expire() == [finished(n, 0, interrupted=True) for n in (1, 2, 3)]
     assert clock.unconfirmed_s == 0
 
 
@@ -202,14 +202,14 @@ def test_next_utterance_does_not_wait_for_what_was_cut(clock, time):
     """After an interruption the avatar is free."""
     say(clock, 60)
     time.now += 1
-    clock.advance()
+    clock.expire()
     clock.cut()
     clock.interrupt_sent()
     clock.interrupt_confirmed()
-    clock.advance()
+    clock.expire()
     say(clock, 1)
     time.now += RENDER_DELAY_S
-    assert clock.advance() == [PlaybackStarted(2)]
+    assert clock.expire() == [PlaybackStarted(2)]
 
 
 def test_confirmation_of_what_was_cut_plays_nothing(clock, time):
@@ -219,10 +219,10 @@ def test_confirmation_of_what_was_cut_plays_nothing(clock, time):
     clock.interrupt_sent()
     clock.confirmed()
     clock.interrupt_confirmed()
-    assert clock.advance() == [finished(1, 0, interrupted=True)]
+    assert clock.expire() == [finished(1, 0, interrupted=True)]
     say(clock, 1)
     time.now += RENDER_DELAY_S
-    assert clock.advance() == [PlaybackStarted(2)]
+    assert clock.expire() == [PlaybackStarted(2)]
 
 
 def test_confirmation_of_later_speech_confirms_the_interruption(clock):
@@ -233,7 +233,7 @@ def test_confirmation_of_later_speech_confirms_the_interruption(clock):
     clock.interrupt_sent()
     send(clock, 1)
     clock.confirmed()
-    assert clock.advance() == [finished(1, 0, interrupted=True)]
+    assert clock.expire() == [finished(1, 0, interrupted=True)]
     assert clock.unconfirmed_s == 0
 
 
@@ -243,7 +243,7 @@ def test_late_confirmation_does_not_confirm_the_interruption(clock):
     clock.cut()
     clock.interrupt_sent()
     clock.confirmed()
-    assert (clock.advance(), clock.clearing) == ([], True)
+    assert (clock.expire(), clock.clearing) == ([], True)
 
 
 def test_interruption_skips_the_confirmations_of_what_it_cut(clock, time):
@@ -253,10 +253,10 @@ def test_interruption_skips_the_confirmations_of_what_it_cut(clock, time):
     clock.cut()
     clock.interrupt_sent()
     clock.interrupt_confirmed()
-    clock.advance()
+    clock.expire()
     say(clock, 1)
     time.now += 5
-    assert clock.advance() == [PlaybackStarted(2), finished(2, 1)]
+    assert clock.expire() == [PlaybackStarted(2), finished(2, 1)]
 
 
 def test_speech_that_was_cut_makes_nobody_wait(clock, caplog, time):
@@ -266,7 +266,7 @@ def test_speech_that_was_cut_makes_nobody_wait(clock, caplog, time):
     clock.interrupt_sent()
     assert clock.unconfirmed_s == 0
     time.now += 2 * CONFIRM_TIMEOUT_S
-    clock.advance()
+    clock.expire()
     assert caplog.text == ""
 
 
@@ -274,7 +274,7 @@ def test_utterance_without_a_sample(clock):
     """It is over at its end, and never starts."""
     clock.open()
     clock.end()
-    assert clock.advance() == [finished(1, 0)]
+    assert clock.expire() == [finished(1, 0)]
 
 
 def test_abandoned(clock, time):
@@ -290,7 +290,53 @@ def test_words_of_the_gateway_without_a_question(clock):
     """Confirmations of nothing change nothing."""
     clock.confirmed(5)
     clock.interrupt_confirmed()
-    assert (clock.advance(), clock.deadline, clock.cut()) == ([], None, False)
+    assert (clock.expire(), clock.deadline, clock.cut()) == ([], None, False)
+
+
+def test_recalled_piece_waits_to_be_sent_again(clock, time):
+    """It is no longer due, and the utterance is not over before it has been played."""
+    number = send(clock, 1)
+    clock.end()
+    assert clock.recall() == number
+    time.now += 60
+    assert clock.expire() == []
+    assert clock.unconfirmed_s == 1
+    clock.sent(number, SPEECH_SAMPLE_RATE)
+    clock.confirmed()
+    time.now += RENDER_DELAY_S + 1
+    assert clock.expire() == [PlaybackStarted(1), finished(1, 1)]
+
+
+@pytest.mark.parametrize("due", ["nothing", "an interruption", "what was cut"])
+def test_nothing_to_recall(clock, due):
+    """Only speech that is wanted is sent again."""
+    if due != "nothing":
+        send(clock, 1)
+        if due == "an interruption":
+            clock.confirmed()
+        clock.cut()
+        clock.interrupt_sent()
+    assert clock.recall() is None
+
+
+def test_confirmation_that_is_overdue(clock, time):
+    """After the time-out it will not come any more."""
+    send(clock, 1)
+    time.now += CONFIRM_TIMEOUT_S - 0.1
+    assert not clock.overdue
+    time.now += 0.1
+    assert clock.overdue
+
+
+def test_confirmed_interruption_is_no_speech(clock):
+    """What the avatar takes is known by speech alone."""
+    send(clock, 1)
+    clock.cut()
+    clock.interrupt_sent()
+    clock.interrupt_confirmed()
+    assert not clock.any_confirmed
+    say(clock, 1)
+    assert clock.any_confirmed
 
 
 class Gateway(RuleBasedStateMachine):
@@ -306,7 +352,7 @@ class Gateway(RuleBasedStateMachine):
         self.started: list[int] = []
 
     def take(self) -> None:
-        for event in self.clock.advance():
+        for event in self.clock.expire():
             if isinstance(event, PlaybackStarted):
                 assert event.utterance == len(self.finished) + 1
                 self.started.append(event.utterance)
@@ -327,6 +373,14 @@ class Gateway(RuleBasedStateMachine):
     @rule(samples=st.none() | st.integers(-1, 100_000))
     def confirm(self, samples: int | None) -> None:
         self.clock.confirmed(samples)
+        self.take()
+
+    @precondition(lambda self: self.clock._due)
+    @rule()
+    def refuse(self) -> None:
+        samples = getattr(self.clock._due[0], "samples", 0)
+        if (number := self.clock.recall()) is not None:
+            self.clock.sent(number, samples)  # again
         self.take()
 
     @rule()

@@ -238,24 +238,49 @@ def test_nothing_to_cut(utterances):
     assert not utterances.cut()
 
 
-def test_unheard_utterance_is_over_soon_after_a_confirmed_clear(utterances, clock):
-    """An avatar that reports starts, but none for this one, has nothing to report about it."""
+@pytest.mark.parametrize("reports_starts", [True, False])
+@pytest.mark.parametrize("heard", [True, False])
+def test_cut_utterances_are_over_soon_after_a_confirmed_clear(utterances, clock, reports_starts, heard):
+    """An avatar that has answered has stopped: the next reply waits for a report on its way, and no longer."""
     say(utterances, 1)
-    utterances.started()
-    clock.now += 1
-    utterances.finished(1.0, interrupted=False)
+    if reports_starts:
+        utterances.started()
+        clock.now += 1
+        utterances.finished(1.0, interrupted=False)
     say(utterances, 1)
-    utterances.cut()
-    utterances.clear_confirmed()
-    assert utterances.deadline < clock.now + 0.5
-
-
-def test_confirmed_clear_of_an_avatar_that_never_reports_starts_waits(utterances, clock):
-    """Then the report of the interruption may still come."""
+    if heard and reports_starts:
+        utterances.started()
     say(utterances, 1)
     utterances.cut()
     utterances.clear_confirmed()
-    assert utterances.deadline == clock.now + CLEAR_TIMEOUT_S
+    assert utterances.deadline <= clock.now + 0.25
+    clock.now += 0.25
+    assert {event.interrupted for event in utterances.expire()} == {True}
+    assert not utterances.in_flight
+
+
+def test_confirmed_clear_leaves_time_for_its_report(utterances, clock):
+    """The avatar's own position counts if it comes with the answer."""
+    say(utterances, 5)
+    clock.now += 2
+    utterances.cut()
+    utterances.clear_confirmed()
+    clock.now += 0.1
+    assert utterances.expire() == []
+    assert utterances.finished(1.7, interrupted=True) == [PlaybackFinished(1, 1.7, interrupted=True)]
+
+
+def test_confirmed_clear_ends_only_what_it_cut(utterances, clock):
+    """What was sent while the clear was on its way, and cut by the next one, waits for the next answer."""
+    say(utterances, 5)
+    utterances.cut()
+    clock.now += 0.1
+    say(utterances, 5)
+    utterances.cut()
+    utterances.clear_confirmed()
+    clock.now += 0.25
+    assert [event.utterance for event in utterances.expire()] == [1]
+    assert utterances.deadline == clock.now - 0.25 + CLEAR_TIMEOUT_S
 
 
 def test_failed_clear_ends_what_was_cut(utterances, clock):

@@ -10,8 +10,8 @@ import math
 from collections import deque
 from dataclasses import dataclass, replace
 
-from agenthuman_plugins.pipecat._onset import ONSET_S, Onset, voiced_span
-from agenthuman_plugins.pipecat._utterance import Utterance
+from agenthuman_plugins.speech.progress._onset import ONSET_S, Onset, voiced_span
+from agenthuman_plugins.speech.progress._utterance import Utterance
 
 # Silence that separates an interrupted utterance from the next one. The speaker leaves a longer gap, because the
 # jitter buffer shortens silence first.
@@ -121,6 +121,11 @@ class VoiceGate:
         if playing is not None:
             playing.started_at = self._now
             self._reports_start = True
+
+    def sent_s(self, number: int) -> float:
+        """Seconds of an utterance in flight that have left for the avatar; 0 if it is over."""
+        playing = self._find(number)
+        return 0.0 if playing is None else min(playing.utterance.sent_s, playing.utterance.duration_s)
 
     def ended(self, number: int) -> None:
         """Note the report that an utterance is over; its last sound may still be under way."""

@@ -2,7 +2,7 @@
 
 Speech goes to the avatar and comes back later; everything that follows it in the pipeline (text, stop frames,
 the end of a response) waits here until the avatar has played the speech before it, words with a time of their own
-until they were said. No I/O and no Pipecat: the frames are opaque.
+until they were said. No I/O: the frames are opaque.
 """
 
 import math
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
-from agenthuman_plugins.pipecat._utterance import Utterance
+from agenthuman_plugins.speech.progress._utterance import Utterance
 
 FrameT = TypeVar("FrameT")
 

@@ -3,9 +3,7 @@
 import numpy as np
 import pytest
 
-from agenthuman_plugins.pipecat._onset import voiced_span
-from agenthuman_plugins.pipecat._utterance import Utterance
-from agenthuman_plugins.pipecat._voice import Heard, VoiceGate
+from agenthuman_plugins.speech.progress import Heard, Utterance, VoiceGate, voiced_span
 
 RATE = 16_000
 SILENCE = np.zeros(RATE // 50, np.int16).tobytes()  # 20 ms

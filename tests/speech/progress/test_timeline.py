@@ -2,8 +2,7 @@
 
 from collections.abc import Iterator
 
-from agenthuman_plugins.pipecat._timeline import Timeline, Waiting
-from agenthuman_plugins.pipecat._utterance import Utterance
+from agenthuman_plugins.speech.progress import Timeline, Utterance, Waiting
 
 
 def _frames(due: Iterator[Waiting[str]]) -> list[str]:

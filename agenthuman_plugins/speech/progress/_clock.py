@@ -9,8 +9,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from agenthuman_plugins.pipecat._utterance import Utterance
-from agenthuman_plugins.pipecat._voice import Heard
+from agenthuman_plugins.speech.progress._utterance import Utterance
+from agenthuman_plugins.speech.progress._voice import Heard
 
 # An avatar that does not report starts is taken to begin so long after its first sample was sent.
 _USUAL_START_S = 0.3
@@ -87,6 +87,11 @@ class PlaybackClock:
         self._reports_start = True
         if (playing := self._find(number)) is not None:
             playing.begin(self._clock())
+
+    def sent_s(self, number: int) -> float:
+        """Seconds of an utterance in flight that have left for the avatar; 0 if it is over."""
+        playing = self._find(number)
+        return 0.0 if playing is None else min(playing.utterance.sent_s, playing.utterance.duration_s)
 
     def ended(self, number: int) -> None:
         """Note the report that an utterance is over."""

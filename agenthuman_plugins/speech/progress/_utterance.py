@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from agenthuman_plugins.pipecat._onset import VOICE_PEAK, Onset
+from agenthuman_plugins.speech.progress._onset import VOICE_PEAK, Onset
 
 _LOUD_PEAK = 400  # -38 dBFS: no codec and no resampler turns this into what counts as silence
 _WINDOW_S = 0.02
@@ -17,10 +17,11 @@ class Utterance:
     """One stretch of speech, from a TTS start to its stop.
 
     Attributes:
-        context_id: Pipecat's id of the TTS context that it belongs to.
+        context_id: The adapter's own id of what it belongs to, such as Pipecat's of the TTS context.
         number: The link's number for it; 0 until its first sample is sent.
         duration_s: Seconds of speech so far.
         position_s: How far it was played.
+        sent_at: Event loop's time at which its first sample left.
         sent_s: Seconds of it that have left for the avatar; infinite when all of it has, or nobody counts.
         complete: Whether no more speech will come.
         text_leads: Whether each text without a time came ahead of its speech, not behind it.
@@ -36,6 +37,7 @@ class Utterance:
     number: int = 0
     duration_s: float = 0.0
     position_s: float = 0.0
+    sent_at: float = 0.0
     sent_s: float = math.inf
     complete: bool = False
     text_leads: bool = False
