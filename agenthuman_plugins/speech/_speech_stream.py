@@ -99,6 +99,11 @@ class SpeechStream:
         else:
             await self._in_turn(lambda: self._close_and_clear(deadline))
 
+    def clear_first(self) -> None:
+        """Make the avatar drop what it has before anything else is written."""
+        deadline = asyncio.get_running_loop().time() + CLEAR_TIMEOUT_S
+        self._start(self._in_turn(lambda: self._clear(deadline)))
+
     def forget(self) -> None:
         """Drop the open stream: nobody reads it any more."""
         self._stream = None

@@ -88,6 +88,7 @@ class LiveKitSpeechLink(LinkBase):
         self._utterances = Utterances(loop_time())
         super().__init__(self._utterances)
         self._presence = Presence(self._tell)
+        self._has_left_over = False  # whether the avatar may still have speech that is over for us
         self._refusal: str | None = None  # what the avatar said when it disconnected
         self._sending = asyncio.Lock()  # one send or end after the other
         self._stream = SpeechStream(avatar_identity, self._utterances, reach=self._reach, report=self._report)
@@ -227,6 +228,7 @@ class LiveKitSpeechLink(LinkBase):
 
     def _on_participant_left(self, participant: rtc.RemoteParticipant) -> None:
         if participant.identity == self._avatar_identity:
+            self._has_left_over |= self._utterances.in_flight
             self._stream.forget()
             self._report(self._utterances.abandon())
             self._presence.take(Change.LEFT, "The avatar left the room.")
@@ -240,6 +242,10 @@ class LiveKitSpeechLink(LinkBase):
             publication.set_subscribed(True)
         if publication.kind == rtc.TrackKind.KIND_VIDEO:
             self._refusal = None
+            if self._has_left_over:
+                # When it is our connection that was made again, the avatar speaks on what is over for us.
+                self._has_left_over = False
+                self._stream.clear_first()
             self._presence.take(Change.SHOWN)
             self._changes.notify()
 

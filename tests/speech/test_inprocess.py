@@ -170,7 +170,7 @@ async def test_interruption_that_nobody_reports_ends_by_the_clock():
     await play(link, 0.4)
     interruption = asyncio.create_task(link.interrupt())
     await asyncio.sleep(0)  # its turn
-    await play(link, 0.16)
+    await play(link, 0.12)
     assert not interruption.done()
     await play(link, 0.08)
     await asyncio.wait_for(interruption, timeout=5)

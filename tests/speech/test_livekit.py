@@ -428,6 +428,21 @@ async def test_connection_that_is_made_again(room):
                 assert await anext(link.audio())
 
 
+async def test_avatar_drops_what_is_over_when_a_connection_is_made_again(room):
+    """Our full reconnect looks as if the avatar had left: what it still has must not be heard before the next words."""
+    async with ScriptedAvatar(room) as avatar:
+        await avatar.show()
+        async with connected(room) as link:
+            await link.send(SECOND)
+            await avatar.until(lambda: avatar.streams)
+            await link._room.simulate_scenario(rtc.SimulateScenarioKind.SIMULATE_FULL_RECONNECT)
+            assert await next_event(link, PlaybackFinished)
+            assert await link.send(SECOND[:640]) == 2
+            await link.end_utterance()
+            await avatar.until(lambda: len(avatar.streams) == 2 and avatar.streams[1].closed)
+            assert avatar.record.index("clear") < len(avatar.record) - 1 - avatar.record[::-1].index("open")
+
+
 async def test_room_that_is_lost(room):
     """Speech in flight ends, then the loss is told as the last event, and nothing can be sent."""
     async with ScriptedAvatar(room) as avatar:
