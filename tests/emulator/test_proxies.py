@@ -12,7 +12,7 @@ from livekit import rtc
 from agenthuman_plugins.emulator import _pictures
 from agenthuman_plugins.emulator._avatars import WORKER
 from agenthuman_plugins.emulator.process import Child, ChildError
-from agenthuman_plugins.emulator.proxies import direct_to
+from agenthuman_plugins.speech.proxies import direct_to
 from tests import proxies as dead
 
 LIMIT_S = 20.0  # hang limit
