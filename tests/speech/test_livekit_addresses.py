@@ -86,6 +86,23 @@ def test_proxies_are_hidden_while_anybody_needs_it(name, dead_proxies):
     assert seen_by_libraries(name) == "http://127.0.0.1:1"
 
 
+@pytest.mark.parametrize(
+    ("room_server", "seen"),
+    [
+        ("ws://127.0.0.1:7880", "None"),
+        ("ws://[::1]:7880", "None"),
+        ("wss://localhost", "None"),
+        ("wss://rooms.example", "http://127.0.0.1:1"),
+        ("", "http://127.0.0.1:1"),
+    ],
+)
+def test_proxies_are_hidden_for_rooms_on_this_machine(room_server, seen, dead_proxies):
+    """Only there, and only as long as the room is used."""
+    with proxies.direct_to(room_server):
+        assert seen_by_libraries("HTTP_PROXY") == seen
+    assert seen_by_libraries("HTTP_PROXY") == "http://127.0.0.1:1"
+
+
 def test_proxy_that_was_unset_meanwhile_stays_so(dead_proxies, monkeypatch):
     """The program's latest word counts."""
     owner = object()
