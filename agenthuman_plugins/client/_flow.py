@@ -21,7 +21,13 @@ from agenthuman_plugins.client._answers import (
     understand,
 )
 from agenthuman_plugins.client._calls import Call
-from agenthuman_plugins.client._calls.sessions import end_session, get_session, list_sessions, start_session
+from agenthuman_plugins.client._calls.sessions import (
+    SessionStart,
+    end_session,
+    get_session,
+    list_sessions,
+    start_session,
+)
 from agenthuman_plugins.client._config import Settings
 from agenthuman_plugins.client.errors import (
     AgentHumanError,
@@ -32,7 +38,7 @@ from agenthuman_plugins.client.errors import (
     ConflictError,
     NotFoundError,
 )
-from agenthuman_plugins.client.models import LinkSession, Session, SessionStart
+from agenthuman_plugins.client.models import LinkSession, Session
 from agenthuman_plugins.client.redaction import Secrets, redact
 
 _T = TypeVar("_T")
