@@ -19,11 +19,11 @@ TONE = array("h", (int(8_000 * math.sin(2 * math.pi * 220 * n / RATE)) for n in 
 
 async def speak_once(client: AsyncAgentHuman) -> None:
     # --8<-- [start:session]
-    async with client.sessions.open() as session:
-        print(f"Opened {session.session_id}: {session.status}.")
-        if session.status == "created":  # the older generation: nothing is billed yet
-            session = await client.sessions.start(session)  # noqa: PLW2901 - the same session, started
-            print(f"Started: {session.status}.")
+    async with client.sessions.open() as opened:
+        print(f"Opened {opened.session_id}: {opened.status}.")
+        # The older generation waits to be started, and bills nothing before.
+        session = await client.sessions.start(opened) if opened.status == "created" else opened
+        print(f"Now it is {session.status}.")
         if session.daily_room is not None:
             print(f"Viewers go to {session.daily_room.url}.")
 
