@@ -21,7 +21,13 @@ from agenthuman_plugins.client._answers import (
     understand,
 )
 from agenthuman_plugins.client._calls import Call
-from agenthuman_plugins.client._calls.sessions import end_session, get_session, list_sessions, start_session
+from agenthuman_plugins.client._calls.sessions import (
+    SessionStart,
+    end_session,
+    get_session,
+    list_sessions,
+    start_session,
+)
 from agenthuman_plugins.client._config import Settings
 from agenthuman_plugins.client.errors import (
     AgentHumanError,
@@ -32,7 +38,7 @@ from agenthuman_plugins.client.errors import (
     ConflictError,
     NotFoundError,
 )
-from agenthuman_plugins.client.models import LinkSession, Session, SessionStart
+from agenthuman_plugins.client.models import LinkSession, Session
 from agenthuman_plugins.client.redaction import Secrets, redact
 
 _T = TypeVar("_T")
@@ -206,7 +212,7 @@ class Flows:
                 if start is not None:
                     found = found.model_copy(update={"ws_uri": start.ws_uri})
                 if start is not None or found.status != "created":
-                    return found if isinstance(session, str) else _with_token_of(session, found)
+                    return found if isinstance(session, str) else _with_what_only_create_told(session, found)
             if self.now() + _POLL_S >= deadline:
                 raise APITimeoutError(
                     f"Session {session_id} was started, but its server is not ready after {limit_s:g} s. "
@@ -291,9 +297,12 @@ class Flows:
             return session  # gone since it was listed: nothing more is to be learnt
 
 
-def _with_token_of(created: Session, found: Session) -> Session:
-    """What only the reply to the create told is kept."""
-    return found.model_copy(update={"session_token": created.session_token or found.session_token})
+def _with_what_only_create_told(created: Session, found: Session) -> Session:
+    """The session as it was found, with its token, room and usage, which no later answer tells."""
+    told = {name: getattr(created, name) for name in created.model_fields_set}
+    return found.model_copy(
+        update={name: value for name, value in told.items() if getattr(found, name) is None}
+    )
 
 
 def _newest_running_first(session: Session) -> tuple[bool, float]:

@@ -125,9 +125,10 @@ class Http:
         """Send one request; only failures of the transport become a `NoAnswer`."""
         pool, library = self._current(), self._library
         request = _request(pool, step, self._settings, key, library, None if gate is None else gate.trace)
-        left = _TimeLeft(self._settings, max(step.limit_s, TRANSFER_S if gate else 0.0))
+        limits = request.extensions["timeout"]
+        left = _TimeLeft(self._settings, max(step.limit_s, TRANSFER_S if gate else 0.0), limits["read"])
         if self._given is None:
-            request.extensions["timeout"]["read"] = left
+            limits["read"] = left
         response = None
         try:
             response = pool.send(request, stream=True, follow_redirects=False)
@@ -271,11 +272,17 @@ class _TimeLeft:
     """The time left for a blocking request, as a limit of each read: else one that drips would never be given up.
 
     httpcore hands the limit to the socket before each read, which takes a float or what has an index: whole seconds.
+
+    Args:
+        settings: The clock.
+        limit_s: Seconds for the whole request.
+        read_s: Seconds for a single read.
     """
 
-    def __init__(self, settings: Settings, limit_s: float) -> None:
+    def __init__(self, settings: Settings, limit_s: float, read_s: float) -> None:
         self._now = settings.clock.monotonic
         self._until = self._now() + limit_s
+        self._read_s = read_s
 
     @property
     def is_over(self) -> bool:
@@ -285,7 +292,7 @@ class _TimeLeft:
     def __index__(self) -> int:
         if self.is_over:
             raise TimeoutError
-        return math.ceil(min(self._until - self._now(), _READ_S))
+        return math.ceil(min(self._until - self._now(), self._read_s))
 
 
 class _UploadFile(io.BytesIO):

@@ -150,18 +150,6 @@ class Session(Answered):
         return ref if isinstance(ref, str) else None
 
 
-class SessionStart(Answered):
-    """The reply to the start call of the older generation.
-
-    Attributes:
-        ws_uri: Address of the speech gateway, or `try_again` while the server boots.
-        expiration: When the service ends the session by itself; `None`: unlimited, or not told.
-    """
-
-    ws_uri: Lenient[str] = None
-    expiration: Lenient[Time] = None
-
-
 class Avatar(Answered):
     """An avatar that a session can show.
 

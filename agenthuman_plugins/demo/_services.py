@@ -16,10 +16,10 @@ from agenthuman_plugins.demo._errors import DemoError
 from agenthuman_plugins.emulator.face import Face, Look
 from agenthuman_plugins.emulator.mouth import Mouth
 from agenthuman_plugins.emulator.process import Child, ChildError
-from agenthuman_plugins.emulator.proxies import direct_to
 from agenthuman_plugins.emulator.rooms import media_interface
 from agenthuman_plugins.pipecat import AgentHumanVideoService
 from agenthuman_plugins.speech import InProcessSpeechLink, SpeechLink
+from agenthuman_plugins.speech.proxies import direct_to
 
 VIDEO_SIZE = (640, 480)
 VIDEO_FPS = 25

@@ -20,10 +20,10 @@ from agenthuman_plugins.client.rooms import AVATAR_IDENTITY, ON_BEHALF_OF
 from agenthuman_plugins.demo._assistant import make_assistant, make_ears
 from agenthuman_plugins.demo._services import running_services
 from agenthuman_plugins.demo._tts import OfflineTTSService
-from agenthuman_plugins.emulator.proxies import direct_to
 from agenthuman_plugins.emulator.rooms import RoomServer
 from agenthuman_plugins.emulator.voice import Voice
 from agenthuman_plugins.pipecat import AgentHumanVideoService
+from agenthuman_plugins.speech.proxies import direct_to
 
 __all__ = ["LocalRoom", "LocalServices", "livekit_room", "local_services"]
 

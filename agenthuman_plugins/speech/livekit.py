@@ -24,12 +24,12 @@ from agenthuman_plugins.client.rooms import AVATAR_IDENTITY
 from agenthuman_plugins.speech._base import LinkBase, loop_time
 from agenthuman_plugins.speech._feed import Feed
 from agenthuman_plugins.speech._presence import Change, Presence, State
-from agenthuman_plugins.speech._proxies import hide_proxies, show_proxies
 from agenthuman_plugins.speech._speech_stream import PIECE_BYTES, SpeechStream
 from agenthuman_plugins.speech._tracks import AvatarTracks
 from agenthuman_plugins.speech._utterances import Utterances
 from agenthuman_plugins.speech._wire import json_object, origin
 from agenthuman_plugins.speech.link import AvatarAudio, AvatarVideo, Reconnected, Reconnecting
+from agenthuman_plugins.speech.proxies import hide_proxies, show_proxies
 from agenthuman_plugins.speech.redaction import keep_out_of_logs, redact
 
 _log = logging.getLogger(__name__)

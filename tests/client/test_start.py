@@ -14,6 +14,7 @@ from agenthuman_plugins.client import (
     BadRequestError,
     NotFoundError,
     ServerError,
+    Session,
     SessionOutcomeUnknownError,
 )
 from tests.client.conftest import API_KEY, FakeService, Handle, Lost, Reply, Time
@@ -116,6 +117,27 @@ def test_start_of_a_running_session_returns_it(status: int, client: Handle, serv
     service.sessions[SESSION] = {"session_id": SESSION, "status": "started"}
     service.faults.append(Reply(status, {"success": False, "error": {"message": "No"}}))
     assert client(lambda c: c.sessions.start(SESSION)).status == "started"
+
+
+def test_start_keeps_what_only_the_create_told(client: Handle, service: FakeService) -> None:
+    """Token, room and usage are in no later answer; a session that runs anyway is returned with them."""
+    service.sessions[SESSION] = {"session_id": SESSION, "status": "started"}
+    created = Session.model_validate(
+        {
+            "session_id": SESSION,
+            "status": "started",
+            "session_token": "seeded-token",
+            "room": {"roomURL": "wss://rooms.example.com", "participantToken": "seeded-room-token"},
+            "usage": {"minutes": {"total_remaining": 7}},
+        }
+    )
+    service.faults.extend([NO_ROUTE, NO_ROUTE])
+    started = client(lambda c: c.sessions.start(created))
+    assert (started.session_token, started.room, started.usage) == (
+        created.session_token,
+        created.room,
+        created.usage,
+    )
 
 
 def test_link_starts_a_session_without_the_key(client: Handle, service: FakeService) -> None:

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from agenthuman_plugins.emulator.process import Child
-from agenthuman_plugins.emulator.proxies import direct_to
 from agenthuman_plugins.emulator.rooms import RoomServer
 from agenthuman_plugins.speech import AVATAR_IDENTITY, LinkEvent, PlaybackFinished, PlaybackStarted
 from agenthuman_plugins.speech.livekit import LiveKitSpeechLink
+from agenthuman_plugins.speech.proxies import direct_to
 
 _HERE = Path(__file__).parent
 _PYTHON = _HERE.parent.parent / ".venv-agents" / "bin" / "python"

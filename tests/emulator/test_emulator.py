@@ -13,8 +13,8 @@ from livekit import rtc
 
 from agenthuman_plugins.emulator import Emulator
 from agenthuman_plugins.emulator.process import Child
-from agenthuman_plugins.emulator.proxies import direct_to
 from agenthuman_plugins.speech import AVATAR_IDENTITY, SPEECH_SAMPLE_RATE
+from agenthuman_plugins.speech.proxies import direct_to
 from tests.emulator.conftest import FakeClock, until
 from tests.emulator.processes import children_of, still_alive
 

@@ -1,7 +1,6 @@
 """Nothing that the emulator sends to this machine goes through a proxy of the environment."""
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Mapping
 
 import httpx
@@ -12,7 +11,7 @@ from livekit import rtc
 from agenthuman_plugins.emulator import _pictures
 from agenthuman_plugins.emulator._avatars import WORKER
 from agenthuman_plugins.emulator.process import Child, ChildError
-from agenthuman_plugins.emulator.proxies import direct_to
+from agenthuman_plugins.speech.proxies import direct_to
 from tests import proxies as dead
 
 LIMIT_S = 20.0  # hang limit
@@ -77,39 +76,6 @@ async def test_refused_token_stays_on_this_machine(monkeypatch: pytest.MonkeyPat
     finally:
         await runner.cleanup()
     assert not asked.is_set()
-
-
-@pytest.mark.parametrize(
-    ("room_server", "gone", "host"),
-    [
-        ("ws://127.0.0.1:7880", {"HTTP_PROXY", "http_proxy"}, "127.0.0.1"),
-        ("ws://[::1]:7880", {"HTTP_PROXY", "http_proxy"}, "::1"),
-        ("wss://localhost", {"HTTPS_PROXY", "https_proxy"}, "localhost"),
-        ("wss://rooms.example", set(), None),
-        ("", set(), None),
-    ],
-)
-def test_environment_is_changed_only_as_long_as_the_room_is_used(
-    room_server: str, gone: set[str], host: str | None, monkeypatch: pytest.MonkeyPatch
-):
-    """For a room server on this machine its proxy variable is gone and its host excepted; all is put back."""
-    use(dead.HTTP, monkeypatch)
-    before = dict(os.environ)
-    with direct_to(room_server):
-        assert before.keys() - os.environ.keys() == gone
-        expected = before["NO_PROXY"] + (f",{host}" if host else "")
-        assert (os.environ["NO_PROXY"], os.environ["no_proxy"]) == (expected, expected)
-    assert dict(os.environ) == before
-
-
-def test_environment_without_proxies_comes_back_as_it_was(monkeypatch: pytest.MonkeyPatch):
-    """Variables that were not set are not set afterwards."""
-    for name in dead.HTTP:
-        monkeypatch.delenv(name, raising=False)
-    before = dict(os.environ)
-    with direct_to("ws://127.0.0.1:7880"):
-        pass
-    assert dict(os.environ) == before
 
 
 @pytest.fixture

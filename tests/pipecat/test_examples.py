@@ -14,8 +14,8 @@ import pytest
 from livekit import rtc
 
 from agenthuman_plugins.client.rooms import AVATAR_IDENTITY
-from agenthuman_plugins.emulator.proxies import direct_to
 from agenthuman_plugins.emulator.rooms import media_interface
+from agenthuman_plugins.speech.proxies import direct_to
 from tests.demo.conftest import START_TIMEOUT_S, Demo
 from tests.demo.visitor import WAIT_S, Visitor
 from tests.emulator.processes import still_alive

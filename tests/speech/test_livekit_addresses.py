@@ -10,7 +10,7 @@ import pytest
 from livekit import rtc
 
 from agenthuman_plugins.client import ConfigurationError, SpeechLinkError, addresses
-from agenthuman_plugins.speech import LiveKitSpeechLink, Reconnected, _proxies
+from agenthuman_plugins.speech import LiveKitSpeechLink, Reconnected, proxies
 from tests.speech.scripted_avatar import ScriptedAvatar
 from tests.speech.test_livekit import connected, next_event
 
@@ -65,7 +65,7 @@ async def test_join_that_is_given_up_shows_the_proxies_again(dead_proxies):
         with pytest.raises(SpeechLinkError, match="No answer"):
             await link.connect(timeout_s=0.3)
     async with asyncio.timeout(30):
-        while _proxies._hidden_by:  # noqa: ASYNC110 - LiveKit's join ends when it likes
+        while proxies._hidden_by:  # noqa: ASYNC110 - LiveKit's join ends when it likes
             await asyncio.sleep(0.05)
     assert os.environ["HTTP_PROXY"] == seen_by_libraries("HTTP_PROXY") == "http://127.0.0.1:1"
 
@@ -74,25 +74,42 @@ async def test_join_that_is_given_up_shows_the_proxies_again(dead_proxies):
 def test_proxies_are_hidden_while_anybody_needs_it(name, dead_proxies):
     """From libraries alone: Python's own view of the environment stays."""
     first, second = object(), object()
-    _proxies.hide_proxies(first)
-    _proxies.hide_proxies(second)
-    _proxies.hide_proxies(second)
+    proxies.hide_proxies(first)
+    proxies.hide_proxies(second)
+    proxies.hide_proxies(second)
     assert seen_by_libraries(name) == "None"
     assert os.environ[name] == "http://127.0.0.1:1"
-    _proxies.show_proxies(first)
+    proxies.show_proxies(first)
     assert seen_by_libraries(name) == "None"
-    _proxies.show_proxies(second)
-    _proxies.show_proxies(second)
+    proxies.show_proxies(second)
+    proxies.show_proxies(second)
     assert seen_by_libraries(name) == "http://127.0.0.1:1"
+
+
+@pytest.mark.parametrize(
+    ("room_server", "seen"),
+    [
+        ("ws://127.0.0.1:7880", "None"),
+        ("ws://[::1]:7880", "None"),
+        ("wss://localhost", "None"),
+        ("wss://rooms.example", "http://127.0.0.1:1"),
+        ("", "http://127.0.0.1:1"),
+    ],
+)
+def test_proxies_are_hidden_for_rooms_on_this_machine(room_server, seen, dead_proxies):
+    """Only there, and only as long as the room is used."""
+    with proxies.direct_to(room_server):
+        assert seen_by_libraries("HTTP_PROXY") == seen
+    assert seen_by_libraries("HTTP_PROXY") == "http://127.0.0.1:1"
 
 
 def test_proxy_that_was_unset_meanwhile_stays_so(dead_proxies, monkeypatch):
     """The program's latest word counts."""
     owner = object()
-    _proxies.hide_proxies(owner)
+    proxies.hide_proxies(owner)
     monkeypatch.delenv("HTTP_PROXY")
     monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:2")
-    _proxies.show_proxies(owner)
+    proxies.show_proxies(owner)
     assert seen_by_libraries("HTTP_PROXY") == "None"
     assert seen_by_libraries("ALL_PROXY") == "http://127.0.0.1:2"
 

@@ -7,8 +7,11 @@ from urllib.parse import unquote
 
 from agenthuman_plugins.client._calls import Call, checks
 from agenthuman_plugins.client.errors import ConfigurationError
+from agenthuman_plugins.client.redaction import Secrets
 
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+
+_LINK_ID = re.compile(r"lnk_[^/]+")  # whoever knows one can start sessions
 
 # What opens a billed session, and the method that does it without losing one.
 _BILLED = (
@@ -39,6 +42,7 @@ def custom(method: object, path: object, *, json: Any, params: object) -> Call[A
         lambda body: body,
         json=None if json is None else checks.json_value("json", json),
         params=_params(params),
+        secrets=Secrets(_LINK_ID.findall(place)),
         repeatable=verb == "GET",
     )
 

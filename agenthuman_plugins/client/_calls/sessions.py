@@ -5,13 +5,25 @@ from dataclasses import replace
 from typing import Any
 
 from agenthuman_plugins.client._calls import Call, checks, without_success
-from agenthuman_plugins.client._model import read_each
+from agenthuman_plugins.client._model import Answered, Lenient, Time, read_each
 from agenthuman_plugins.client.errors import ConfigurationError
-from agenthuman_plugins.client.models import Session, SessionStart
+from agenthuman_plugins.client.models import Session
 from agenthuman_plugins.client.redaction import Secrets
 from agenthuman_plugins.client.rooms import DailyRoom, LiveKitRoom, Room
 
 STATES = ("all", "started", "ended")
+
+
+class SessionStart(Answered):
+    """The reply to the start call of the older generation.
+
+    Attributes:
+        ws_uri: Address of the speech gateway, or `try_again` while the server boots.
+        expiration: When the service ends the session by itself; `None`: unlimited, or not told.
+    """
+
+    ws_uri: Lenient[str] = None
+    expiration: Lenient[Time] = None
 
 
 def create_session(

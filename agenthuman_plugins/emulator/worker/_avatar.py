@@ -17,7 +17,6 @@ from livekit.rtc.participant import PublishDataError, PublishTrackError
 from agenthuman_plugins.client.rooms import ON_BEHALF_OF
 from agenthuman_plugins.emulator.face import Face, Look
 from agenthuman_plugins.emulator.process import Emit, Event
-from agenthuman_plugins.emulator.proxies import direct_to
 from agenthuman_plugins.emulator.worker._notifier import PlaybackNotifier
 from agenthuman_plugins.emulator.worker._player import STOPPED, Player
 from agenthuman_plugins.emulator.worker._roomless import RoomlessAvatar
@@ -25,6 +24,7 @@ from agenthuman_plugins.emulator.worker._sender import Sender
 from agenthuman_plugins.emulator.worker._settings import WorkerSettings
 from agenthuman_plugins.emulator.worker._streams import SpeechReceiver
 from agenthuman_plugins.emulator.worker._tracks import PictureTrack, VoiceTrack
+from agenthuman_plugins.speech.proxies import direct_to
 from agenthuman_plugins.speech.redaction import keep_out_of_logs, redact
 
 _log = logging.getLogger(__name__)

@@ -9,8 +9,8 @@ import pytest
 import pytest_asyncio
 from livekit import rtc
 
-from agenthuman_plugins.emulator.proxies import direct_to
 from agenthuman_plugins.emulator.rooms import RoomServer, media_interface
+from agenthuman_plugins.speech.proxies import direct_to
 from tests.emulator.room_server.clients import Client
 
 Join = Callable[..., Awaitable[Client]]

@@ -20,9 +20,9 @@ from agenthuman_plugins.client import AsyncAgentHuman
 from agenthuman_plugins.emulator import Emulator, _avatars
 from agenthuman_plugins.emulator._avatars import AvatarJob, WorkerAvatar
 from agenthuman_plugins.emulator.process import Child
-from agenthuman_plugins.emulator.proxies import direct_to
 from agenthuman_plugins.emulator.rooms import RoomServer
 from agenthuman_plugins.pipecat import AgentHumanVideoService, AgentHumanVideoUpdateSettingsFrame
+from agenthuman_plugins.speech.proxies import direct_to
 from tests.emulator.room_server.clients import Client
 from tests.pipecat.bot import Bot, running_service
 

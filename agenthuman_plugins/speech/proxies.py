@@ -6,7 +6,12 @@ are hidden from it while it connects: from the process's environment, not from `
 Programs that are started in these moments with the inherited environment do not see them either.
 """
 
+import contextlib
 import os
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+from agenthuman_plugins.client.addresses import is_this_machine
 
 _NAMES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
 
@@ -31,3 +36,21 @@ def show_proxies(owner: object) -> None:
         for name in _NAMES:
             if name in os.environ:
                 os.putenv(name, os.environ[name])
+
+
+@contextlib.contextmanager
+def direct_to(room_server: str) -> Iterator[None]:
+    """Hide the proxies while the body runs, if it uses a room server on this machine.
+
+    Args:
+        room_server: `ws://…` or `wss://…`.
+    """
+    if not is_this_machine(urlsplit(room_server).hostname):
+        yield
+        return
+    owner = object()
+    hide_proxies(owner)
+    try:
+        yield
+    finally:
+        show_proxies(owner)
