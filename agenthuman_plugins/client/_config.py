@@ -24,6 +24,7 @@ DEFAULT_AVATAR = "avat_01KMZJ4WE5QCD9G3EK21QW8NJK"  # the default of the vendor'
 DEFAULT_TIMEOUT_S = 60.0  # room for a slow create and a rate limit's wait
 DEFAULT_MAX_RETRIES = 2  # three attempts in all
 
+_LONGEST_S = 1e6  # what waits for threads and sockets counts no further than some years
 _KEYS_REMEMBERED = 16  # of a callable that hands out new ones: those that may still show in an answer
 
 KeySource: TypeAlias = str | Callable[[], str]
@@ -194,7 +195,7 @@ def seconds(name: str, value: object) -> float:
     """
     if isinstance(value, bool) or not isinstance(value, int | float) or not (0 < value < math.inf):
         raise ConfigurationError(f"{name} must be a number of seconds above 0, not {value!r}.")
-    return float(value)
+    return float(min(value, _LONGEST_S))
 
 
 def retries(value: object) -> int:

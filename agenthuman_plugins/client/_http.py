@@ -76,9 +76,13 @@ class Gate:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._seen = False
+        self._seen = False  # whether the transport reports at all; ours does, at its first step or later
         self._passed = False
         self._closed = False
+
+    def rely_on_trace(self) -> None:
+        """The transport is known to report: as long as it has not, nothing has left."""
+        self._seen = True
 
     def trace(self, event: str, info: Mapping[str, Any]) -> None:
         """Note what the transport does; stop it at the closed gate."""
@@ -122,6 +126,8 @@ class Http:
 
     def send(self, step: Send, key: Secrets | None, gate: Gate | None = None) -> Outcome:
         """Send one request; only failures of the transport become a `NoAnswer`."""
+        if gate is not None and self._given is None:
+            gate.rely_on_trace()
         pool, library = self._current(), self._library
         request = _request(pool, step, self._settings, key, library, None if gate is None else gate.trace)
         deadline = self._settings.clock.monotonic() + max(step.limit_s, TRANSFER_S if gate else 0.0)
@@ -184,6 +190,8 @@ class AsyncHttp:
 
     async def send(self, step: Send, key: Secrets | None, gate: Gate | None = None) -> Outcome:
         """Send one request; only failures of the transport become a `NoAnswer`."""
+        if gate is not None and self._given is None:
+            gate.rely_on_trace()
         pool, library = await self._current(), self._library
         request = _request(pool, step, self._settings, key, library, None if gate is None else gate.atrace)
         limit = asyncio.timeout(max(step.limit_s, TRANSFER_S if gate else 0.0))
