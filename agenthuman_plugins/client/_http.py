@@ -103,7 +103,16 @@ class Gate:
         """Let nothing leave any more; return whether nothing has."""
         with self._lock:
             self._closed = True
-            return self._seen and not self._passed
+            return self._has_let_nothing_pass()
+
+    @property
+    def may_have_passed(self) -> bool:
+        """Whether the request may have left."""
+        with self._lock:
+            return not self._has_let_nothing_pass()
+
+    def _has_let_nothing_pass(self) -> bool:
+        return self._seen and not self._passed
 
 
 class GateClosedError(Exception):
@@ -143,7 +152,7 @@ class Http:
                         return out_of_time(self._settings, may_have_arrived=True)
             return body.answer()
         except (library.RequestError, GateClosedError) as error:
-            return _no_answer(error, self._settings, library)
+            return _no_answer(error, self._settings, library, gate)
         except Exception as error:  # noqa: BLE001 - a defect of somebody, without the frames that hold the key
             raise error.with_traceback(None)  # noqa: B904
         finally:
@@ -207,7 +216,7 @@ class AsyncHttp:
                             break
                 return body.answer()
         except (library.RequestError, GateClosedError) as error:
-            return _no_answer(error, self._settings, library)
+            return _no_answer(error, self._settings, library, gate)
         except TimeoutError:
             if not limit.expired():
                 raise
@@ -411,7 +420,7 @@ def _form(upload: Upload) -> dict[str, tuple[str, _UploadFile, str]]:
     return {"file": (name, _UploadFile(upload), upload.media_type)}
 
 
-def _no_answer(error: Exception, settings: Settings, library: ModuleType) -> NoAnswer:
+def _no_answer(error: Exception, settings: Settings, library: ModuleType, gate: Gate | None) -> NoAnswer:
     # The exception itself ends here: it holds the request, and so the key. What the system said is worth keeping.
     if isinstance(error, GateClosedError):
         return out_of_time(settings, may_have_arrived=False)
@@ -427,7 +436,8 @@ def _no_answer(error: Exception, settings: Settings, library: ModuleType) -> NoA
     )
     return NoAnswer(
         f"{settings.host} ({type(error).__name__}{said})",
-        may_have_arrived=not isinstance(error, never_sent),
+        # A proxy that fails while it is asked to connect us may look like a service that hangs up.
+        may_have_arrived=not isinstance(error, never_sent) and (gate is None or gate.may_have_passed),
         timed_out=isinstance(error, library.TimeoutException),
     )
 

@@ -4,6 +4,7 @@ import asyncio
 import inspect
 import json
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -57,7 +58,13 @@ class Wire:
     It knows no pipelining and no chunked requests, which our client does not send.
     """
 
-    def __init__(self, answer: Callable[[Request, socket.socket], bytes], listener: socket.socket) -> None:
+    def __init__(
+        self,
+        answer: Callable[[Request, socket.socket], bytes],
+        listener: socket.socket,
+        tls: ssl.SSLContext | None,
+    ) -> None:
+        self._tls = tls
         self.requests: list[Request] = []
         self.connections = 0
         self.gone = threading.Event()  # set when the test is over
@@ -66,8 +73,12 @@ class Wire:
         self._open: list[socket.socket] = []
 
     @property
+    def port(self) -> int:
+        return int(self._listener.getsockname()[1])
+
+    @property
     def address(self) -> str:
-        return f"127.0.0.1:{self._listener.getsockname()[1]}"
+        return f"127.0.0.1:{self.port}"
 
     @property
     def url(self) -> str:
@@ -95,6 +106,8 @@ class Wire:
 
     def _talk(self, connection: socket.socket) -> None:
         with suppress(OSError), connection:
+            if self._tls is not None:
+                connection = self._tls.wrap_socket(connection, server_side=True)  # noqa: PLW2901
             while raw := _read(connection):
                 self.requests.append(Request(raw))
                 answer = self._answer(self.requests[-1], connection)
@@ -107,6 +120,9 @@ def _read(connection: socket.socket) -> bytes:
     raw = b""
     while b"\r\n\r\n" not in raw:
         part = connection.recv(65_536)
+        if part.startswith(b"\x16"):  # TLS, where none is spoken
+            connection.sendall(reply(b"", status=400))
+            return b""
         if not part:
             return b""
         raw += part
@@ -118,9 +134,15 @@ def _read(connection: socket.socket) -> bytes:
 
 
 @contextmanager
-def wire(answer: Callable[[Request, socket.socket], bytes]) -> Iterator[Wire]:
+def wire(
+    answer: Callable[[Request, socket.socket], bytes],
+    *,
+    tls: ssl.SSLContext | None = None,
+    host: str = "127.0.0.1",
+) -> Iterator[Wire]:
     """A server that answers like this; an empty answer hangs up."""
-    server = Wire(answer, socket.create_server(("127.0.0.1", 0)))
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    server = Wire(answer, socket.create_server((host, 0), family=family), tls)
     threading.Thread(target=server.serve, daemon=True).start()
     try:
         yield server
