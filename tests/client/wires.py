@@ -107,7 +107,7 @@ class Wire:
     def _talk(self, connection: socket.socket) -> None:
         with suppress(OSError), connection:
             if self._tls is not None:
-                connection = self._tls.wrap_socket(connection, server_side=True)  # noqa: PLW2901
+                connection = self._tls.wrap_socket(connection, server_side=True)
             while raw := _read(connection):
                 self.requests.append(Request(raw))
                 answer = self._answer(self.requests[-1], connection)
