@@ -233,8 +233,9 @@ def _base_url(given: str | None) -> str:
     name = "AGENTHUMAN_BASE_URL" if given is None else "base_url"
     if given is not None and not isinstance(given, str):
         raise ConfigurationError(f"base_url must be a string, not {type(given).__name__}.")
-    url = (os.environ.get("AGENTHUMAN_BASE_URL", "") if given is None else given).strip().rstrip("/")
-    url = url or DEFAULT_BASE_URL
+    # Compose files set a variable to nothing where they mean none; an empty argument is a mistake.
+    url = given if given is not None else os.environ.get(name, "").strip() or DEFAULT_BASE_URL
+    url = url.strip().rstrip("/")
     if wrong := _wrong_part(url):
         # The address itself stays out of the text: it may hold a password.
         raise ConfigurationError(f"{name} must look like {DEFAULT_BASE_URL}: {wrong}.")
@@ -245,6 +246,8 @@ def _base_url(given: str | None) -> str:
 
 
 def _wrong_part(url: str) -> str | None:
+    if not url:
+        return "it is empty"
     if any(char.isspace() or not char.isprintable() for char in url):
         return "it holds a blank, a tab or another control character"
     try:

@@ -240,7 +240,11 @@ class AsyncHttp:
     def other_loops(self) -> list[asyncio.AbstractEventLoop]:
         """The running loops beside this one that have connections to close."""
         here = asyncio.get_running_loop()
-        return [loop for loop in self._pools if loop is not here and loop.is_running()]
+        return [loop for loop in self._loops() if loop is not here and loop.is_running()]
+
+    def _loops(self) -> list[asyncio.AbstractEventLoop]:
+        # In one step: a loop on another thread may add its pool meanwhile.
+        return [loop for known in self._pools.keyrefs() if (loop := known()) is not None]
 
     async def _current(self) -> AsyncHttpClient:
         _check_open(self._closed, self._given)
@@ -254,8 +258,8 @@ class AsyncHttp:
             self._home = loop
             return self._given
         if loop not in self._pools:
-            for ended in [other for other in self._pools if other.is_closed()]:
-                del self._pools[ended]
+            for ended in [other for other in self._loops() if other.is_closed()]:
+                self._pools.pop(ended, None)
             trusted = await asyncio.to_thread(self._trust.context)  # reads files, up to 0.1 s
             if loop not in self._pools:  # another task may have come first
                 self._pools[loop] = httpx.AsyncClient(**_options(self._settings, trusted))
@@ -342,11 +346,16 @@ def check_proxies(settings: Settings) -> None:
         return
     proxies = [name for name in names if not name.lower().startswith("no_")]
     # Values stay out of the text: a proxy's address may hold a password.
-    culprit = next((name for name in proxies if _proxy_problem(os.environ[name])), "NO_PROXY")
+    culprit = next((name for name in proxies if _proxy_problem(_complete(os.environ[name]))), "NO_PROXY")
     if culprit == "NO_PROXY":
         culprit = next((name for name in names if name not in proxies), culprit)
         problem = "an entry of it cannot be read; host names and addresses without brackets can"
     raise ConfigurationError(f"{culprit} cannot be used: {problem}.")
+
+
+def _complete(proxy: str) -> str:
+    """A proxy's address as httpx reads it from the environment."""
+    return proxy if "://" in proxy else f"http://{proxy}"
 
 
 def _proxy_problem(proxy: str | None = None) -> str | None:
@@ -457,8 +466,10 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 def _check_address(url: str, library: ModuleType) -> None:
     try:
-        library.URL(url)
-    except (library.InvalidURL, UnicodeError, ValueError):
+        parsed = library.URL(url)
+        # The library reads it back for proxies, and the system's resolver in a form of its own.
+        _ = parsed.host, parsed.raw_host.decode().encode("idna")
+    except (library.InvalidURL, ValueError):
         raise ConfigurationError(
             "base_url (or AGENTHUMAN_BASE_URL) has a host that is no valid name."
         ) from None
