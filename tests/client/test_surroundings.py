@@ -207,11 +207,15 @@ def test_redirect_is_not_followed(status: int, kind: str, *, own: bool) -> None:
 def use_given(kind: str, use: Callable[[Any], Any], **options: Any) -> Any:
     """Return `use(client)` over an HTTP client of the caller's, which follows redirects."""
     if kind == "sync":
-        with httpx.Client(follow_redirects=True, trust_env=False) as given:
-            return use_own(kind, use, http_client=given, **options)
-    return use_own(
-        kind, use, http_client=httpx.AsyncClient(follow_redirects=True, trust_env=False), **options
-    )
+        with httpx.Client(follow_redirects=True, trust_env=False) as http:
+            return use_own(kind, use, http_client=http, **options)
+    given = httpx.AsyncClient(follow_redirects=True, trust_env=False)
+
+    async def closing(c: Any) -> Any:
+        async with given:
+            return await use(c)
+
+    return use_own(kind, closing, http_client=given, **options)
 
 
 # --- forks
