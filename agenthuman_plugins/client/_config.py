@@ -24,6 +24,7 @@ DEFAULT_AVATAR = "avat_01KMZJ4WE5QCD9G3EK21QW8NJK"  # the default of the vendor'
 DEFAULT_TIMEOUT_S = 60.0  # room for a slow create and a rate limit's wait
 DEFAULT_MAX_RETRIES = 2  # three attempts in all
 
+_LONGEST_S = 1e6  # what waits for threads and sockets counts no further than some years
 _KEYS_REMEMBERED = 16  # of a callable that hands out new ones: those that may still show in an answer
 
 KeySource: TypeAlias = str | Callable[[], str]
@@ -194,7 +195,7 @@ def seconds(name: str, value: object) -> float:
     """
     if isinstance(value, bool) or not isinstance(value, int | float) or not (0 < value < math.inf):
         raise ConfigurationError(f"{name} must be a number of seconds above 0, not {value!r}.")
-    return float(value)
+    return float(min(value, _LONGEST_S))
 
 
 def retries(value: object) -> int:
@@ -232,8 +233,9 @@ def _base_url(given: str | None) -> str:
     name = "AGENTHUMAN_BASE_URL" if given is None else "base_url"
     if given is not None and not isinstance(given, str):
         raise ConfigurationError(f"base_url must be a string, not {type(given).__name__}.")
-    url = (os.environ.get("AGENTHUMAN_BASE_URL", "") if given is None else given).strip().rstrip("/")
-    url = url or DEFAULT_BASE_URL
+    # Compose files set a variable to nothing where they mean none; an empty argument is a mistake.
+    url = given if given is not None else os.environ.get(name, "").strip() or DEFAULT_BASE_URL
+    url = url.strip().rstrip("/")
     if wrong := _wrong_part(url):
         # The address itself stays out of the text: it may hold a password.
         raise ConfigurationError(f"{name} must look like {DEFAULT_BASE_URL}: {wrong}.")
@@ -244,6 +246,8 @@ def _base_url(given: str | None) -> str:
 
 
 def _wrong_part(url: str) -> str | None:
+    if not url:
+        return "it is empty"
     if any(char.isspace() or not char.isprintable() for char in url):
         return "it holds a blank, a tab or another control character"
     try:

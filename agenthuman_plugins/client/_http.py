@@ -77,9 +77,13 @@ class Gate:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._seen = False
+        self._seen = False  # whether the transport reports at all; ours does, at its first step or later
         self._passed = False
         self._closed = False
+
+    def rely_on_trace(self) -> None:
+        """The transport is known to report: as long as it has not, nothing has left."""
+        self._seen = True
 
     def trace(self, event: str, info: Mapping[str, Any]) -> None:
         """Note what the transport does; stop it at the closed gate."""
@@ -100,7 +104,16 @@ class Gate:
         """Let nothing leave any more; return whether nothing has."""
         with self._lock:
             self._closed = True
-            return self._seen and not self._passed
+            return self._has_let_nothing_pass()
+
+    @property
+    def may_have_passed(self) -> bool:
+        """Whether the request may have left."""
+        with self._lock:
+            return not self._has_let_nothing_pass()
+
+    def _has_let_nothing_pass(self) -> bool:
+        return self._seen and not self._passed
 
 
 class GateClosedError(Exception):
@@ -123,6 +136,8 @@ class Http:
 
     def send(self, step: Send, key: Secrets | None, gate: Gate | None = None) -> Outcome:
         """Send one request; only failures of the transport become a `NoAnswer`."""
+        if gate is not None and self._given is None:
+            gate.rely_on_trace()
         pool, library = self._current(), self._library
         request = _request(pool, step, self._settings, key, library, None if gate is None else gate.trace)
         limits = request.extensions["timeout"]
@@ -141,7 +156,7 @@ class Http:
                         return out_of_time(self._settings)
             return body.answer()
         except (library.RequestError, GateClosedError) as error:
-            return _no_answer(error, self._settings, library)
+            return _no_answer(error, self._settings, library, gate)
         except Exception as error:  # noqa: BLE001 - a defect of somebody, without the frames that hold the key
             raise error.with_traceback(None)  # noqa: B904
         finally:
@@ -188,6 +203,8 @@ class AsyncHttp:
 
     async def send(self, step: Send, key: Secrets | None, gate: Gate | None = None) -> Outcome:
         """Send one request; only failures of the transport become a `NoAnswer`."""
+        if gate is not None and self._given is None:
+            gate.rely_on_trace()
         pool, library = await self._current(), self._library
         request = _request(pool, step, self._settings, key, library, None if gate is None else gate.atrace)
         limit = asyncio.timeout(max(step.limit_s, TRANSFER_S if gate else 0.0))
@@ -203,7 +220,7 @@ class AsyncHttp:
                             break
                 return body.answer()
         except (library.RequestError, GateClosedError) as error:
-            return _no_answer(error, self._settings, library)
+            return _no_answer(error, self._settings, library, gate)
         except TimeoutError:
             if not limit.expired():
                 raise
@@ -227,7 +244,11 @@ class AsyncHttp:
     def other_loops(self) -> list[asyncio.AbstractEventLoop]:
         """The running loops beside this one that have connections to close."""
         here = asyncio.get_running_loop()
-        return [loop for loop in self._pools if loop is not here and loop.is_running()]
+        return [loop for loop in self._loops() if loop is not here and loop.is_running()]
+
+    def _loops(self) -> list[asyncio.AbstractEventLoop]:
+        # In one step: a loop on another thread may add its pool meanwhile.
+        return [loop for known in self._pools.keyrefs() if (loop := known()) is not None]
 
     async def _current(self) -> AsyncHttpClient:
         _check_open(self._closed, self._given)
@@ -241,8 +262,8 @@ class AsyncHttp:
             self._home = loop
             return self._given
         if loop not in self._pools:
-            for ended in [other for other in self._pools if other.is_closed()]:
-                del self._pools[ended]
+            for ended in [other for other in self._loops() if other.is_closed()]:
+                self._pools.pop(ended, None)
             trusted = await asyncio.to_thread(self._trust.context)  # reads files, up to 0.1 s
             if loop not in self._pools:  # another task may have come first
                 self._pools[loop] = httpx.AsyncClient(**_options(self._settings, trusted))
@@ -356,11 +377,16 @@ def check_proxies(settings: Settings) -> None:
         return
     proxies = [name for name in names if not name.lower().startswith("no_")]
     # Values stay out of the text: a proxy's address may hold a password.
-    culprit = next((name for name in proxies if _proxy_problem(os.environ[name])), "NO_PROXY")
+    culprit = next((name for name in proxies if _proxy_problem(_complete(os.environ[name]))), "NO_PROXY")
     if culprit == "NO_PROXY":
         culprit = next((name for name in names if name not in proxies), culprit)
         problem = "an entry of it cannot be read; host names and addresses without brackets can"
     raise ConfigurationError(f"{culprit} cannot be used: {problem}.")
+
+
+def _complete(proxy: str) -> str:
+    """A proxy's address as httpx reads it from the environment."""
+    return proxy if "://" in proxy else f"http://{proxy}"
 
 
 def _proxy_problem(proxy: str | None = None) -> str | None:
@@ -434,7 +460,7 @@ def _form(upload: Upload) -> dict[str, tuple[str, _UploadFile, str]]:
     return {"file": (name, _UploadFile(upload), upload.media_type)}
 
 
-def _no_answer(error: Exception, settings: Settings, library: ModuleType) -> NoAnswer:
+def _no_answer(error: Exception, settings: Settings, library: ModuleType, gate: Gate | None) -> NoAnswer:
     # The exception itself ends here: it holds the request, and so the key. What the system said is worth keeping.
     if isinstance(error, GateClosedError):
         return out_of_time(settings, may_have_arrived=False)
@@ -450,7 +476,8 @@ def _no_answer(error: Exception, settings: Settings, library: ModuleType) -> NoA
     )
     return NoAnswer(
         f"{settings.host} ({type(error).__name__}{said})",
-        may_have_arrived=not isinstance(error, never_sent),
+        # A proxy that fails while it is asked to connect us may look like a service that hangs up.
+        may_have_arrived=not isinstance(error, never_sent) and (gate is None or gate.may_have_passed),
         timed_out=isinstance(error, library.TimeoutException),
     )
 
@@ -470,8 +497,10 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 def _check_address(url: str, library: ModuleType) -> None:
     try:
-        library.URL(url)
-    except (library.InvalidURL, UnicodeError, ValueError):
+        parsed = library.URL(url)
+        # The library reads it back for proxies, and the system's resolver in a form of its own.
+        _ = parsed.host, parsed.raw_host.decode().encode("idna")
+    except (library.InvalidURL, ValueError):
         raise ConfigurationError(
             "base_url (or AGENTHUMAN_BASE_URL) has a host that is no valid name."
         ) from None
