@@ -77,22 +77,20 @@ class Gate:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._seen = False  # whether the transport reports at all; ours does, at its first step or later
+        self._seen = False
         self._passed = False
         self._closed = False
-
-    def rely_on_trace(self) -> None:
-        """The transport is known to report: as long as it has not, nothing has left."""
-        self._seen = True
 
     def trace(self, event: str, info: Mapping[str, Any]) -> None:
         """Note what the transport does; stop it at the closed gate."""
         with self._lock:
             self._seen = True
-            # The request to a proxy to connect us is none of ours.
-            if not event.endswith("send_request_headers.started") or info["request"].method == b"CONNECT":
+            # Whatever is about to be done with our request counts as sending it, under whatever name: a mistake to
+            # the other side would let a billed request be sent twice. One that asks a proxy to connect us is not ours.
+            request = info.get("request") if event.endswith(".started") else None
+            if request is None or event.startswith("connection.") or request.method == b"CONNECT":
                 return
-            if self._closed:
+            if self._closed and not self._passed:
                 raise GateClosedError
             self._passed = True
 
@@ -136,8 +134,6 @@ class Http:
 
     def send(self, step: Send, key: Secrets | None, gate: Gate | None = None) -> Outcome:
         """Send one request; only failures of the transport become a `NoAnswer`."""
-        if gate is not None and self._given is None:
-            gate.rely_on_trace()
         pool, library = self._current(), self._library
         request = _request(pool, step, self._settings, key, library, None if gate is None else gate.trace)
         limits = request.extensions["timeout"]
@@ -203,8 +199,6 @@ class AsyncHttp:
 
     async def send(self, step: Send, key: Secrets | None, gate: Gate | None = None) -> Outcome:
         """Send one request; only failures of the transport become a `NoAnswer`."""
-        if gate is not None and self._given is None:
-            gate.rely_on_trace()
         pool, library = await self._current(), self._library
         request = _request(pool, step, self._settings, key, library, None if gate is None else gate.atrace)
         limit = asyncio.timeout(max(step.limit_s, TRANSFER_S if gate else 0.0))
