@@ -18,6 +18,7 @@ from agenthuman_plugins.client import (
     AsyncAgentHuman,
     ConfigurationError,
     _http,
+    _pools,
 )
 from agenthuman_plugins.client._config import Clock
 from tests.client.conftest import API_KEY, ROOM, FakeService, Handle, Time
@@ -124,7 +125,7 @@ def test_dripping_answer_is_bound_by_the_limit(kind: str, from_byte: int) -> Non
     begin = real_time.monotonic()
     with (
         wire(dripping(ANSWER, from_byte=from_byte)) as server,
-        pytest.raises(APITimeoutError, match="time limit of the call|ReadTimeout"),
+        pytest.raises(APITimeoutError, match=r"time limit of the call|ReadTimeout"),
     ):
         use_own(kind, lambda c: c.sessions.list(timeout=0.1), base_url=server.url)
     assert real_time.monotonic() - begin < 2
@@ -168,10 +169,10 @@ def test_host_that_never_accepts_is_a_timeout(
 @pytest.mark.parametrize("kind", KINDS)
 def test_pool_without_a_free_connection_is_a_timeout(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A billed call that found no free connection surely opened nothing, and nothing is looked up."""
-    options = _http._options
+    options = _pools._options
     monkeypatch.setattr(_http, "_CONNECT_S", 0.2)
     monkeypatch.setattr(
-        _http, "_options", lambda *given: {**options(*given), "limits": httpx.Limits(max_connections=1)}
+        _pools, "_options", lambda *given: {**options(*given), "limits": httpx.Limits(max_connections=1)}
     )
     release = threading.Event()
 

@@ -317,7 +317,7 @@ def closing(client: Handle) -> Callable[[Callable[[Any], Any]], Any]:
 
     def run(body: Callable[[Any], Any]) -> Any:
         def use(c: Any) -> Any:
-            given = c._driver._http._given
+            given = (c._driver._pool if client.kind == "sync" else c._driver._pools)._given
             if client.kind == "sync":
                 with c.sessions.open(room=ROOM) as session:
                     given.close()

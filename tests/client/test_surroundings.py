@@ -326,7 +326,7 @@ def test_async_client_serves_one_loop_after_another(server: Wire) -> None:
         assert asyncio.run(client.sessions.list()) == []
     asyncio.run(client.aclose())
     assert server.connections == 3
-    assert len(client._driver._http._pools) <= 1
+    assert len(client._driver._pools._pools) <= 1
 
 
 class Loop:
@@ -361,7 +361,7 @@ def test_async_client_serves_loops_side_by_side(server: Wire, loops: list[Loop])
         for loop in loops:
             assert loop.run(client.sessions.list()) == []
     assert server.connections == 2
-    pools = dict(client._driver._http._pools)
+    pools = dict(client._driver._pools._pools)
     closed_in: list[object] = []
     for pool in pools.values():
         close = pool.aclose

@@ -21,7 +21,7 @@ from agenthuman_plugins.client._config import (
     seconds,
 )
 from agenthuman_plugins.client._driver import AsyncDriver
-from agenthuman_plugins.client._http import AsyncHttp, AsyncHttpClient
+from agenthuman_plugins.client._pools import AsyncHttpClient, AsyncPools
 
 
 class AsyncAgentHuman:
@@ -78,7 +78,7 @@ class AsyncAgentHuman:
             track_owner=track_owner,
             clock=_clock,
         )
-        self._drive(AsyncDriver(settings, AsyncHttp(settings, http_client)))
+        self._drive(AsyncDriver(settings, AsyncPools(settings, http_client)))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(host={self._settings.host!r})"

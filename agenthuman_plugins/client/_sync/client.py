@@ -20,7 +20,7 @@ from agenthuman_plugins.client._config import (
     seconds,
 )
 from agenthuman_plugins.client._driver import Driver
-from agenthuman_plugins.client._http import Http, SyncHttpClient
+from agenthuman_plugins.client._pools import Pool, SyncHttpClient
 from agenthuman_plugins.client._sync.account import Agents, Avatars, Links, UsageReports
 from agenthuman_plugins.client._sync.sessions import Sessions
 
@@ -78,7 +78,7 @@ class AgentHuman:
             track_owner=track_owner,
             clock=_clock,
         )
-        self._drive(Driver(settings, Http(settings, http_client)))
+        self._drive(Driver(settings, Pool(settings, http_client)))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(host={self._settings.host!r})"
