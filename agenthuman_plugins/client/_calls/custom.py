@@ -27,7 +27,7 @@ def custom(method: object, path: object, *, json: Any, params: object) -> Call[A
     verb = checks.one_of("method", method.upper() if isinstance(method, str) else method, _METHODS)
     place = _path(path)
     # As a lenient router may read it: it must not be reached under another spelling.
-    known = re.sub(r"/+", "/", unquote(unquote(place))).rstrip("/").lower()
+    known = re.sub(r"[/\\]+", "/", unquote(unquote(place))).rstrip("/").lower()
     for route, verbs, instead in _BILLED:
         if verb in verbs.split() and route.fullmatch(known):
             raise ConfigurationError(
@@ -40,6 +40,7 @@ def custom(method: object, path: object, *, json: Any, params: object) -> Call[A
         json=None if json is None else checks.json_value("json", json),
         params=_params(params),
         repeatable=verb == "GET",
+        sent_once=verb != "GET",  # nobody knows what it does, and when it did nothing
     )
 
 
