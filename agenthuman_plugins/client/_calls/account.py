@@ -233,7 +233,6 @@ def update_link(
 
     Source: docs.agenthuman.com, endpoints/update-link.
     """
-    path = _link_path(link_id)
     change: dict[str, Any] = {}
     if name is not ...:
         change["name"] = None if name is None else checks.non_blank("name", name)
@@ -243,7 +242,7 @@ def update_link(
         change["expires_at"] = None if expires_at is None else checks.utc_time("expires_at", expires_at)
     if use_limit is not ...:
         change["use_limit"] = None if use_limit is None else checks.positive("use_limit", use_limit)
-    return Call("PUT", path, _link, json=checks.non_empty(change), secrets=_secret(link_id))
+    return Call("PUT", _link_path(link_id), _link, json=checks.non_empty(change), secrets=_secret(link_id))
 
 
 def delete_link(link_id: str) -> Call[None]:
