@@ -117,9 +117,10 @@ def test_defect_with_a_chain_shows_no_secret(client: Handle, service: FakeServic
         headers = dict(request.headers)  # as libraries do
         assert headers
         try:
-            raise ValueError("inner")
+            int("inner")
         except ValueError as error:
             raise LookupError("outer") from error
+        raise AssertionError
 
     service.handle = broken  # type: ignore[method-assign]
     with pytest.raises(LookupError) as caught:
