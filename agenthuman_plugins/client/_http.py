@@ -108,8 +108,9 @@ class Http:
             return body.answer()
         except (library.RequestError, GateClosedError) as error:
             return _no_answer(error, self._settings, library, gate)
-        except Exception as error:  # noqa: BLE001 - a defect of somebody, without the frames that hold the key
-            raise error.with_traceback(None)  # noqa: B904
+        except Exception as error:  # noqa: BLE001 - whatever it is
+            del request
+            raise _without_frames(error)  # noqa: B904
         finally:
             if response is not None:
                 response.close()
@@ -144,8 +145,9 @@ class AsyncHttp:
             if not limit.expired():
                 raise
             return out_of_time(self._settings, may_have_arrived=gate is None or not gate.close())
-        except Exception as error:  # noqa: BLE001 - as above
-            raise error.with_traceback(None)  # noqa: B904
+        except Exception as error:  # noqa: BLE001 - whatever it is
+            del request
+            raise _without_frames(error)  # noqa: B904
         finally:
             if response is not None:
                 await response.aclose()
@@ -296,6 +298,13 @@ def _no_answer(error: Exception, settings: Settings, library: ModuleType, gate: 
         may_have_arrived=not isinstance(error, never_sent) and (gate is None or gate.may_have_passed),
         timed_out=isinstance(error, library.TimeoutException),
     )
+
+
+def _without_frames(error: Exception) -> Exception:
+    """A defect of somebody, without the frames that hold the key; those of its chain, too."""
+    for each in _causes(error):
+        each.__traceback__ = None
+    return error
 
 
 def out_of_time(settings: Settings, *, may_have_arrived: bool = True) -> NoAnswer:

@@ -81,7 +81,9 @@ class AsyncAgentHuman:
         self._drive(AsyncDriver(settings, AsyncPools(settings, http_client)))
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(host={self._settings.host!r})"
+        # Also asked for by what prints the variables of a traceback, while the client is being made.
+        host = self._settings.host if hasattr(self, "_settings") else None
+        return f"{type(self).__name__}(host={host!r})"
 
     async def __aenter__(self) -> Self:
         return self
