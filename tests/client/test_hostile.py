@@ -154,7 +154,7 @@ def test_connections_of_answers_that_were_cut_are_given_back() -> None:
             for _ in range(5):
                 with pytest.raises(APIResponseError):
                     c.sessions.get("sess_1")
-            assert c._driver._http._pool._transport._pool.connections == []
+            assert c._driver._pool._client._transport._pool.connections == []
 
         use_own("sync", use, base_url=server.url)
 

@@ -295,7 +295,7 @@ def test_with_options_is_a_view_with_other_limits(client: Handle, service: FakeS
     def use(c: Any) -> Any:
         view = c.with_options(timeout=7, max_retries=0)
         assert type(view) is type(c)
-        assert view._driver._http is c._driver._http
+        assert view._driver._left is c._driver._left
         assert (c._settings.timeout_s, c._settings.max_retries) == (60.0, 2)
         assert view.with_options(max_retries=1)._settings.timeout_s == 7.0
         return view.sessions.list()
