@@ -298,7 +298,7 @@ def _used_up(
         return _USAGE_CODES[known] or told or ""
     if status == HTTPStatus.PAYMENT_REQUIRED:
         return told or ""
-    if status not in _LIMIT_STATUSES or "RATE" in known:
+    if status not in _LIMIT_STATUSES or "RATE" in known.split("_"):
         return None
     if told is None and not code and (said := _USAGE_TEXT.search(message)):
         return "concurrency" if said["concurrency"] else "minutes"

@@ -1,6 +1,7 @@
 """Where the settings of a client come from, checked once at its construction."""
 
 import asyncio
+import inspect
 import logging
 import math
 import os
@@ -24,6 +25,7 @@ DEFAULT_AVATAR = "avat_01KMZJ4WE5QCD9G3EK21QW8NJK"  # the default of the vendor'
 DEFAULT_TIMEOUT_S = 60.0  # room for a slow create and a rate limit's wait
 DEFAULT_MAX_RETRIES = 2  # three attempts in all
 
+_LONGEST_S = 1e6  # what waits for threads and sockets counts no further than some years
 _KEYS_REMEMBERED = 16  # of a callable that hands out new ones: those that may still show in an answer
 
 KeySource: TypeAlias = str | Callable[[], str]
@@ -71,24 +73,27 @@ class Clock:
 class ApiKey:
     """The key, wherever it comes from; every one that was used is known, so that no error repeats it.
 
+    A key goes in here first and is judged later, by methods in whose variables it does not stand: tracebacks get
+    printed with variables, and even a key that is refused may be a real one with a blank too much.
+
     Args:
         given: The key, what returns it (asked before each request), or `None` for `AGENTHUMAN_API_KEY`.
     """
 
-    __slots__ = ("_source", "_used")
+    __slots__ = ("_problem", "_source", "_used")
 
     def __init__(self, given: AsyncKeySource | None) -> None:
         self._used: deque[str] = deque(maxlen=_KEYS_REMEMBERED)
+        self._problem: str | None = None
+        self._source: Callable[[], str | Awaitable[str]] | None = given if callable(given) else None
         if callable(given):
-            self._source: Callable[[], str | Awaitable[str]] | None = given
             return
-        self._source = None
         if given is not None:
-            self._used.append(_checked_key("api_key", given))
+            self._take("api_key", given)
         elif (found := os.environ.get("AGENTHUMAN_API_KEY")) is not None:
-            self._used.append(_checked_key("AGENTHUMAN_API_KEY", found))
+            self._take("AGENTHUMAN_API_KEY", found)
         else:
-            raise ConfigurationError("No API key: pass api_key=... or set AGENTHUMAN_API_KEY.")
+            self._problem = "No API key: pass api_key=... or set AGENTHUMAN_API_KEY."
 
     def __repr__(self) -> str:
         return f"ApiKey({MASK})"
@@ -98,23 +103,42 @@ class ApiKey:
         """Every key that was used lately."""
         return tuple(self._used)
 
+    def check(self) -> None:
+        """Check what is known already.
+
+        Raises:
+            ConfigurationError: There is no key, or it cannot be one.
+        """
+        if self._problem is not None:
+            raise ConfigurationError(self._problem)
+
     def get(self) -> str:
         """The key for the next request."""
-        return self._used[-1] if self._source is None else self._take(self._source())
+        if self._source is not None:
+            self._take("api_key()", self._source())
+        return self._newest()
 
     async def aget(self) -> str:
         """The key for the next request, from a callable that may be a coroutine function."""
-        if self._source is None:
-            return self._used[-1]
-        found = self._source()
-        return self._take(found if isinstance(found, str) else await found)
+        if self._source is not None:
+            found = self._source()
+            self._take("api_key()", await found if inspect.isawaitable(found) else found)
+            del found
+        return self._newest()
 
-    def _take(self, found: object) -> str:
-        key = _checked_key("api_key()", found)
-        if key in self._used:
-            self._used.remove(key)
-        self._used.append(key)
-        return key
+    def _newest(self) -> str:
+        self.check()
+        return self._used[-1]
+
+    def _take(self, source: str, found: object) -> None:
+        if inspect.iscoroutine(found):
+            found.close()
+        self._problem = _problem_with_key(source, found)
+        if self._problem is None:
+            key = str(found).strip()
+            if key in self._used:
+                self._used.remove(key)
+            self._used.append(key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +187,7 @@ def resolve(
         ConfigurationError: The key is missing, or a value makes no sense.
     """
     api_key = hide_key(api_key)  # first: from here on no variable of a traceback shows it
+    api_key.check()
     clock = clock or Clock()
     if track_owner:
         clock.owner()  # elsewhere than on Linux it starts a program; better now than on somebody's event loop
@@ -178,11 +203,7 @@ def resolve(
 
 
 def hide_key(given: "AsyncKeySource | ApiKey | None") -> ApiKey:
-    """The key in a box whose repr shows nothing.
-
-    Raises:
-        ConfigurationError: There is none, or it cannot be one.
-    """
+    """The key in a box whose repr shows nothing."""
     return given if isinstance(given, ApiKey) else ApiKey(given)
 
 
@@ -194,7 +215,7 @@ def seconds(name: str, value: object) -> float:
     """
     if isinstance(value, bool) or not isinstance(value, int | float) or not (0 < value < math.inf):
         raise ConfigurationError(f"{name} must be a number of seconds above 0, not {value!r}.")
-    return float(value)
+    return float(min(value, _LONGEST_S))
 
 
 def retries(value: object) -> int:
@@ -213,27 +234,24 @@ def default_avatar() -> str:
     return os.environ.get("AGENTHUMAN_AVATAR", "").strip() or DEFAULT_AVATAR
 
 
-def _checked_key(source: str, given: object) -> str:
-    if not isinstance(given, str):
-        raise ConfigurationError(f"{source} must be a string, not {type(given).__name__}.")
-    key = given.strip()
+def _problem_with_key(source: str, key: object) -> str | None:
+    if not isinstance(key, str):
+        return f"{source} must be a string, not {type(key).__name__}."
+    key = key.strip()
     if not key:
-        raise ConfigurationError(
-            f"No API key: pass api_key=... or set AGENTHUMAN_API_KEY ({source} is set but empty)."
-        )
+        return f"No API key: pass api_key=... or set AGENTHUMAN_API_KEY ({source} is set but empty)."
     if not (key.isascii() and key.isprintable()) or " " in key:
-        raise ConfigurationError(
-            f"The API key in {source} holds blanks or characters that no key has; copy it again."
-        )
-    return key
+        return f"The API key in {source} holds blanks or characters that no key has; copy it again."
+    return None
 
 
 def _base_url(given: str | None) -> str:
     name = "AGENTHUMAN_BASE_URL" if given is None else "base_url"
     if given is not None and not isinstance(given, str):
         raise ConfigurationError(f"base_url must be a string, not {type(given).__name__}.")
-    url = (os.environ.get("AGENTHUMAN_BASE_URL", "") if given is None else given).strip().rstrip("/")
-    url = url or DEFAULT_BASE_URL
+    # Compose files set a variable to nothing where they mean none; an empty argument is a mistake.
+    url = given if given is not None else os.environ.get(name, "").strip() or DEFAULT_BASE_URL
+    url = url.strip().rstrip("/")
     if wrong := _wrong_part(url):
         # The address itself stays out of the text: it may hold a password.
         raise ConfigurationError(f"{name} must look like {DEFAULT_BASE_URL}: {wrong}.")
@@ -244,6 +262,8 @@ def _base_url(given: str | None) -> str:
 
 
 def _wrong_part(url: str) -> str | None:
+    if not url:
+        return "it is empty"
     if any(char.isspace() or not char.isprintable() for char in url):
         return "it holds a blank, a tab or another control character"
     try:

@@ -21,6 +21,7 @@ from agenthuman_plugins.client._config import Settings
 from agenthuman_plugins.client._flow import Flows, Listen, Pause, Send, Steps
 from agenthuman_plugins.client._http import AsyncHttp, Gate, Http, out_of_time
 from agenthuman_plugins.client._opening import OpenedT, Opening, Openings, log_left
+from agenthuman_plugins.client._pools import AsyncPools, Pool
 from agenthuman_plugins.client.errors import AgentHumanError
 from agenthuman_plugins.client.redaction import Secrets
 
@@ -47,18 +48,19 @@ class Driver:
     """Carries steps out, blocking; a billed request has a thread of its own."""
 
     def __init__(
-        self, settings: Settings, http: Http, left: "dict[Opening[Any], Work[None]] | None" = None
+        self, settings: Settings, pool: Pool, left: "dict[Opening[Any], Work[None]] | None" = None
     ) -> None:
         self.settings: Final = settings
         self.flows: Final = Flows(settings)
         self._openings: Final = Openings(self.flows)
-        self._http: Final = http
+        self._pool: Final = pool
+        self._http: Final = Http(settings, pool)
         # Calls that were given up, and are cleaned up behind.
         self._left: Final = {} if left is None else left
 
     def with_settings(self, settings: Settings) -> "Driver":
         """A driver over the same connections, with other limits."""
-        return Driver(settings, self._http, self._left)
+        return Driver(settings, self._pool, self._left)
 
     def call(self, call: Call[_T]) -> _T:
         """Carry out a call that opens no billed session."""
@@ -109,7 +111,7 @@ class Driver:
             self.settle(timeout_s)
         finally:
             self.give_up()
-            self._http.close()
+            self._pool.close()
 
     def settle(self, timeout_s: float) -> None:
         """Wait for what was given up, so long at most; it goes on afterwards."""
@@ -220,16 +222,17 @@ _LeftBehind: TypeAlias = "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, s
 class AsyncDriver:
     """Carries steps out on the event loop."""
 
-    def __init__(self, settings: Settings, http: AsyncHttp, left: "_LeftBehind | None" = None) -> None:
+    def __init__(self, settings: Settings, pools: AsyncPools, left: "_LeftBehind | None" = None) -> None:
         self.settings: Final = settings
         self.flows: Final = Flows(settings)
         self._openings: Final = Openings(self.flows)
-        self._http: Final = http
+        self._pools: Final = pools
+        self._http: Final = AsyncHttp(settings, pools)
         self._left: Final[_LeftBehind] = weakref.WeakKeyDictionary() if left is None else left
 
     def with_settings(self, settings: Settings) -> "AsyncDriver":
         """A driver over the same connections, with other limits."""
-        return AsyncDriver(settings, self._http, self._left)
+        return AsyncDriver(settings, self._pools, self._left)
 
     async def call(self, call: Call[_T]) -> _T:
         """Carry out a call that opens no billed session."""
@@ -287,14 +290,14 @@ class AsyncDriver:
         """Wait for what was given up, then close the connections, those of every loop that runs."""
         elsewhere = [
             asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._close_here(timeout_s), loop))
-            for loop in self._http.other_loops()
+            for loop in self._pools.other_loops()
         ]
         try:
             await self._close_here(timeout_s)
             if elsewhere:
                 await asyncio.wait(elsewhere, timeout=timeout_s)
         finally:
-            self._http.refuse_calls()
+            self._pools.refuse_calls()
 
     async def settle(self, timeout_s: float) -> None:
         """Wait for what was given up on this loop, so long at most; it goes on afterwards."""
@@ -311,7 +314,7 @@ class AsyncDriver:
                 each.work.cancel()
             if given_up:
                 await asyncio.wait([each.guard for each in given_up], timeout=_CANCEL_S)
-            await self._http.aclose()
+            await self._pools.aclose()
 
     async def _clean_up(self, opening: Opening[Any]) -> None:
         try:

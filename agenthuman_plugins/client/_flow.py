@@ -248,7 +248,7 @@ class Flows:
                 return self.read(outcome, call)
             except AgentHumanError as caught:
                 error = caught
-            if not (call.repeatable or was_not_processed(outcome, error)):
+            if call.sent_once or not (call.repeatable or was_not_processed(outcome, error)):
                 raise error
             if call.older is not None and is_unknown_route(error):
                 call = call.older

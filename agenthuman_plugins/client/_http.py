@@ -1,19 +1,14 @@
-"""The only import of httpx: one request at a time, and what became of it."""
+"""One request at a time, and what became of it."""
 
 import asyncio
 import io
 import json
 import math
-import os
 import platform
-import ssl
-import sys
 import threading
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from http.cookiejar import CookieJar, DefaultCookiePolicy
+from collections.abc import Callable, Iterator, Mapping
 from types import ModuleType
-from typing import Any, Final, Protocol
-from weakref import WeakKeyDictionary
+from typing import Any, Final
 
 import httpx
 
@@ -23,8 +18,7 @@ from agenthuman_plugins.client._calls import Upload
 from agenthuman_plugins.client._config import Settings
 from agenthuman_plugins.client._flow import Send
 from agenthuman_plugins.client._opening import TRANSFER_S
-from agenthuman_plugins.client.addresses import is_this_machine
-from agenthuman_plugins.client.errors import ConfigurationError
+from agenthuman_plugins.client._pools import AsyncHttpClient, AsyncPools, Pool, SyncHttpClient
 from agenthuman_plugins.client.redaction import Secrets
 
 _CONNECT_S = 5.0  # also the wait for a free connection of the pool
@@ -32,41 +26,9 @@ _READ_S = 30.0  # of a call that may be sent again: a new connection then does b
 _ANSWER_LIMIT = 16 * 1024 * 1024  # bytes; the largest answers are lists, of some hundred kB
 _ENCODINGS = "gzip, deflate"  # decoded chunk by chunk; more than one at a time, and what we did not ask for, is refused
 
-_PROXY_VARIABLES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY")
-
 _USER_AGENT = (
     f"agenthuman-plugins/{__version__} (httpx/{httpx.__version__}; python/{platform.python_version()})"
 )
-
-
-class SyncHttpClient(Protocol):
-    """What we need of an `httpx.Client`; a look-alike will do."""
-
-    @property
-    def build_request(self) -> Callable[..., Any]:
-        """Make a request."""
-
-    @property
-    def send(self) -> Callable[..., Any]:
-        """Send one request; with `stream=True` its answer is read by the caller."""
-
-    def close(self) -> None:
-        """Close all connections."""
-
-
-class AsyncHttpClient(Protocol):
-    """What we need of an `httpx.AsyncClient`; a look-alike will do."""
-
-    @property
-    def build_request(self) -> Callable[..., Any]:
-        """Make a request."""
-
-    @property
-    def send(self) -> Callable[..., Awaitable[Any]]:
-        """Send one request; with `stream=True` its answer is read by the caller."""
-
-    async def aclose(self) -> None:
-        """Close all connections."""
 
 
 class Gate:
@@ -85,10 +47,12 @@ class Gate:
         """Note what the transport does; stop it at the closed gate."""
         with self._lock:
             self._seen = True
-            # The request to a proxy to connect us is none of ours.
-            if not event.endswith("send_request_headers.started") or info["request"].method == b"CONNECT":
+            # Whatever is about to be done with our request counts as sending it, under whatever name: a mistake to
+            # the other side would let a billed request be sent twice. One that asks a proxy to connect us is not ours.
+            request = info.get("request") if event.endswith(".started") else None
+            if request is None or event.startswith("connection.") or request.method == b"CONNECT":
                 return
-            if self._closed:
+            if self._closed and not self._passed:
                 raise GateClosedError
             self._passed = True
 
@@ -100,7 +64,16 @@ class Gate:
         """Let nothing leave any more; return whether nothing has."""
         with self._lock:
             self._closed = True
-            return self._seen and not self._passed
+            return self._has_let_nothing_pass()
+
+    @property
+    def may_have_passed(self) -> bool:
+        """Whether the request may have left."""
+        with self._lock:
+            return not self._has_let_nothing_pass()
+
+    def _has_let_nothing_pass(self) -> bool:
+        return self._seen and not self._passed
 
 
 class GateClosedError(Exception):
@@ -108,26 +81,19 @@ class GateClosedError(Exception):
 
 
 class Http:
-    """Carries out `Send` steps, blocking. Threads may share it, and a process that was forked gets a pool of its own."""
+    """Carries out `Send` steps, blocking."""
 
-    def __init__(self, settings: Settings, client: SyncHttpClient | None) -> None:
+    def __init__(self, settings: Settings, pool: Pool) -> None:
         self._settings: Final = settings
-        self._given: Final = client  # closed by its owner
-        self._library: Final = _library_of(client)
-        _check_address(settings.base_url, self._library)
-        if client is None:
-            check_proxies(settings)
-        self._pid = os.getpid()
-        self._pool: SyncHttpClient = client or self._make()
-        self._closed = False
+        self._pool: Final = pool
 
     def send(self, step: Send, key: Secrets | None, gate: Gate | None = None) -> Outcome:
         """Send one request; only failures of the transport become a `NoAnswer`."""
-        pool, library = self._current(), self._library
+        pool, library = self._pool.current(), self._pool.library
         request = _request(pool, step, self._settings, key, library, None if gate is None else gate.trace)
         limits = request.extensions["timeout"]
         left = _TimeLeft(self._settings, max(step.limit_s, TRANSFER_S if gate else 0.0), limits["read"])
-        if self._given is None:
+        if not self._pool.is_given:
             limits["read"] = left
         response = None
         try:
@@ -141,54 +107,25 @@ class Http:
                         return out_of_time(self._settings)
             return body.answer()
         except (library.RequestError, GateClosedError) as error:
-            return _no_answer(error, self._settings, library)
-        except Exception as error:  # noqa: BLE001 - a defect of somebody, without the frames that hold the key
-            raise error.with_traceback(None)  # noqa: B904
+            return _no_answer(error, self._settings, library, gate)
+        except Exception as error:  # noqa: BLE001 - whatever it is
+            del request
+            raise _without_frames(error)  # noqa: B904
         finally:
             if response is not None:
                 response.close()
 
-    def close(self) -> None:
-        """Close the connections, if they are ours."""
-        self.refuse_calls()
-        if self._given is None and self._pid == os.getpid():
-            self._pool.close()
-
-    def refuse_calls(self) -> None:
-        """Let no call begin any more."""
-        self._closed = True
-
-    def _current(self) -> SyncHttpClient:
-        _check_open(self._closed, self._given)
-        if self._pid != os.getpid():
-            _refuse_sharing(self._given, "a forked process")
-            # The parent's connections are left alone: closing them here would say goodbye in its name.
-            self._pid, self._pool = os.getpid(), self._make()
-        return self._pool
-
-    def _make(self) -> httpx.Client:
-        return httpx.Client(**_options(self._settings, _Trust(self._settings).context()))
-
 
 class AsyncHttp:
-    """Carries out `Send` steps on the event loop; each loop, and each forked process, has a pool of its own."""
+    """Carries out `Send` steps on the event loop."""
 
-    def __init__(self, settings: Settings, client: AsyncHttpClient | None) -> None:
+    def __init__(self, settings: Settings, pools: AsyncPools) -> None:
         self._settings: Final = settings
-        self._given: Final = client  # closed by its owner
-        self._library: Final = _library_of(client)
-        _check_address(settings.base_url, self._library)
-        if client is None:
-            check_proxies(settings)
-        self._pid = os.getpid()
-        self._home: asyncio.AbstractEventLoop | None = None  # of the client that was given
-        self._pools: WeakKeyDictionary[asyncio.AbstractEventLoop, httpx.AsyncClient] = WeakKeyDictionary()
-        self._trust = _Trust(settings)
-        self._closed = False
+        self._pools: Final = pools
 
     async def send(self, step: Send, key: Secrets | None, gate: Gate | None = None) -> Outcome:
         """Send one request; only failures of the transport become a `NoAnswer`."""
-        pool, library = await self._current(), self._library
+        pool, library = await self._pools.current(), self._pools.library
         request = _request(pool, step, self._settings, key, library, None if gate is None else gate.atrace)
         limit = asyncio.timeout(max(step.limit_s, TRANSFER_S if gate else 0.0))
         response = None
@@ -203,69 +140,17 @@ class AsyncHttp:
                             break
                 return body.answer()
         except (library.RequestError, GateClosedError) as error:
-            return _no_answer(error, self._settings, library)
+            return _no_answer(error, self._settings, library, gate)
         except TimeoutError:
             if not limit.expired():
                 raise
             return out_of_time(self._settings, may_have_arrived=gate is None or not gate.close())
-        except Exception as error:  # noqa: BLE001 - as above
-            raise error.with_traceback(None)  # noqa: B904
+        except Exception as error:  # noqa: BLE001 - whatever it is
+            del request
+            raise _without_frames(error)  # noqa: B904
         finally:
             if response is not None:
                 await response.aclose()
-
-    async def aclose(self) -> None:
-        """Close the connections of the running loop, if they are ours."""
-        pool = self._pools.pop(asyncio.get_running_loop(), None)
-        if pool is not None and self._pid == os.getpid():
-            await pool.aclose()
-
-    def refuse_calls(self) -> None:
-        """Let no call begin any more."""
-        self._closed = True
-
-    def other_loops(self) -> list[asyncio.AbstractEventLoop]:
-        """The running loops beside this one that have connections to close."""
-        here = asyncio.get_running_loop()
-        return [loop for loop in self._pools if loop is not here and loop.is_running()]
-
-    async def _current(self) -> AsyncHttpClient:
-        _check_open(self._closed, self._given)
-        loop = asyncio.get_running_loop()
-        if self._pid != os.getpid():
-            _refuse_sharing(self._given, "a forked process")
-            self._pid, self._pools, self._trust = os.getpid(), WeakKeyDictionary(), _Trust(self._settings)
-        if self._given is not None:
-            if self._home not in {None, loop}:
-                _refuse_sharing(self._given, "another event loop")
-            self._home = loop
-            return self._given
-        if loop not in self._pools:
-            for ended in [other for other in self._pools if other.is_closed()]:
-                del self._pools[ended]
-            trusted = await asyncio.to_thread(self._trust.context)  # reads files, up to 0.1 s
-            if loop not in self._pools:  # another task may have come first
-                self._pools[loop] = httpx.AsyncClient(**_options(self._settings, trusted))
-        return self._pools[loop]
-
-
-class _Trust:
-    """The certificates that are trusted, read at first use."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._lock = threading.Lock()
-        self._context: ssl.SSLContext | None = None
-        # Without TLS, and without a proxy that might speak it, none is ever looked at.
-        self._needed = not (settings.base_url.startswith("http://") and is_this_machine(settings.host))
-
-    def context(self) -> ssl.SSLContext:
-        """The context for connections."""
-        with self._lock:
-            if self._context is None:
-                self._context = (
-                    httpx.create_ssl_context() if self._needed else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-                )
-            return self._context
 
 
 class _TimeLeft:
@@ -345,47 +230,6 @@ class _Body:
         )
 
 
-def check_proxies(settings: Settings) -> None:
-    """Check that httpx can read the proxies of the environment, where it will be asked to.
-
-    Raises:
-        ConfigurationError: It cannot; the text names the variable.
-    """
-    names = [name for both in _PROXY_VARIABLES for name in (both.lower(), both) if os.environ.get(name)]
-    if is_this_machine(settings.host) or not names or (problem := _proxy_problem()) is None:
-        return
-    proxies = [name for name in names if not name.lower().startswith("no_")]
-    # Values stay out of the text: a proxy's address may hold a password.
-    culprit = next((name for name in proxies if _proxy_problem(os.environ[name])), "NO_PROXY")
-    if culprit == "NO_PROXY":
-        culprit = next((name for name in names if name not in proxies), culprit)
-        problem = "an entry of it cannot be read; host names and addresses without brackets can"
-    raise ConfigurationError(f"{culprit} cannot be used: {problem}.")
-
-
-def _proxy_problem(proxy: str | None = None) -> str | None:
-    """What httpx says against a proxy, or against those of the environment."""
-    given: dict[str, Any] = {} if proxy is None else {"proxy": proxy, "trust_env": False}
-    try:
-        httpx.Client(verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), **given).close()
-    except ImportError:
-        return "for a socks5:// proxy run `pip install 'httpx[socks]'`"
-    except Exception:  # noqa: BLE001 - what it raises differs among versions and values
-        return "it must look like http://host:port, https://host:port or socks5://host:port"
-    return None
-
-
-def _options(settings: Settings, trusted: ssl.SSLContext) -> dict[str, Any]:
-    """Options of a pool of our own."""
-    return {
-        "verify": trusted,
-        # No proxy gets to see what is meant for this machine.
-        "trust_env": not is_this_machine(settings.host),
-        # A cookie that the service sets would travel with calls that must not tell who we are.
-        "cookies": CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-    }
-
-
 def _request(
     pool: SyncHttpClient | AsyncHttpClient,
     step: Send,
@@ -434,7 +278,7 @@ def _form(upload: Upload) -> dict[str, tuple[str, _UploadFile, str]]:
     return {"file": (name, _UploadFile(upload), upload.media_type)}
 
 
-def _no_answer(error: Exception, settings: Settings, library: ModuleType) -> NoAnswer:
+def _no_answer(error: Exception, settings: Settings, library: ModuleType, gate: Gate | None) -> NoAnswer:
     # The exception itself ends here: it holds the request, and so the key. What the system said is worth keeping.
     if isinstance(error, GateClosedError):
         return out_of_time(settings, may_have_arrived=False)
@@ -450,9 +294,17 @@ def _no_answer(error: Exception, settings: Settings, library: ModuleType) -> NoA
     )
     return NoAnswer(
         f"{settings.host} ({type(error).__name__}{said})",
-        may_have_arrived=not isinstance(error, never_sent),
+        # A proxy that fails while it is asked to connect us may look like a service that hangs up.
+        may_have_arrived=not isinstance(error, never_sent) and (gate is None or gate.may_have_passed),
         timed_out=isinstance(error, library.TimeoutException),
     )
+
+
+def _without_frames(error: Exception) -> Exception:
+    """A defect of somebody, without the frames that hold the key; those of its chain, too."""
+    for each in _causes(error):
+        each.__traceback__ = None
+    return error
 
 
 def out_of_time(settings: Settings, *, may_have_arrived: bool = True) -> NoAnswer:
@@ -466,35 +318,3 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
-
-
-def _check_address(url: str, library: ModuleType) -> None:
-    try:
-        library.URL(url)
-    except (library.InvalidURL, UnicodeError, ValueError):
-        raise ConfigurationError(
-            "base_url (or AGENTHUMAN_BASE_URL) has a host that is no valid name."
-        ) from None
-
-
-def _check_open(closed: bool, given: SyncHttpClient | AsyncHttpClient | None) -> None:
-    if closed:
-        raise ConfigurationError("The client was closed; make a new one.")
-    if getattr(given, "is_closed", False) is True:
-        raise ConfigurationError("The http_client that was passed in is closed; close it after the client.")
-
-
-def _refuse_sharing(given: SyncHttpClient | AsyncHttpClient | None, where: str) -> None:
-    if given is not None:
-        raise ConfigurationError(
-            f"The http_client that was passed in belongs elsewhere: in {where} pass another one, or none."
-        )
-
-
-def _library_of(client: object) -> ModuleType:
-    """The library that a client comes from: its exceptions are the ones to catch (httpx2 is a fork of httpx)."""
-    for cls in type(client).__mro__:
-        name = cls.__module__.partition(".")[0]
-        if name in {"httpx", "httpx2"}:
-            return sys.modules[name]
-    return httpx

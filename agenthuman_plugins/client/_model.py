@@ -69,8 +69,11 @@ class Answered(BaseModel):
 
 
 def note_headers(value: object, headers: Mapping[str, str]) -> None:
-    """Note with what headers a value, or each item of a list, was answered."""
+    """Note with what headers a value was answered, and each item of its lists."""
     if isinstance(value, Answered):
+        for field in value.__dict__.values():
+            if isinstance(field, list):
+                note_headers(field, headers)
         value.__dict__[_HEADERS] = headers
     elif isinstance(value, list):
         for item in value:

@@ -24,6 +24,7 @@ from agenthuman_plugins.client._owner import CLIENT_OWNER
 from agenthuman_plugins.client.errors import (
     AgentHumanError,
     APIResponseError,
+    APIStatusError,
     BadRequestError,
     SessionOutcomeUnknownError,
 )
@@ -244,18 +245,26 @@ def _other_form(opening: Opening[OpenedT], error: AgentHumanError) -> bool:
     """Whether the refusal asks for another form of the call, which is then the next one to send."""
     if not isinstance(error, BadRequestError):
         return False
-    said = f"{error.args[0]} {error.code} {error.suggestion} {error.details}"
     call = opening.call
+    # A statement with our reference in it quotes the request: it speaks of metadata without being about it.
+    said = " ".join(each for each in _statements(error) if str(opening.client_ref) not in each)
     if call.older is not None and _ABOUT_AVATAR_ID.search(said):
         opening.call = call.older  # the documented refusal of the older, Daily-managed generation
         return True
-    # An error may quote the whole request; then it speaks of metadata without being about it.
-    if opening.is_tracked and _ABOUT_METADATA.search(said) and str(opening.client_ref) not in said:
+    if opening.is_tracked and _ABOUT_METADATA.search(said):
         # Better a session that cannot be found again than none; locked by
         # test_create_goes_without_reference_when_metadata_is_refused.
         opening.call = cast("Call[OpenedT]", with_metadata(cast("Call[Session]", call), _without_marks(call)))
         return True
     return False
+
+
+def _statements(error: APIStatusError) -> list[str]:
+    """What a refusal says, each in full: the error's own text may be cut."""
+    described = error.body.get("error") if isinstance(error.body, dict) else None
+    if not isinstance(described, dict):
+        return [str(described)]
+    return [str(described.get(name)) for name in ("message", "code", "suggestion", "details")]
 
 
 def _unknown(opening: Opening[OpenedT], error: AgentHumanError) -> SessionOutcomeUnknownError:

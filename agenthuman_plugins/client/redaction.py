@@ -2,7 +2,9 @@
 
 import re
 from collections.abc import Collection, Iterable, Iterator
-from typing import Any, Final
+from typing import Any, Final, TypeVar, cast
+
+_T = TypeVar("_T")
 
 MASK = "**********"
 
@@ -35,6 +37,18 @@ class Secrets(Collection[str]):
 
     def __repr__(self) -> str:
         return f"Secrets({MASK})"
+
+
+class _Hidden(str):
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return MASK
+
+
+def hide(value: _T) -> _T:
+    """The same text, whose repr is a mask; what is no text stays as it is."""
+    return cast("_T", _Hidden(value)) if isinstance(value, str) else value
 
 
 def redact(value: Any, secrets: Collection[str] = (), *, levels: int = _DEEPEST) -> Any:

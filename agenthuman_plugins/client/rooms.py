@@ -155,6 +155,8 @@ def _check_url(room: str, url: object, schemes: tuple[str, ...]) -> None:
     if parts is None or parts.scheme not in schemes or not parts.hostname:
         allowed = " or ".join(f"{scheme}://…" for scheme in schemes)
         raise ConfigurationError(f"{room} needs a url of the form {allowed}.")
+    if parts.username is not None or parts.password is not None:
+        raise ConfigurationError(f"{room} needs a url without a user or password in it.")
 
 
 def _check_token(room: str, name: str, token: object) -> None:
@@ -181,7 +183,7 @@ def _check_pair(avatar_token: str, agent_token: str) -> None:
 
 def _shown(room: Room) -> str:
     # Tokens stay out, and so does what the query of the address says: Daily takes a token there.
-    return f"{type(room).__name__}(url={redact(room.url)!r})"
+    return f"{type(room).__name__}(url={redact(room.url.partition('#')[0])!r})"
 
 
 # LiveKit access tokens, with the standard library: the core needs no LiveKit package.

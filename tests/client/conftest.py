@@ -210,5 +210,8 @@ def client(request: pytest.FixtureRequest, service: FakeService, time: Time) -> 
 
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("AGENTHUMAN_API_KEY", "AGENTHUMAN_BASE_URL", "AGENTHUMAN_AVATAR"):
+    for name in ("API_KEY", "BASE_URL", "AVATAR", "LOG"):
+        monkeypatch.delenv(f"AGENTHUMAN_{name}", raising=False)
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)

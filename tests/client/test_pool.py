@@ -17,7 +17,7 @@ async def test_hundred_concurrent_calls_hold_one_pool() -> None:
     ):
         answers = await asyncio.gather(*(client.sessions.list() for _ in range(100)))
         assert answers == [[]] * 100
-        (http,) = client._driver._http._pools.values()
+        (http,) = client._driver._pools._pools.values()
         pool = http._transport._pool  # type: ignore[attr-defined]
         before = set(map(id, pool.connections))
         assert 0 < len(before) <= 100

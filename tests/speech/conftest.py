@@ -1,4 +1,4 @@
-"""Rooms and avatars for the tests of the LiveKit link."""
+"""Rooms and avatars for the tests of the LiveKit link, a gateway for those of the other one."""
 
 import itertools
 import shutil
@@ -8,9 +8,11 @@ import pytest
 import pytest_asyncio
 
 from agenthuman_plugins.emulator.rooms import RoomServer
-from agenthuman_plugins.speech import AVATAR_IDENTITY
+from agenthuman_plugins.speech import AVATAR_IDENTITY, GatewaySpeechLink, _own_clock
+from tests.speech.scripted_gateway import LIMIT_S, ScriptedGateway
 
 BOT = "bot"
+TOKEN = "session-token-4711"
 _names = itertools.count(1)
 
 
@@ -51,3 +53,28 @@ async def room_server(request):
 def room(room_server):
     """A room of its own for each test."""
     return TestRoom(room_server, f"speech-{next(_names)}")
+
+
+@pytest.fixture
+async def scripted():
+    async with ScriptedGateway().running() as server:
+        yield server
+
+
+@pytest.fixture
+async def link(scripted):
+    """A link that is connected to the scripted gateway."""
+    link = GatewaySpeechLink("sess_1", TOKEN, url=scripted.url)
+    await link.connect(timeout_s=LIMIT_S)
+    try:
+        yield link
+    finally:
+        await link.aclose()
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """An own clock with short delays."""
+    monkeypatch.setattr(_own_clock, "RENDER_DELAY_S", 0.01)
+    monkeypatch.setattr(_own_clock, "CONFIRM_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(_own_clock, "CLEAR_TIMEOUT_S", 0.1)

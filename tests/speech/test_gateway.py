@@ -1,33 +1,23 @@
 """The gateway link: against the emulator over a real connection, and against a gateway that misbehaves."""
 
 import asyncio
-import base64
 import contextlib
-import ipaddress
 import itertools
 import json
 import logging
 import random
 import re
-import ssl
 import subprocess
 import sys
-from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 
 import pytest
 from blockbuster import blockbuster_ctx
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from agenthuman_plugins.client import (
     AsyncAgentHuman,
-    ConfigurationError,
     DailyRoom,
     SpeechLinkError,
-    addresses,
 )
 from agenthuman_plugins.emulator import Emulator
 from agenthuman_plugins.speech import (
@@ -41,37 +31,12 @@ from agenthuman_plugins.speech import (
     speech_link,
 )
 from tests.emulator.conftest import until
-from tests.speech.scripted_gateway import LIMIT_S, ScriptedGateway
+from tests.speech.conftest import TOKEN
+from tests.speech.scripted_gateway import LIMIT_S
 
 RATE = 16_000
 SECOND = bytes(2 * RATE)
-TOKEN = "session-token-4711"
 ROOM = DailyRoom("https://x.daily.co/y", "daily-token-0815")
-
-
-@pytest.fixture
-async def scripted():
-    async with ScriptedGateway().running() as server:
-        yield server
-
-
-@pytest.fixture
-async def link(scripted):
-    """A link that is connected to the scripted gateway."""
-    link = GatewaySpeechLink("sess_1", TOKEN, url=scripted.url)
-    await link.connect(timeout_s=LIMIT_S)
-    try:
-        yield link
-    finally:
-        await link.aclose()
-
-
-@pytest.fixture
-def quick(monkeypatch):
-    """An own clock with short delays."""
-    monkeypatch.setattr(_own_clock, "RENDER_DELAY_S", 0.01)
-    monkeypatch.setattr(_own_clock, "CONFIRM_TIMEOUT_S", 0.2)
-    monkeypatch.setattr(_own_clock, "CLEAR_TIMEOUT_S", 0.1)
 
 
 @contextlib.asynccontextmanager
@@ -460,134 +425,6 @@ async def test_dead_connection_is_found_by_pings(scripted, monkeypatch):
     await link.aclose()
 
 
-# --- an avatar that joins its room after `connection.established`, and one that joins before
-
-
-class LateAvatar:
-    """Makes a gateway take no speech until the avatar has joined.
-
-    Args:
-        server: The gateway.
-        answer: What speech gets before: an `error`, `silence`, or a place in a `queue` that is confirmed later.
-    """
-
-    def __init__(self, server: ScriptedGateway, answer: str) -> None:
-        self._server = server
-        self._answer = answer
-        self.joined = False
-        self.taken = bytearray()
-        self.turned_away = 0
-        self._queued: list[dict] = []
-        server.confirms_speech = False
-        server.on_message = self._take
-
-    async def _take(self, socket, message) -> None:
-        if message["type"] != "agent.speak":
-            return
-        if self.joined:
-            await self._confirm(message)
-        elif self._answer == "queue":
-            self._queued.append(message)
-        else:
-            self.turned_away += 1
-            if self._answer == "error":
-                await self._server.tell({"type": "error", "error": "The avatar is not in the room"})
-
-    async def join(self) -> None:
-        self.joined = True
-        for message in self._queued:
-            await self._confirm(message)
-
-    async def _confirm(self, message) -> None:
-        pcm = base64.b64decode(message["audio"])
-        self.taken += pcm
-        await self._server.tell({"type": "agent.speak.confirmed", "audio_samples": len(pcm) // 2})
-
-
-@pytest.mark.parametrize("answer", ["error", "silence", "queue"])
-async def test_no_word_is_lost_when_the_avatar_joins_late(answer, scripted, link, quick, monkeypatch):
-    """`connection.established` may come first: speech is held or sent again until the avatar takes it, once."""
-    monkeypatch.setattr(gateway, "_RETRY_S", 0.02)
-    if answer == "queue":
-        monkeypatch.setattr(_own_clock, "CONFIRM_TIMEOUT_S", 5.0)
-    avatar = LateAvatar(scripted, answer)
-    speech = random.Random(7).randbytes(2 * RATE * 3)
-
-    async def speak() -> None:
-        for at in range(0, len(speech), 16_000):
-            assert await link.send(speech[at : at + 16_000]) == 1
-        await link.end_utterance()
-
-    speaking = asyncio.create_task(speak())
-    await scripted.until(lambda: avatar.turned_away >= 2 or avatar._queued)
-    assert not speaking.done()
-    await avatar.join()
-    async with asyncio.timeout(LIMIT_S):
-        await speaking
-        assert await link.wait_playback(timeout_s=LIMIT_S)
-    assert bytes(avatar.taken) == speech
-    await link.aclose()
-    assert ends(await everything(link)) == [
-        PlaybackFinished(1, pytest.approx(3.0), interrupted=False, estimated=True)
-    ]
-
-
-async def test_no_word_is_lost_when_the_avatar_joins_first(scripted):
-    """`connection.established` may wait for the avatar: so does connecting, and what is said then arrives whole."""
-    scripted.established = False
-    link = GatewaySpeechLink("sess_1", TOKEN, url=scripted.url)
-    connecting = asyncio.create_task(link.connect(timeout_s=LIMIT_S))
-    await scripted.until(lambda: scripted.received)
-    assert not connecting.done()
-    await scripted.tell({"type": "connection.established", "session_id": "sess_1"})
-    await connecting
-    speech = random.Random(8).randbytes(2 * RATE * 3)
-    await link.send(speech)
-    await scripted.until(lambda: len(scripted.speech()) == len(speech))
-    assert scripted.speech() == speech
-    await link.aclose()
-
-
-async def test_interruption_of_speech_that_the_avatar_never_took(scripted, link, quick, monkeypatch):
-    """It is not sent again; the next words are."""
-    monkeypatch.setattr(gateway, "_RETRY_S", 0.02)
-    avatar = LateAvatar(scripted, "error")
-    sending = asyncio.create_task(link.send(SECOND * 3))
-    await scripted.until(lambda: avatar.turned_away >= 2)
-    await link.interrupt()
-    assert await sending == 1
-    turned_away = avatar.turned_away
-    assert await link.send(b"\1\2" * 320) == 2
-    await scripted.until(
-        lambda: avatar.turned_away >= turned_away + 2
-    )  # the confirmed interruption is no speech
-    await avatar.join()
-    await scripted.until(lambda: avatar.taken)
-    assert bytes(avatar.taken) == b"\1\2" * 320
-
-
-async def test_avatar_that_never_joins_is_given_up(scripted, link, quick, monkeypatch):
-    """When it has had its time the words count as not played, and nobody waits for ever."""
-    monkeypatch.setattr(gateway, "_RETRY_S", 0.02)
-    monkeypatch.setattr(gateway, "_JOIN_LIMIT_S", 0.2)
-    LateAvatar(scripted, "error")
-    await link.send(SECOND)
-    await link.end_utterance()
-    assert await link.wait_playback(timeout_s=LIMIT_S)
-    assert (await next_event(link, PlaybackFinished)).position_s == 0.0
-
-
-async def test_gateway_that_confirms_nothing_is_spoken_through_all_the_same(
-    scripted, link, quick, monkeypatch
-):
-    """When the avatar has had its time to come, speech flows, whatever is confirmed."""
-    monkeypatch.setattr(gateway, "_JOIN_LIMIT_S", 0.1)
-    scripted.confirms_speech = False
-    sending = asyncio.create_task(link.send(SECOND * 8))
-    await scripted.until(lambda: len(scripted.of_type("agent.speak")) == 8)
-    assert await sending == 1
-
-
 # --- connecting and closing
 
 
@@ -664,93 +501,6 @@ async def test_http_refusal(status, retryable, scripted):
     assert caught.value.retryable is retryable
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory):
-    """A certificate for this machine that nobody has signed, with its key in the same file."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
-    alternative = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(alternative, critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    path = tmp_path_factory.mktemp("tls") / "certificate.pem"
-    path.write_bytes(
-        certificate.public_bytes(Encoding.PEM)
-        + key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    )
-    return path
-
-
-def server_side_tls(certificate) -> ssl.SSLContext:
-    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    tls.load_cert_chain(certificate)
-    return tls
-
-
-@pytest.mark.parametrize("trusted", [True, False])
-async def test_encrypted_connection(trusted, certificate, monkeypatch):
-    """A gateway whose certificate is not trusted is not told the token, and stays so."""
-    if trusted:
-        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    async with ScriptedGateway().running(server_side_tls(certificate)) as server:
-        link = GatewaySpeechLink("sess_1", TOKEN, url=server.url)
-        if trusted:
-            await link.connect(timeout_s=LIMIT_S)
-            await link.aclose()
-        else:
-            with pytest.raises(SpeechLinkError, match="certificate") as caught:
-                await link.connect(timeout_s=LIMIT_S)
-            assert not caught.value.retryable
-        assert bool(server.received) is trusted
-
-
-async def test_token_stays_on_this_machine(scripted, monkeypatch):
-    """A name of this machine that leads elsewhere, against the rules, is not told the token in clear."""
-    monkeypatch.setattr(gateway, "is_this_machine", lambda host: host == "localhost")
-    link = GatewaySpeechLink("sess_1", TOKEN, url=scripted.url.replace("127.0.0.1", "localhost"))
-    with pytest.raises(SpeechLinkError, match="not on this machine"):
-        await link.connect(timeout_s=LIMIT_S)
-    assert scripted.received == []
-
-
-@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-async def test_redirect_is_not_followed(status, scripted):
-    """The token is for the address that was given, and for no other that this one names."""
-    async with ScriptedGateway().running() as elsewhere:
-
-        def redirect(socket, request):
-            response = socket.respond(HTTPStatus(status), "there")
-            response.headers["Location"] = elsewhere.url
-            return response
-
-        scripted.on_request = redirect
-        link = GatewaySpeechLink("sess_1", TOKEN, url=scripted.url)
-        with pytest.raises(SpeechLinkError, match=f"HTTP {status}") as caught:
-            await link.connect(timeout_s=LIMIT_S)
-        assert not caught.value.retryable
-        assert elsewhere.sockets == []
-
-
-@pytest.mark.parametrize(
-    "name", ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"]
-)
-@pytest.mark.parametrize("encrypted", [True, False])
-async def test_proxy_does_not_see_this_machine(name, encrypted, certificate, monkeypatch):
-    """What is meant for this machine goes past the environment's proxies, encrypted or not."""
-    monkeypatch.setenv(name, "http://127.0.0.1:1")
-    monkeypatch.setenv("no_proxy", "")
-    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    async with ScriptedGateway().running(server_side_tls(certificate) if encrypted else None) as server:
-        link = GatewaySpeechLink("sess_1", TOKEN, url=server.url)
-        await link.connect(timeout_s=LIMIT_S)
-        await link.aclose()
-
-
 async def test_not_connected():
     """Before it is connected the link refuses speech, and everything else is harmless."""
     link = GatewaySpeechLink("sess_1", TOKEN, url="ws://127.0.0.1:1")
@@ -818,62 +568,6 @@ async def test_event_loop_is_not_blocked(scripted):
 
 
 # --- settings and secrets
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "ws://wss.agenthuman.com",
-        "ws://agenthuman.com:80",
-        "ws://WSS.AgentHuman.com.",
-        "http://127.0.0.1",
-        "wss://",
-        "wss://host:0",
-        "wss://host:port",
-        "wss://user:secret-4711@host",
-        "wss://host#part",
-        "ws://[::1",
-        "try_again",
-    ],
-)
-@pytest.mark.parametrize("source", ["argument", "environment"])
-def test_unsafe_url(url, source, monkeypatch):
-    """A wrong address is not repeated; the public service is reached by wss:// alone."""
-    if source == "environment":
-        monkeypatch.setenv("AGENTHUMAN_GATEWAY_URL", url)
-    with pytest.raises(ConfigurationError, match="AGENTHUMAN_GATEWAY_URL") as caught:
-        GatewaySpeechLink("sess_1", TOKEN, url=url if source == "argument" else None)
-    assert "4711" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    "url",
-    ["wss://wss.agenthuman.com", "wss://h:1/p?q=1", "ws://localhost:1", "ws://127.8.9.1", "ws://[::1]:1"],
-)
-def test_safe_url(url):
-    """Encrypted addresses, and every name of this machine."""
-    assert GatewaySpeechLink("sess_1", TOKEN, url=url)._url == url
-
-
-@pytest.mark.parametrize(
-    "host", ["emulator", "10.0.0.1", "127.0.0.1.example.com", "localhost.example.com", "agenthuman.com.evil"]
-)
-def test_plain_connection_to_another_machine_is_warned_about_once(host, caplog, monkeypatch):
-    """An emulator in another container can be reached; who does that on the internet hears of it."""
-    monkeypatch.setattr(addresses, "_warned", set())
-    for _ in range(2):
-        assert GatewaySpeechLink("sess_1", TOKEN, url=f"ws://{host}:8000")._url == f"ws://{host}:8000"
-    (warning,) = [record for record in caplog.records if record.levelno == logging.WARNING]
-    assert host in warning.getMessage()
-    assert TOKEN not in caplog.text
-
-
-def test_default_url(monkeypatch):
-    """Without an argument the environment is read, then the documented address is taken."""
-    monkeypatch.setenv("AGENTHUMAN_GATEWAY_URL", "ws://localhost:1")
-    assert GatewaySpeechLink("sess_1", TOKEN)._url == "ws://localhost:1"
-    monkeypatch.setenv("AGENTHUMAN_GATEWAY_URL", " ")
-    assert GatewaySpeechLink("sess_1", TOKEN)._url == "wss://wss.agenthuman.com"
 
 
 async def test_token_is_in_no_log(scripted, caplog):

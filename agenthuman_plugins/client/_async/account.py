@@ -25,6 +25,7 @@ from agenthuman_plugins.client.models import (
     Usage,
     VoiceAgentFields,
 )
+from agenthuman_plugins.client.redaction import hide
 from agenthuman_plugins.client.rooms import AspectRatio
 
 
@@ -267,6 +268,7 @@ class AsyncLinks:
 
         Source: docs.agenthuman.com, endpoints/get-link.
         """
+        link_id = hide(link_id)  # whoever knows it can start sessions, and tracebacks show variables
         return await self._driver.call(with_options(calls.get_link(link_id), options))
 
     async def list(self, status: LinkFilter = "all", **options: Unpack[CallOptions]) -> LinkList:
@@ -305,6 +307,7 @@ class AsyncLinks:
 
         Source: docs.agenthuman.com, endpoints/update-link.
         """
+        link_id = hide(link_id)
         call = calls.update_link(
             link_id, name=name, status=status, expires_at=expires_at, use_limit=use_limit
         )
@@ -322,6 +325,7 @@ class AsyncLinks:
 
         Source: docs.agenthuman.com, endpoints/delete-link.
         """
+        link_id = hide(link_id)
         await self._driver.call(with_options(calls.delete_link(link_id), options))
 
     async def start_session(
@@ -353,5 +357,6 @@ class AsyncLinks:
 
         Source: docs.agenthuman.com, endpoints/start-session-via-link.
         """
+        link_id = hide(link_id)
         call = calls.start_session_by_link(link_id, aspect_ratio=aspect_ratio)
         return await self._driver.open(Opening(with_options(call, options)))

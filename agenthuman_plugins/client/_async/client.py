@@ -21,7 +21,7 @@ from agenthuman_plugins.client._config import (
     seconds,
 )
 from agenthuman_plugins.client._driver import AsyncDriver
-from agenthuman_plugins.client._http import AsyncHttp, AsyncHttpClient
+from agenthuman_plugins.client._pools import AsyncHttpClient, AsyncPools
 
 
 class AsyncAgentHuman:
@@ -78,10 +78,12 @@ class AsyncAgentHuman:
             track_owner=track_owner,
             clock=_clock,
         )
-        self._drive(AsyncDriver(settings, AsyncHttp(settings, http_client)))
+        self._drive(AsyncDriver(settings, AsyncPools(settings, http_client)))
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(host={self._settings.host!r})"
+        # Also asked for by what prints the variables of a traceback, while the client is being made.
+        host = self._settings.host if hasattr(self, "_settings") else None
+        return f"{type(self).__name__}(host={host!r})"
 
     async def __aenter__(self) -> Self:
         return self

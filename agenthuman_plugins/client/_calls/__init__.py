@@ -15,7 +15,7 @@ OnProgress = Callable[[int, int], object]
 
 _OURS = frozenset({"room", "avatar", "avatar_id", "link_id"})  # decided by arguments, which were checked
 _FORBIDDEN_HEADERS = frozenset(
-    {"x-api-key", "authorization", "cookie", "host", "content-length", "transfer-encoding"}
+    {"x-api-key", "authorization", "cookie", "host", "content-type", "content-length", "transfer-encoding"}
 )
 
 
@@ -71,6 +71,7 @@ class Call(Generic[T_co]):
         secrets: Values that must not show in an error.
         older: The same call in an older form, for a service that does not know this one.
         repeatable: Whether it may be sent again although it may have been processed.
+        sent_once: Whether it is not even sent again if the service surely did not process it.
         billed: Whether it opens a billed session, so that whatever it opens must be ended if nobody waits for it.
         keyless: Whether the API key stays out of it.
         timeout_s: Limit for the whole call, retries included; `None` takes the client's.
@@ -86,6 +87,7 @@ class Call(Generic[T_co]):
     secrets: Secrets = field(default_factory=Secrets)
     older: "Call[T_co] | None" = None
     repeatable: bool = True
+    sent_once: bool = False
     billed: bool = False
     keyless: bool = False
     timeout_s: float | None = None
@@ -110,16 +112,28 @@ def with_options(call: Call[T_co], options: Mapping[str, Any]) -> Call[T_co]:
     for name in options:
         if name not in known:
             raise TypeError(f"got an unexpected keyword argument {name!r}")
-    headers, body = options.get("extra_headers"), options.get("extra_body")
-    timeout = options.get("timeout")
+    headers, body, timeout = (options.get(name) for name in ("extra_headers", "extra_body", "timeout"))
     if body is not None and call.upload is not None:
         raise ConfigurationError("extra_body goes with a JSON body; a file is sent as a form.")
-    return replace(
+    return _with(
         call,
         timeout_s=None if timeout is None else seconds("timeout", timeout),
-        headers=call.headers if headers is None else _headers(headers),
-        json=call.json if body is None else _merged(call.json or {}, checks.json_object("extra_body", body)),
-        older=None if call.older is None else with_options(call.older, options),
+        headers={} if headers is None else _headers(headers),
+        body={} if body is None else checks.json_object("extra_body", body),
+    )
+
+
+def _with(
+    call: Call[T_co], *, timeout_s: float | None, headers: Mapping[str, str], body: Mapping[str, Any]
+) -> Call[T_co]:
+    return replace(
+        call,
+        timeout_s=timeout_s,
+        headers={**call.headers, **headers},
+        json=_merged(call.json or {}, body) if body else call.json,
+        older=None
+        if call.older is None
+        else _with(call.older, timeout_s=timeout_s, headers=headers, body=body),
     )
 
 
@@ -134,16 +148,16 @@ def _headers(given: object) -> dict[str, str]:
             raise ConfigurationError(
                 f"extra_headers holds {checks.quoted(name)}, which is no name of a header."
             )
-        if not value.isprintable():
+        if not (value.isascii() and value.isprintable()) or value != value.strip():
             raise ConfigurationError(
-                f"extra_headers[{name!r}] holds a line break or another control character."
+                f"extra_headers[{name!r}] must be plain ASCII, without control characters or blanks around it."
             )
         if name.lower() in _FORBIDDEN_HEADERS:
             raise ConfigurationError(
                 f"extra_headers must not hold {name!r}: the client itself decides where a request goes and how it "
                 "is authorized."
             )
-    return dict(given)
+    return {name.lower(): value for name, value in given.items()}  # none may be said twice
 
 
 def _merged(body: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
@@ -152,5 +166,9 @@ def _merged(body: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]
     merged = dict(body)
     for key, value in extra.items():
         ours = merged.get(key)
-        merged[key] = {**ours, **value} if isinstance(ours, dict) and isinstance(value, dict) else value
+        if isinstance(ours, dict) and not isinstance(value, dict):
+            raise ConfigurationError(f"extra_body[{key!r}] must be a JSON object, which is merged with ours.")
+        merged[key] = {**ours, **value} if isinstance(ours, dict) else value
+    if isinstance(body.get("metadata"), dict):
+        checks.metadata(merged["metadata"])
     return merged

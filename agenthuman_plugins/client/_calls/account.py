@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from types import EllipsisType
 from typing import Any
+from urllib.parse import quote
 
 from agenthuman_plugins.client import _pictures
 from agenthuman_plugins.client._calls import Call, OnProgress, Upload, checks, without_success
@@ -217,7 +218,7 @@ def list_links(status: str = "all") -> Call[list[Link]]:
 
 def get_link(link_id: str) -> Call[Link]:
     """`GET /v1/links/{link_id}`."""
-    return Call("GET", _link_path(link_id), _link, secrets=Secrets((link_id,)))
+    return Call("GET", _link_path(link_id), _link, secrets=_secret(link_id))
 
 
 def update_link(
@@ -232,7 +233,6 @@ def update_link(
 
     Source: docs.agenthuman.com, endpoints/update-link.
     """
-    path = _link_path(link_id)
     change: dict[str, Any] = {}
     if name is not ...:
         change["name"] = None if name is None else checks.non_blank("name", name)
@@ -242,12 +242,12 @@ def update_link(
         change["expires_at"] = None if expires_at is None else checks.utc_time("expires_at", expires_at)
     if use_limit is not ...:
         change["use_limit"] = None if use_limit is None else checks.positive("use_limit", use_limit)
-    return Call("PUT", path, _link, json=checks.non_empty(change), secrets=Secrets((link_id,)))
+    return Call("PUT", _link_path(link_id), _link, json=checks.non_empty(change), secrets=_secret(link_id))
 
 
 def delete_link(link_id: str) -> Call[None]:
     """`DELETE /v1/links/{link_id}`."""
-    return Call("DELETE", _link_path(link_id), lambda _: None, repeatable=False, secrets=Secrets((link_id,)))
+    return Call("DELETE", _link_path(link_id), lambda _: None, repeatable=False, secrets=_secret(link_id))
 
 
 def start_session_by_link(link_id: str, *, aspect_ratio: str) -> Call[LinkSession]:
@@ -261,7 +261,7 @@ def start_session_by_link(link_id: str, *, aspect_ratio: str) -> Call[LinkSessio
         "/v1/links/start-session",
         _started,
         json={"link_id": link, "aspect_ratio": checks.aspect_ratio(aspect_ratio)},
-        secrets=Secrets((link,)),
+        secrets=_secret(link),
         repeatable=False,
         billed=True,
         keyless=True,  # the link is the credential
@@ -270,6 +270,11 @@ def start_session_by_link(link_id: str, *, aspect_ratio: str) -> Call[LinkSessio
 
 def _link_path(link_id: object) -> str:
     return f"/v1/links/{checks.segment('link_id', link_id, _LINK_FORM)}"
+
+
+def _secret(link_id: str) -> Secrets:
+    """A link's id, which lets anybody start sessions; as it is, and as a path spells it."""
+    return Secrets((link_id, quote(link_id, safe="")))
 
 
 def _link(body: Any) -> Link:

@@ -30,7 +30,7 @@ def custom(method: object, path: object, *, json: Any, params: object) -> Call[A
     verb = checks.one_of("method", method.upper() if isinstance(method, str) else method, _METHODS)
     place = _path(path)
     # As a lenient router may read it: it must not be reached under another spelling.
-    known = re.sub(r"/+", "/", unquote(unquote(place))).rstrip("/").lower()
+    known = re.sub(r"[/\\]+", "/", unquote(unquote(place))).rstrip("/").lower()
     for route, verbs, instead in _BILLED:
         if verb in verbs.split() and route.fullmatch(known):
             raise ConfigurationError(
@@ -44,6 +44,7 @@ def custom(method: object, path: object, *, json: Any, params: object) -> Call[A
         params=_params(params),
         secrets=Secrets(_LINK_ID.findall(place)),
         repeatable=verb == "GET",
+        sent_once=verb != "GET",  # nobody knows what it does, and when it did nothing
     )
 
 

@@ -20,7 +20,7 @@ from agenthuman_plugins.client._config import (
     seconds,
 )
 from agenthuman_plugins.client._driver import Driver
-from agenthuman_plugins.client._http import Http, SyncHttpClient
+from agenthuman_plugins.client._pools import Pool, SyncHttpClient
 from agenthuman_plugins.client._sync.account import Agents, Avatars, Links, UsageReports
 from agenthuman_plugins.client._sync.sessions import Sessions
 
@@ -78,10 +78,12 @@ class AgentHuman:
             track_owner=track_owner,
             clock=_clock,
         )
-        self._drive(Driver(settings, Http(settings, http_client)))
+        self._drive(Driver(settings, Pool(settings, http_client)))
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(host={self._settings.host!r})"
+        # Also asked for by what prints the variables of a traceback, while the client is being made.
+        host = self._settings.host if hasattr(self, "_settings") else None
+        return f"{type(self).__name__}(host={host!r})"
 
     def __enter__(self) -> Self:
         return self
