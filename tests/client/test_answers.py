@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import time
 from pathlib import Path
 from typing import Any
 
@@ -187,6 +188,19 @@ def test_what_the_service_asks_us_to_wait(
 ) -> None:
     """Seconds, HTTP dates and, for a rate limit, the reset time are read; nonsense is not."""
     assert retry_after(Answer(status, headers, b""), now=1_000.0) == expected
+
+
+@pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Asia/Tokyo"])
+def test_date_without_a_zone_is_in_gmt(zone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """HTTP dates are in GMT, whatever the zone of this machine."""
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        answer = Answer(429, {"retry-after": "Thu, 01 Jan 1970 00:17:00"}, b"")
+        assert retry_after(answer, now=1_000.0) == 20.0
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_no_answer_asks_for_nothing() -> None:
