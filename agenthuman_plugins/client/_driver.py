@@ -8,20 +8,20 @@ the end of the loop and the end of the program wait for that, for a while.
 import asyncio
 import atexit
 import contextlib
-import contextvars
 import os
-import threading
 import time
 import weakref
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
-from typing import Any, Final, Generic, TypeAlias, TypeVar, cast
+from typing import Any, Final, TypeAlias, TypeVar, cast
 
 from agenthuman_plugins.client._answers import NoAnswer, Outcome
+from agenthuman_plugins.client._background import Work, hidden_task
 from agenthuman_plugins.client._calls import Call
 from agenthuman_plugins.client._config import Settings
+from agenthuman_plugins.client._exchange import Gate, out_of_time
 from agenthuman_plugins.client._flow import Flows, Listen, Pause, Send, Steps
-from agenthuman_plugins.client._http import AsyncHttp, Gate, Http, out_of_time
+from agenthuman_plugins.client._http import AsyncHttp, Http
 from agenthuman_plugins.client._opening import OpenedT, Opening, Openings, log_left
 from agenthuman_plugins.client.errors import AgentHumanError
 from agenthuman_plugins.client.redaction import Secrets
@@ -34,63 +34,12 @@ _CANCEL_S = 1.0  # for a task that was cancelled
 # --- threads
 
 
-class _Work(Generic[_T]):
-    """A function on a thread of its own, and what became of it."""
-
-    def __init__(self, settings: Settings, work: Callable[[], _T], name: str) -> None:
-        self._clock = settings.clock
-        self._done = self._clock.event()
-        self._work = work
-        self._name = name
-        self._context = contextvars.copy_context()  # what traces requests knows its caller by it
-        self._value: _T | None = None
-        self._error: BaseException | None = None
-        self._lock = threading.Lock()
-        self._begun = False
-        self._cancelled = False
-
-    def begin(self) -> None:
-        """Start the thread."""
-        try:
-            self._clock.start(self._run, self._name)
-        except RuntimeError:  # the interpreter is ending, and starts no threads any more
-            self._run()
-
-    def cancel(self) -> bool:
-        """Let it not begin any more; return whether it has not."""
-        with self._lock:
-            self._cancelled = True
-            return not self._begun
-
-    def wait(self, seconds: float) -> bool:
-        """Wait until it is done; `False` if that took longer."""
-        return self._clock.wait(self._done, seconds)
-
-    def result(self) -> _T:
-        """What it returned, or raised."""
-        if self._error is not None:
-            raise self._error
-        return cast("_T", self._value)
-
-    def _run(self) -> None:
-        with self._lock:
-            if self._cancelled:
-                return
-            self._begun = True
-        try:
-            self._value = self._context.run(self._work)
-        except BaseException as error:  # noqa: BLE001 - it is the caller's
-            self._error = error
-        finally:
-            self._done.set()
-
-
 class _Wire:
     """A billed request on its way, on a thread."""
 
     def __init__(self, settings: Settings, send: Callable[[Gate], Outcome]) -> None:
         self._gate = Gate()
-        self.work = _Work(settings, lambda: send(self._gate), "agenthuman billed request")
+        self.work = Work(settings, lambda: send(self._gate), "agenthuman billed request")
 
     def leave(self) -> bool:
         """Nobody waits for it any more; return whether it surely has not left and never will."""
@@ -101,7 +50,7 @@ class Driver:
     """Carries steps out, blocking. Each request has a thread, so that a time limit binds it whatever comes."""
 
     def __init__(
-        self, settings: Settings, http: Http, left: "dict[Opening[Any], _Work[None]] | None" = None
+        self, settings: Settings, http: Http, left: "dict[Opening[Any], Work[None]] | None" = None
     ) -> None:
         self.settings: Final = settings
         self.flows: Final = Flows(settings)
@@ -151,7 +100,7 @@ class Driver:
         """End what a call may have opened, in the background: nobody waits for it any more."""
         if opening in self._left or _never_left(opening):
             return
-        work = self._left[opening] = _Work(
+        work = self._left[opening] = Work(
             self.settings, lambda: self._clean_up(opening), "agenthuman clean-up"
         )
         _with_something_left.add(self)
@@ -191,7 +140,7 @@ class Driver:
 
     def _send(self, step: Send) -> Outcome:
         key = self._key(step)
-        work = _Work(self.settings, lambda: self._http.send(step, key), "agenthuman request")
+        work = Work(self.settings, lambda: self._http.send(step, key), "agenthuman request")
         work.begin()
         return work.result() if work.wait(step.limit_s) else out_of_time(self.settings)
 
@@ -396,16 +345,6 @@ class AsyncDriver:
 
     async def _key(self, step: Send) -> Secrets | None:
         return None if step.call.keyless else Secrets((await self.settings.api_key.aget(),))
-
-
-def hidden_task(work: Coroutine[Any, Any, _T], name: str) -> "asyncio.Task[_T]":
-    """A task that the end of the loop does not cancel; whoever makes it must see it through.
-
-    `asyncio.run` cancels all tasks that it knows of. A request that is cut then may open a session all the same.
-    """
-    task = asyncio.get_running_loop().create_task(work, name=name)
-    asyncio._unregister_task(task)  # noqa: SLF001 - documented, under "Extending"
-    return task
 
 
 async def _see_through(work: "asyncio.Task[None]", opening: Opening[Any]) -> None:

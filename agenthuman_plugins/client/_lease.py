@@ -13,8 +13,9 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, TypeVar
 
+from agenthuman_plugins.client._background import hidden_task
 from agenthuman_plugins.client._calls.sessions import end_session
-from agenthuman_plugins.client._driver import AsyncDriver, Driver, hidden_task
+from agenthuman_plugins.client._driver import AsyncDriver, Driver
 from agenthuman_plugins.client._opening import Opening
 from agenthuman_plugins.client._signals import Watch, terminations
 from agenthuman_plugins.client.errors import AgentHumanError, ConfigurationError, NotFoundError

@@ -17,6 +17,7 @@ from agenthuman_plugins.client import (
     APITimeoutError,
     AsyncAgentHuman,
     ConfigurationError,
+    _exchange,
     _http,
 )
 from agenthuman_plugins.client._config import Clock
@@ -159,7 +160,7 @@ def test_host_that_never_accepts_is_a_timeout(
     kind: str, call: str, connect_s: float, limit_s: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A billed call that could not be connected surely opened nothing, whichever limit is the shorter one."""
-    monkeypatch.setattr(_http, "_CONNECT_S", connect_s)
+    monkeypatch.setattr(_exchange, "_CONNECT_S", connect_s)
     with never_accepting() as address, pytest.raises(APITimeoutError) as caught:
         use_own(kind, lambda c: BILLED[call](c, timeout=limit_s), base_url=address)
     assert type(caught.value) is APITimeoutError
@@ -169,7 +170,7 @@ def test_host_that_never_accepts_is_a_timeout(
 def test_pool_without_a_free_connection_is_a_timeout(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A billed call that found no free connection surely opened nothing, and nothing is looked up."""
     options = _http._options
-    monkeypatch.setattr(_http, "_CONNECT_S", 0.2)
+    monkeypatch.setattr(_exchange, "_CONNECT_S", 0.2)
     monkeypatch.setattr(
         _http, "_options", lambda *given: {**options(*given), "limits": httpx.Limits(max_connections=1)}
     )
