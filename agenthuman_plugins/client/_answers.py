@@ -75,9 +75,11 @@ _TEXT_LIMIT = 500  # characters of a message: what is longer is a page, not a se
 
 
 # What a programmer can do, where the service does not say it itself.
-HINTS: Mapping[type[APIStatusError], str] = {
+HINTS: Mapping[type[APIStatusError] | str, str] = {
     AuthenticationError: "Check the key: the api_key argument, else AGENTHUMAN_API_KEY.",
-    UsageLimitError: "End a session that is still open, or get a larger plan; trying again does not help.",
+    "concurrency": "End a session that is still open, or get a larger plan; trying again does not help.",
+    "minutes": "Buy minutes, or wait for the next period; trying again does not help.",
+    UsageLimitError: "See usage.get() for what is used up; trying again does not help.",
     NotFoundError: "Check the address: the base_url argument, else AGENTHUMAN_BASE_URL.",
 }
 
@@ -264,7 +266,7 @@ def _status_error(answer: Answer, body: Any, secrets: Collection[str]) -> APISta
                 None,
                 (
                     message or "The service refused the request.",
-                    suggestion or _hint(cls, message),
+                    suggestion or _hint(cls, message, used_up),
                     _trace(answer),
                 ),
             )
@@ -282,7 +284,9 @@ def _status_error(answer: Answer, body: Any, secrets: Collection[str]) -> APISta
     return error
 
 
-def _hint(cls: type[APIStatusError], message: str) -> str:
+def _hint(cls: type[APIStatusError], message: str, used_up: str | None) -> str:
+    if used_up:
+        return HINTS[used_up]
     if cls is NotFoundError and message:  # then the API itself was reached
         return ""
     return HINTS.get(cls, "")

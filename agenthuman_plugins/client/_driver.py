@@ -9,6 +9,7 @@ import asyncio
 import atexit
 import contextlib
 import os
+import time
 import weakref
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
@@ -160,9 +161,10 @@ _with_something_left: "weakref.WeakSet[Driver]" = weakref.WeakSet()
 
 @atexit.register
 def _settle_at_exit() -> None:
+    until = time.monotonic() + CLOSE_S  # for all of them
     try:
         for driver in list(_with_something_left):
-            driver.settle(CLOSE_S)
+            driver.settle(max(0.0, until - time.monotonic()))
     except KeyboardInterrupt:
         pass
     finally:

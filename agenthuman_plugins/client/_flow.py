@@ -260,7 +260,11 @@ class Flows:
         """Read the value out of an answer, and note in the log what came."""
         secrets = Secrets((*self.settings.secrets, *call.secrets))
         if _log.isEnabledFor(logging.DEBUG):
-            came = outcome.status if isinstance(outcome, Answer) else "no answer"
+            came: object = "no answer"
+            if isinstance(outcome, Answer):
+                came = outcome.status
+            elif not outcome.may_have_arrived:
+                came = "not sent"
             path = redact(call.path, secrets)
             _log.debug("%s %s: %s [%s]", call.method, path, came, outcome.request_id or "-")
         return understand(outcome, call.parse, secrets)

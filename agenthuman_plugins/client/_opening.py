@@ -39,6 +39,7 @@ TRANSFER_S = 60.0
 # A session whose create is still being processed appears late, so we look more than once.
 _LOOK_AFTER_S = (0.0, 0.5, 1.5)
 _LOOK_LIMIT_S = 10.0  # beyond the call's own limit: knowing what is billed is worth the wait
+_GRACE_S = 2.0  # beyond it, too: a create that is answered a little late is worth more than an error
 _LOOK_LATE_S = (1.0, 16.0)  # between two looks when nobody waits: the first and the longest pause
 _END_LIMIT_S = 30.0
 
@@ -123,33 +124,26 @@ class Openings:
         """
         flows = self._flows
         until = opening.sent_at + max(TRANSFER_S, opening.call.timeout_s or flows.settings.timeout_s)
-        if opening.wire:
-            outcome = yield Listen(flows.left(until))
+        wait_s, longest_s = _LOOK_LATE_S
+        while opening.may_exist and opening.opened is None:
+            # A session may be listed before its create is answered, and the program may end before that.
+            outcome = yield Listen(
+                min(wait_s, flows.left(until)) if opening.is_tracked else flows.left(until)
+            )
             if outcome is not None:
-                try:
-                    self._take(opening, outcome)
-                except AgentHumanError as error:
-                    if was_not_processed(outcome, error):
-                        opening.may_exist = False
+                self._take_late(opening, outcome)
+            elif flows.now() > until or not (opening.is_tracked or opening.wire):
+                break
+            else:
+                opening.opened = yield from self._look(opening, flows.deadline(_LOOK_LIMIT_S))
+                wait_s = min(2 * wait_s, longest_s)
         if not opening.may_exist:
             return
-        wait_s, longest_s = _LOOK_LATE_S
-        while opening.opened is None and opening.is_tracked:
-            opening.opened = yield from self._look(opening, flows.deadline(_LOOK_LIMIT_S))
-            if opening.opened is None:
-                if flows.now() > until:
-                    break
-                yield Pause(wait_s)
-                wait_s = min(2 * wait_s, longest_s)
         if opening.opened is None:
             log_left(opening)
         else:
             yield from flows.end_if_there(opening.opened, flows.deadline(_END_LIMIT_S))
-            _log.info(
-                "Session %s was ended: nobody waited for its %s any more.",
-                opening.opened.session_id,
-                opening.name,
-            )
+            _log.info("Session %s was ended in the background.", opening.opened.session_id)
         opening.may_exist = False
 
     def _lost(
@@ -163,34 +157,37 @@ class Openings:
         Raises:
             SessionOutcomeUnknownError: It cannot be learnt.
         """
-        found: OpenedT | None = None
+        if opening.wire:
+            late = yield Listen(_GRACE_S)
+            if late is None:
+                raise _unknown(opening, error)
+            outcome = late
+            try:
+                self._take(opening, late)
+            except AgentHumanError as caught:
+                error = caught
+            if opening.opened is not None or was_not_processed(late, error):
+                return outcome, error
         deadline = self._flows.deadline(_LOOK_LIMIT_S)
         for wait_s in _LOOK_AFTER_S:
-            late = yield Listen(wait_s)
-            if late is not None:
-                outcome = late
-                try:
-                    self._take(opening, late)
-                except AgentHumanError as caught:
-                    error = caught
-                    if was_not_processed(late, error):
-                        return late, error
-                else:
-                    return late, error
-            if found is None:
-                found = yield from self._look(opening, deadline)
-            # Only the answer itself carries the tokens, so it is worth to go on listening while it may come.
-            if found is not None and not opening.wire:
-                break
-        if found is None:
-            raise _unknown(opening, error)
-        opening.opened = found
-        _log.warning(
-            "The answer to a create was lost; session %s was found by its reference. "
-            "Tokens are only in a create's own answer, so it has none.",
-            found.session_id,
-        )
-        return outcome, error
+            if wait_s:
+                yield Pause(wait_s)
+            opening.opened = yield from self._look(opening, deadline)
+            if opening.opened is not None:
+                _log.warning(
+                    "The answer to a create was lost; session %s was found by its reference. "
+                    "Tokens are only in a create's own answer, so it has none.",
+                    opening.opened.session_id,
+                )
+                return outcome, error
+        raise _unknown(opening, error)
+
+    def _take_late(self, opening: Opening[OpenedT], outcome: Outcome) -> None:
+        try:
+            self._take(opening, outcome)
+        except AgentHumanError as error:
+            if was_not_processed(outcome, error):
+                opening.may_exist = False
 
     def _look(self, opening: Opening[OpenedT], deadline: float) -> Steps[OpenedT | None]:
         if not opening.is_tracked or opening.client_ref is None or self._flows.now() >= deadline:
@@ -230,15 +227,18 @@ def log_left(opening: Opening[Any], error: BaseException | None = None) -> None:
         return
     opening.may_exist = False
     if opening.opened is not None:
-        what = f"session {opening.opened.session_id} could not be ended"
+        what = f"Session {opening.opened.session_id} could not be ended"
     elif opening.client_ref is not None:
         what = (
-            f"its session, if any, could not be ended; it carries metadata.client_ref {opening.client_ref!r}"
+            "A create was given up, and its session, if any, could not be ended; it carries metadata.client_ref "
+            f"{opening.client_ref!r}, by which sessions.find finds it"
         )
     else:
-        what = "its session, if any, could not be ended and carries no reference"
+        what = (
+            "A start by a link was given up; its session, if any, could not be ended and carries no reference"
+        )
     because = "" if error is None else f" ({type(error).__name__}: {error})"
-    _log.error("A %s was given up, and %s: it runs until the service ends it.%s", opening.name, what, because)
+    _log.error("%s. What runs is billed until it is ended.%s", what, because)
 
 
 def _other_form(opening: Opening[OpenedT], error: AgentHumanError) -> bool:
@@ -268,26 +268,28 @@ def _statements(error: APIStatusError) -> list[str]:
 
 
 def _unknown(opening: Opening[OpenedT], error: AgentHumanError) -> SessionOutcomeUnknownError:
-    if opening.client_ref is None:
-        looked, where = "nothing in a list tells its session from others", "sessions.list()"
-    elif opening.is_tracked:
-        looked = f"no session with metadata.client_ref {opening.client_ref!r} was found"
-        where = f"sessions.find({opening.client_ref!r})"
-    else:
-        looked, where = (
-            "the service refuses the metadata by which its session could be found",
-            "sessions.list()",
+    name, ref = opening.name, opening.client_ref
+    if opening.wire:
+        said = (
+            f"A {name} was not answered in time. Its request is still on its way, and what it opens is ended while "
+            "this program runs."
         )
-    then = (
-        "Its request is still on its way, and what it opens is ended while this program runs"
-        if opening.wire
-        else "It may be running, and would be billed"
-    )
-    lost = SessionOutcomeUnknownError(
-        f"The answer to a {opening.name} was lost, and {looked}. {then}: look for it with {where} before opening "
-        f"another. What happened: {error}",
-        client_ref=opening.client_ref,
-    )
+    elif ref is None:
+        said = (
+            f"The answer to a {name} was lost, and nothing in a list tells its session from others. It may be running, "
+            "and would be billed: look for it with sessions.list() before you open another."
+        )
+    elif opening.is_tracked:
+        said = (
+            f"The answer to a {name} was lost, and no session with metadata.client_ref {ref!r} was found. It may be "
+            f"running, and would be billed: look for it with sessions.find({ref!r}) before you open another."
+        )
+    else:
+        said = (
+            f"The answer to a {name} was lost, and the service refuses the metadata by which its session could be "
+            "found. It may be running, and would be billed: look for it with sessions.list() before you open another."
+        )
+    lost = SessionOutcomeUnknownError(f"{said} What happened: {error}", client_ref=ref)
     lost.__cause__ = error
     return lost
 

@@ -158,16 +158,12 @@ class Avatar(Answered):
         tags: Such as `female`; `user_exclusive` marks the account's own.
         preview_url: Square picture of 500 pixels; the address is signed and expires.
         image_url: Picture of up to 1200 pixels; the address is signed and expires.
-        name: Older generation.
-        preview_img_url: Older generation.
+        name, preview_img_url: Older generation.
         parent_id: Older generation: the character that this is a look of.
         looks_count: Older generation: how many looks a character has.
         video_url: Older generation: of a look.
-        is_favorite: Older generation: 0 or 1.
-        is_public: Older generation: 0 or 1.
-        active: Older generation: 0 or 1.
-        created_at: Older generation.
-        updated_at: Older generation.
+        is_favorite, is_public, active: Older generation: 0 or 1.
+        created_at, updated_at: Older generation.
     """
 
     avatar_id: str = Field(min_length=1)
@@ -373,9 +369,7 @@ class VoiceAgentFields(TypedDict, total=False):
     """Argument: the voice of an agent, or the part of it that shall change.
 
     Attributes:
-        provider: Such as `ElevenLabs`.
-        agent_id: Id at that provider.
-        auth_method: How the service authorizes itself there.
+        provider, agent_id, auth_method: As in `VoiceAgent`.
     """
 
     provider: str

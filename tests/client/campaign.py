@@ -251,7 +251,7 @@ def _judge(
     named = (
         (returned and plan.call != "open")
         or isinstance(ending, SessionOutcomeUnknownError)
-        or (not returned and any(REF in line or "given up" in line for line in log))
+        or (not returned and any(REF in line or "sess_1" in line or "given up" in line for line in log))
     )
     return Outcome(
         plan,

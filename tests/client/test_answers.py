@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import time
 from pathlib import Path
 from typing import Any
 
@@ -189,6 +190,19 @@ def test_what_the_service_asks_us_to_wait(
     assert retry_after(Answer(status, headers, b""), now=1_000.0) == expected
 
 
+@pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Asia/Tokyo"])
+def test_date_without_a_zone_is_in_gmt(zone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """HTTP dates are in GMT, whatever the zone of this machine."""
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        answer = Answer(429, {"retry-after": "Thu, 01 Jan 1970 00:17:00"}, b"")
+        assert retry_after(answer, now=1_000.0) == 20.0
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
 def test_no_answer_asks_for_nothing() -> None:
     """Without an answer there is nothing to read."""
     assert retry_after(NoAnswer("cut", may_have_arrived=True, timed_out=False), now=0.0) is None
@@ -221,7 +235,7 @@ def test_errors_pickle(error: AgentHumanError) -> None:
     [
         pytest.param(401, {"error": "API key required"}, "AGENTHUMAN_API_KEY", id="key"),
         pytest.param(
-            403, {"success": False, "error": {"code": "INSUFFICIENT_MINUTES"}}, "larger plan", id="minutes"
+            403, {"success": False, "error": {"code": "INSUFFICIENT_MINUTES"}}, "Buy minutes", id="minutes"
         ),
         pytest.param(404, b"<html>", "AGENTHUMAN_BASE_URL", id="address"),
     ],

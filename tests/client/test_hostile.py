@@ -21,7 +21,7 @@ from agenthuman_plugins.client import (
     SessionOutcomeUnknownError,
 )
 from tests.client.conftest import API_KEY, ROOM
-from tests.client.wires import KINDS, Request, empty, hurried, reply, use_own, wire
+from tests.client.wires import KINDS, Request, empty, reply, use_own, wire
 
 MIB = 1024**2
 ZEROS = bytes(20 * MIB)
@@ -226,7 +226,7 @@ def test_closing_does_not_wait_for_a_silent_peer(kind: str) -> None:
     begin = time.monotonic()
     with wire(silent) as server:
         with pytest.raises(APIConnectionError):
-            use_own(kind, lambda c: c.sessions.list(timeout=0.05), base_url=server.url, _clock=hurried())
+            use_own(kind, lambda c: c.sessions.list(), base_url=server.url, timeout=0.05)
         took = time.monotonic() - begin
         go_on.set()
     assert took < 2

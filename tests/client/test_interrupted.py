@@ -194,6 +194,18 @@ async def test_answer_after_the_callers_time_is_ended(service: FakeService, conn
     assert service.ended == ["sess_1"]
 
 
+async def test_session_that_is_listed_before_its_answer_is_ended_early(
+    service: FakeService, connect: Connect
+) -> None:
+    """While the answer to a given-up create is awaited its session is looked for, too, and ended when it shows."""
+    gate = Gate(service, processed=True)
+    client = connect(gate)
+    async with asyncio.timeout(LIMIT_S):
+        await cancelled(client, gate)
+        await client.aclose()  # the answer never comes
+    assert service.ended == ["sess_1"]
+
+
 async def test_answer_shortly_after_the_time_is_returned_whole(
     service: FakeService, connect: Connect
 ) -> None:

@@ -79,7 +79,7 @@ def test_what_is_no_limit_is_refused_at_construction(cls: Any, limit: object) ->
 def test_limit_that_means_for_ever_is_taken(kind: str, limit: float) -> None:
     """A limit longer than the system can count is as good as none: the call is sent and answered."""
     with wire(empty) as server:
-        assert use_own(kind, lambda c: c.sessions.list(timeout=limit), base_url=server.url) == []
+        assert use_own(kind, lambda c: c.sessions.list(), base_url=server.url, timeout=limit) == []
 
 
 def test_slow_create_within_its_limit_comes_with_its_token(
@@ -127,7 +127,7 @@ def test_dripping_answer_is_bound_by_the_limit(kind: str, from_byte: int) -> Non
         wire(dripping(ANSWER, from_byte=from_byte)) as server,
         pytest.raises(APITimeoutError, match=r"time limit of the call|ReadTimeout"),
     ):
-        use_own(kind, lambda c: c.sessions.list(timeout=0.1), base_url=server.url)
+        use_own(kind, lambda c: c.sessions.list(), base_url=server.url, timeout=0.1)
     assert real_time.monotonic() - begin < 2
 
 

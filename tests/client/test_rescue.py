@@ -1,6 +1,6 @@
 """What one bad answer must not spoil: lists, look-ups, ends, and the reading of a refusal."""
 
-import inspect
+import asyncio
 import json
 from collections.abc import Callable
 from typing import Any
@@ -9,8 +9,10 @@ import httpx
 import pytest
 
 from agenthuman_plugins.client import (
+    AgentHuman,
     AgentHumanError,
     APIConnectionError,
+    AsyncAgentHuman,
     BadRequestError,
     ConfigurationError,
     ConflictError,
@@ -20,7 +22,7 @@ from agenthuman_plugins.client import (
     SessionOutcomeUnknownError,
     UsageLimitError,
 )
-from tests.client.conftest import ROOM, FakeService, Handle, Lost, Reply
+from tests.client.conftest import API_KEY, ROOM, FakeService, Handle, Lost, Reply, Time
 from tests.client.test_lease import ProblemError, fail, opened
 
 CREATE, LIST = "POST /v1/sessions", "GET /v1/sessions"
@@ -312,26 +314,25 @@ def test_open_serves_one_block(client: Handle, service: FakeService) -> None:
 
 
 @pytest.fixture
-def closing(client: Handle) -> Callable[[Callable[[Any], Any]], Any]:
+def closing(client: Handle, service: FakeService, time: Time) -> Callable[[Callable[[Any], Any]], Any]:
     """Runs a body in an `open` block in which the HTTP client below ours is closed."""
+    options: dict[str, Any] = {"api_key": API_KEY, "_clock": time.clock()}
+    transport = httpx.MockTransport(service.handle)
 
     def run(body: Callable[[Any], Any]) -> Any:
-        def use(c: Any) -> Any:
-            given = (c._driver._pool if client.kind == "sync" else c._driver._pools)._given
-            if client.kind == "sync":
-                with c.sessions.open(room=ROOM) as session:
-                    given.close()
-                    return body(session)
+        if client.kind == "sync":
+            http = httpx.Client(transport=transport)
+            with AgentHuman(http_client=http, **options).sessions.open(room=ROOM) as session:
+                http.close()
+                return body(session)
 
-            async def inside() -> Any:
-                async with c.sessions.open(room=ROOM) as session:
-                    await given.aclose()
-                    result = body(session)
-                    return await result if inspect.isawaitable(result) else result
+        async def inside() -> Any:
+            http = httpx.AsyncClient(transport=transport)
+            async with AsyncAgentHuman(http_client=http, **options).sessions.open(room=ROOM) as session:
+                await http.aclose()
+                return body(session)
 
-            return inside()
-
-        return client(use)
+        return asyncio.run(inside())
 
     return run
 

@@ -40,6 +40,8 @@ def sync():
         threading.Event().wait()
 
 async def main():
+    if before == "loop":
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, lambda: print("handler", flush=True))
     client = AsyncAgentHuman(api_key="seeded-key", http_client=httpx.AsyncClient(transport=transport))
     async with client.sessions.open(handle_signals=True):
         print("open", flush=True)
@@ -86,8 +88,16 @@ def terminate() -> None:
     signal.raise_signal(signal.SIGTERM)
 
 
-@pytest.mark.parametrize("kind", ["sync", "async"])
-@pytest.mark.parametrize("before", ["default", "handler"])
+@pytest.mark.parametrize(
+    ("kind", "before"),
+    [
+        ("sync", "default"),
+        ("sync", "handler"),
+        ("async", "default"),
+        ("async", "handler"),
+        ("async", "loop"),
+    ],
+)
 def test_terminated_program_ends_its_session(kind: str, before: str) -> None:
     """A real SIGTERM ends the session, calls the program's own handler after that, and exits with 143."""
     with subprocess.Popen(
@@ -100,7 +110,7 @@ def test_terminated_program_ends_its_session(kind: str, before: str) -> None:
         assert program.stdout.readline() == "open\n"
         program.terminate()
         said, errors = program.communicate(timeout=LIMIT_S)
-    assert said.split() == ["ended"] + ["handler"] * (before == "handler")
+    assert said.split() == ["ended"] + ["handler"] * (before != "default")
     assert program.returncode == 128 + signal.SIGTERM
     assert "Traceback" not in errors
 

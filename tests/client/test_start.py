@@ -17,7 +17,7 @@ from agenthuman_plugins.client import (
     Session,
     SessionOutcomeUnknownError,
 )
-from tests.client.conftest import API_KEY, FakeService, Handle, Lost, Reply, Time
+from tests.client.conftest import API_KEY, ROOM, FakeService, Handle, Lost, Reply, Time
 
 CONTRACT = Path(__file__).parent.parent / "contract"
 LIMIT_S = 10.0  # hang limit only
@@ -56,6 +56,73 @@ def test_managed_create_and_start(client: Handle, service: FakeService) -> None:
         "access_token_xxxxxxxxxxxxx",
     )
     assert client(lambda c: c.sessions.start(created.session_id)).session_id == created.session_id
+
+
+WANTS_AVATAR_ID = Reply(400, contract("error-bad-request-400"))
+CREATED = Reply(200, contract("session-created-managed"))
+
+
+def test_managed_generation_gets_the_create_in_its_own_form(
+    client: Handle, service: FakeService, time: Time
+) -> None:
+    """The documented refusal that asks for `avatar_id` makes the create go once more, at once, as that page says."""
+    service.faults.extend([WANTS_AVATAR_ID, CREATED])
+    created = client(lambda c: c.sessions.create(avatar="avat_1", metadata={"user": "Ada"}))
+    assert created.status == "created"
+    assert service.bodies("POST", "/v1/sessions") == [
+        {
+            "avatar": "avat_1",
+            "aspect_ratio": "4:3",
+            "metadata": {"user": "Ada", "client_ref": "ref-1"},
+            "room": {"platform": "proxy"},
+        },
+        {"avatar_id": "avat_1", "metadata": {"user": "Ada", "client_ref": "ref-1"}},
+    ]
+    assert time.waits == []
+
+
+def test_managed_generation_cannot_join_a_room_of_ones_own(client: Handle, service: FakeService) -> None:
+    """That generation makes the room itself: a create with a room is refused, and not sent in another form."""
+    service.faults.append(WANTS_AVATAR_ID)
+    with pytest.raises(BadRequestError, match="avatar_id"):
+        client(lambda c: c.sessions.create(room=ROOM))
+    assert len(service.requests) == 1
+
+
+def test_refused_older_form_is_the_error(client: Handle, service: FakeService) -> None:
+    """What refuses both forms is not asked a third time."""
+    service.faults.extend([WANTS_AVATAR_ID, WANTS_AVATAR_ID])
+    with pytest.raises(BadRequestError):
+        client(lambda c: c.sessions.create())
+    assert len(service.requests) == 2
+
+
+def test_lost_answer_of_the_older_form_is_looked_up(client: Handle, service: FakeService) -> None:
+    """The older form carries the same reference, by which its session is found."""
+    metadata = {"client_ref": "ref-1"}
+    found = {"session_id": SESSION, "status": "started", "metadata": metadata}
+    service.faults.extend([WANTS_AVATAR_ID, httpx.ReadTimeout, Reply(200, {"sessions": [found]})])
+    assert client(lambda c: c.sessions.create()).session_id == SESSION
+    assert service.log == ["POST /v1/sessions"] * 2 + ["GET /v1/sessions"]
+
+
+def test_metadata_may_be_refused_in_either_form(client: Handle, service: FakeService) -> None:
+    """A service of the older generation that knows no metadata gets the create without."""
+    no_metadata = Reply(400, {"success": False, "error": {"message": "metadata is not supported"}})
+    service.faults.extend([WANTS_AVATAR_ID, no_metadata, CREATED])
+    client(lambda c: c.sessions.create(avatar="avat_1"))
+    assert service.bodies("POST", "/v1/sessions")[-1] == {"avatar_id": "avat_1"}
+
+
+def test_start_of_a_session_keeps_its_token(client: Handle, service: FakeService) -> None:
+    """Only the create's reply told the token; starting what it returned keeps it, starting its id cannot."""
+    service.faults.append(CREATED)
+    created = client(lambda c: c.sessions.create(avatar="avat_1"))
+    service.faults.extend([READY, RUNNING, READY, RUNNING])
+    started = client(lambda c: c.sessions.start(created))
+    assert started.ws_uri == "wss://gateway.example.com/1"
+    assert started.session_token == created.session_token
+    assert client(lambda c: c.sessions.start(created.session_id)).session_token is None
 
 
 def test_start_is_repeated_after_a_failure(client: Handle, service: FakeService) -> None:
@@ -227,7 +294,7 @@ async def test_session_of_a_cancelled_start_that_cannot_be_ended_is_named(
     """A session that is known but could not be ended is in the log by its id."""
     service.faults.extend([Reply(500)] * 3)
     await start_and_cancel(STARTED_BY_LINK.response(), service, time)
-    assert f"session {SESSION} could not be ended" in caplog.text
+    assert f"Session {SESSION} could not be ended" in caplog.text
 
 
 def test_lost_end_of_polling_is_an_error(client: Handle, service: FakeService) -> None:

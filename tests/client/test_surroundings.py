@@ -157,6 +157,34 @@ def test_doctor_names_the_part_of_an_odd_address(
     assert "seeded" not in shown
 
 
+@pytest.mark.parametrize(
+    ("variables", "sentence"),
+    [
+        ({}, "set AGENTHUMAN_API_KEY"),
+        ({"AGENTHUMAN_API_KEY": ""}, "AGENTHUMAN_API_KEY is set but empty"),
+        ({"AGENTHUMAN_API_KEY": "seeded key"}, "AGENTHUMAN_API_KEY holds blanks"),
+        ({"AGENTHUMAN_LOG": "loud"}, "AGENTHUMAN_LOG must be info or debug"),
+        ({"AGENTHUMAN_BASE_URL": "http://api.agenthuman.com"}, "AGENTHUMAN_BASE_URL must be https://"),
+        ({"AGENTHUMAN_BASE_URL": DEAD}, "refused"),
+    ],
+    ids=["no-key", "empty-key", "odd-key", "log", "in-clear", "nobody-there"],
+)
+def test_doctor_says_what_is_wrong(
+    variables: dict[str, str],
+    sentence: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Each misconfiguration is a finding of `agenthuman doctor`: one sentence, no traceback, no secret."""
+    for name, value in ({"AGENTHUMAN_API_KEY": API_KEY} | variables if variables else {}).items():
+        monkeypatch.setenv(name, value)
+    assert cli.main(["doctor"]) == 1
+    shown = capsys.readouterr()
+    assert sentence in shown.out
+    assert "Traceback" not in shown.out + shown.err
+    assert "seeded" not in shown.out + shown.err
+
+
 def test_empty_address_in_the_environment_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     """A variable that is set to nothing, as compose files do, is as good as unset."""
     monkeypatch.setenv("AGENTHUMAN_BASE_URL", " ")

@@ -24,7 +24,7 @@ class CallOptions(TypedDict, total=False):
 
     Attributes:
         timeout: Limit in seconds for the whole call, retries included; `None` takes the client's.
-        extra_headers: Headers to send beside ours; never the key, a cookie or the host.
+        extra_headers: Headers to send beside ours, in ASCII; never the key, a cookie, the host or what frames the body.
     """
 
     timeout: float | None
