@@ -572,6 +572,71 @@ def test_doctor_without_a_service(
     assert "agenthuman emulator" in findings["service"]["fix"]
 
 
+@pytest.mark.parametrize(
+    ("address", "variable", "told"),
+    [
+        ("https://service.invalid", "HTTPS_PROXY", "HTTPS_PROXY"),
+        ("https://service.invalid", "all_proxy", "all_proxy"),
+        ("http://service.invalid", "HTTP_PROXY", "HTTP_PROXY"),
+        ("http://service.invalid", None, "an emulator runs"),
+        ("https://service.invalid", None, "check the network"),
+        ("http://127.0.0.1:9", "HTTP_PROXY", "agenthuman emulator"),
+    ],
+)
+def test_doctor_says_what_is_in_the_way(
+    address: str,
+    variable: str | None,
+    told: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A service that is not reached: the proxy on the way is named by its variable, and no other is spoken of."""
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setenv("AGENTHUMAN_API_KEY", KEY)
+    monkeypatch.setenv("AGENTHUMAN_BASE_URL", address)
+    if variable is not None:
+        monkeypatch.setenv(variable, "http://127.0.0.1:9")
+    code, findings = diagnose(capsys)
+    assert (code, problems(findings)) == (1, ["service"])
+    assert told in findings["service"]["fix"]
+    assert ("PROXY" in findings["service"]["fix"].upper()) == ("proxy" in told.lower())
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "check"),
+    [("AGENTHUMAN_LOG", "verbose", "settings"), ("AGENTHUMAN_GATEWAY_URL", "nonsense", "gateway")],
+)
+def test_doctor_names_a_variable_that_makes_no_sense(
+    variable: str,
+    value: str,
+    check: str,
+    service: Service,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A variable with a wrong value is a problem; another service is no way around it."""
+    service.answer("GET /v1/usage", documented("usage-summary"))
+    service.sessions()
+    monkeypatch.setenv(variable, value)
+    code, findings = diagnose(capsys)
+    assert (code, problems(findings)) == (1, [check])
+    assert variable in findings[check]["found"]
+    assert "emulator" not in findings[check]["fix"]
+
+
+def test_doctor_without_the_extra_for_speech_leaves_the_gateway_alone(
+    service: Service, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nothing reads AGENTHUMAN_GATEWAY_URL, it is not judged."""
+    service.answer("GET /v1/usage", documented("usage-summary"))
+    service.sessions()
+    monkeypatch.setenv("AGENTHUMAN_GATEWAY_URL", "nonsense")
+    monkeypatch.setitem(sys.modules, "agenthuman_plugins.speech._gateway_wire", None)
+    assert diagnose(capsys)[0] == 0
+
+
 def test_doctor_at_a_wrong_address(service: Service, capsys: pytest.CaptureFixture[str]) -> None:
     """Something that answers, but is not the service, is a problem of the address."""
     code, findings = diagnose(capsys)

@@ -4,10 +4,13 @@ It is for broken installations, so it needs no extra.
 """
 
 import argparse
+import os
 import platform
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Literal
+from urllib.parse import urlsplit
 
 from agenthuman_plugins._version import __version__
 from agenthuman_plugins.cli import _installed
@@ -23,6 +26,7 @@ from agenthuman_plugins.client.errors import (
 
 if TYPE_CHECKING:
     from agenthuman_plugins.client import AgentHuman, Usage
+    from agenthuman_plugins.client._config import Settings
 
 _LIMIT_S = 15.0  # for each call; who asks a doctor does not want to wait through retries
 
@@ -103,11 +107,32 @@ def _service() -> Iterator[Finding]:
     try:
         client = AgentHuman(timeout=_LIMIT_S, max_retries=0)
     except ConfigurationError as error:
-        fix = "set it right; for a service without a key: `agenthuman emulator`, and export what it prints"
+        fix = (
+            "correct the variable that is named, or unset it"
+            if os.environ.get("AGENTHUMAN_API_KEY", "").strip()
+            else "set it; for a service without a key: `agenthuman emulator`, and export what it prints"
+        )
         yield Finding("settings", "problem", str(error), fix)
         return
+    yield from _gateway()
     with client:
         yield from _account(client)
+
+
+def _gateway() -> Iterator[Finding]:
+    try:
+        from agenthuman_plugins.speech._gateway_wire import checked_url  # noqa: PLC0415 - an extra
+    except ImportError:
+        return  # without the extra nobody reads the variable
+    try:
+        checked_url(None)
+    except ConfigurationError as error:
+        yield Finding(
+            "gateway",
+            "problem",
+            str(error),
+            "correct AGENTHUMAN_GATEWAY_URL, or unset it for the public gateway",
+        )
 
 
 def _account(client: "AgentHuman") -> Iterator[Finding]:
@@ -124,12 +149,7 @@ def _account(client: "AgentHuman") -> Iterator[Finding]:
         )
         return
     except APIConnectionError as error:
-        fix = (
-            "start the emulator, or unset AGENTHUMAN_BASE_URL: `agenthuman emulator`"
-            if is_this_machine(settings.host)
-            else "check the network, AGENTHUMAN_BASE_URL, and the proxy in HTTPS_PROXY"
-        )
-        yield Finding("service", "problem", f"{settings.base_url}: {error}", fix)
+        yield _not_reached(settings, error)
         return
     except AgentHumanError as error:
         fix = (
@@ -143,6 +163,28 @@ def _account(client: "AgentHuman") -> Iterator[Finding]:
     yield Finding("key", "ok", "accepted")
     yield from _plan(usage)
     yield from _left_open(client)
+
+
+def _not_reached(settings: "Settings", error: APIConnectionError) -> Finding:
+    if proxy := _proxy_variable(settings):
+        found = f"{settings.base_url}, through the proxy in {proxy}: {error}"
+        return Finding("service", "problem", found, f"check that the proxy in {proxy} runs, or unset {proxy}")
+    if is_this_machine(settings.host):
+        fix = "start the emulator, or unset AGENTHUMAN_BASE_URL: `agenthuman emulator`"
+    elif urlsplit(settings.base_url).scheme == "http":  # the public service is reached by https alone
+        fix = "check that an emulator runs at this address and listens to others (`--host`), or unset AGENTHUMAN_BASE_URL"
+    else:
+        fix = "check the network and AGENTHUMAN_BASE_URL"
+    return Finding("service", "problem", f"{settings.base_url}: {error}", fix)
+
+
+def _proxy_variable(settings: "Settings") -> str | None:
+    """The variable that names the proxy on the way to the service, if one is used."""
+    if is_this_machine(settings.host) or urllib.request.proxy_bypass(settings.host):
+        return None
+    names = (f"{urlsplit(settings.base_url).scheme}_proxy", "all_proxy")
+    spelled = [spelling for name in names for spelling in (name, name.upper())]
+    return next((name for name in spelled if os.environ.get(name)), None)
 
 
 def _plan(usage: "Usage") -> Iterator[Finding]:

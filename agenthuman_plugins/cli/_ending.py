@@ -120,7 +120,7 @@ def _ask(sessions: "list[Session]", args: argparse.Namespace, failures: _Failure
     """Go on only if a person says so.
 
     Raises:
-        UsageError: There is nobody to ask.
+        UsageError: There is no terminal to ask on.
         CommandError: The person does not.
     """
     many = "this session" if len(sessions) == 1 else f"these {len(sessions)} sessions"

@@ -33,7 +33,7 @@ class Work(Generic[_T]):
         self._cancelled = False
 
     def begin(self) -> None:
-        """Start the thread."""
+        """Start the thread; harmless when repeated."""
         try:
             self._clock.start(self._run, self._name)
         except RuntimeError:  # the interpreter is ending, and starts no threads any more
@@ -57,7 +57,7 @@ class Work(Generic[_T]):
 
     def _run(self) -> None:
         with self._lock:
-            if self._cancelled:
+            if self._cancelled or self._begun:
                 return
             self._begun = True
         try:
@@ -78,12 +78,12 @@ def hidden_task(work: Coroutine[Any, Any, _T], name: str) -> "asyncio.Task[_T]":
     return task
 
 
-async def see_through(work: "asyncio.Task[None]", on_left: Callable[[], None]) -> None:
-    """Let a hidden task come to its end, also while the loop ends: then within a time limit, unless cancelled again.
+async def see_through(work: "asyncio.Future[None]", on_left: Callable[[], None]) -> None:
+    """Wait for something, also while the loop ends: then within a time limit, unless cancelled again.
 
     Args:
-        work: The task.
-        on_left: Called if it did not come to its end.
+        work: What is waited for; cancelled if it does not come to its end.
+        on_left: Called then.
     """
     try:
         try:

@@ -80,18 +80,19 @@ class ApiKey:
         given: The key, what returns it (asked before each request), or `None` for `AGENTHUMAN_API_KEY`.
     """
 
-    __slots__ = ("_problem", "_source", "_used")
+    __slots__ = ("_lock", "_problem", "_source", "_used")
 
     def __init__(self, given: AsyncKeySource | None) -> None:
+        self._lock = threading.Lock()
         self._used: deque[str] = deque(maxlen=_KEYS_REMEMBERED)
         self._problem: str | None = None
         self._source: Callable[[], str | Awaitable[str]] | None = given if callable(given) else None
         if callable(given):
             return
         if given is not None:
-            self._take("api_key", given)
+            _, self._problem = self._taken("api_key", given)
         elif (found := os.environ.get("AGENTHUMAN_API_KEY")) is not None:
-            self._take("AGENTHUMAN_API_KEY", found)
+            _, self._problem = self._taken("AGENTHUMAN_API_KEY", found)
         else:
             self._problem = "No API key: pass api_key=... or set AGENTHUMAN_API_KEY."
 
@@ -114,31 +115,37 @@ class ApiKey:
 
     def get(self) -> str:
         """The key for the next request."""
-        if self._source is not None:
-            self._take("api_key()", self._source())
-        return self._newest()
+        if self._source is None:
+            self.check()
+            return self._used[-1]
+        key, problem = self._taken("api_key()", self._source())
+        if problem is not None:
+            raise ConfigurationError(problem)
+        return key
 
     async def aget(self) -> str:
         """The key for the next request, from a callable that may be a coroutine function."""
-        if self._source is not None:
-            found = self._source()
-            self._take("api_key()", await found if inspect.isawaitable(found) else found)
-            del found
-        return self._newest()
+        if self._source is None:
+            return self.get()
+        found = self._source()
+        key, problem = self._taken("api_key()", await found if inspect.isawaitable(found) else found)
+        del found
+        if problem is not None:
+            raise ConfigurationError(problem)
+        return key
 
-    def _newest(self) -> str:
-        self.check()
-        return self._used[-1]
-
-    def _take(self, source: str, found: object) -> None:
+    def _taken(self, source: str, found: object) -> tuple[str, str | None]:
+        """A key, which is remembered, or what is wrong with it."""
         if inspect.iscoroutine(found):
             found.close()
-        self._problem = _problem_with_key(source, found)
-        if self._problem is None:
-            key = str(found).strip()
+        if (problem := _problem_with_key(source, found)) is not None:
+            return "", problem
+        key = str(found).strip()
+        with self._lock:  # threads may get keys of their own
             if key in self._used:
                 self._used.remove(key)
             self._used.append(key)
+        return key, None
 
 
 @dataclass(frozen=True, slots=True)

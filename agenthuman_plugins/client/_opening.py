@@ -41,7 +41,7 @@ _LOOK_AFTER_S = (0.0, 0.5, 1.5)
 _LOOK_LIMIT_S = 10.0  # beyond the call's own limit: knowing what is billed is worth the wait
 _GRACE_S = 2.0  # beyond it, too: a create that is answered a little late is worth more than an error
 _LOOK_LATE_S = (1.0, 16.0)  # between two looks when nobody waits: the first and the longest pause
-_END_LIMIT_S = 30.0
+_END_LIMIT_S = 60.0
 
 _ABOUT_METADATA = re.compile(rf"\b(?:metadata|{CLIENT_REF}|{CLIENT_OWNER})\b", re.IGNORECASE)
 _ABOUT_AVATAR_ID = re.compile(r"\bavatar_id\b")
@@ -56,6 +56,7 @@ class Opening(Generic[OpenedT]):
         client_ref: Reference in a create's metadata; `None` for a start by a link.
         may_exist: Whether a session may have been opened that nobody has cleaned up behind yet.
         sent_at: When it was last sent, on the client's clock.
+        answer: What became of its last request, once that is known.
         opened: The session, once it is known.
         wire: The request that is on its way; the driver's.
     """
@@ -64,6 +65,7 @@ class Opening(Generic[OpenedT]):
     client_ref: str | None = None
     may_exist: bool = False
     sent_at: float = 0.0
+    answer: Outcome | None = field(default=None, repr=False)
     opened: OpenedT | None = field(default=None, repr=False)
     wire: Any = field(default=None, repr=False)
 
@@ -101,7 +103,7 @@ class Openings:
         attempt = 0
         while True:
             # Until the answer rules it out.
-            opening.may_exist, opening.sent_at = True, flows.now()
+            opening.may_exist, opening.sent_at, opening.answer = True, flows.now(), None
             outcome = yield Send(opening.call, attempt, flows.left(deadline))
             assert outcome is not None  # noqa: S101 - the driver's contract: a Send is answered
             try:
@@ -124,7 +126,10 @@ class Openings:
         """
         flows = self._flows
         until = opening.sent_at + max(TRANSFER_S, opening.call.timeout_s or flows.settings.timeout_s)
-        wait_s, longest_s = _LOOK_LATE_S
+        first_s, longest_s = _LOOK_LATE_S
+        wait_s = first_s if opening.wire else 0.0
+        if opening.opened is None and opening.answer is not None:  # it came when the caller was leaving
+            self._take_late(opening, opening.answer)
         while opening.may_exist and opening.opened is None:
             # A session may be listed before its create is answered, and the program may end before that.
             outcome = yield Listen(
@@ -136,15 +141,31 @@ class Openings:
                 break
             else:
                 opening.opened = yield from self._look(opening, flows.deadline(_LOOK_LIMIT_S))
-                wait_s = min(2 * wait_s, longest_s)
+                wait_s = min(max(2 * wait_s, first_s), longest_s)
         if not opening.may_exist:
             return
         if opening.opened is None:
             log_left(opening)
         else:
-            yield from flows.end_if_there(opening.opened, flows.deadline(_END_LIMIT_S))
+            yield from self._end(opening.opened)
             _log.info("Session %s was ended in the background.", opening.opened.session_id)
         opening.may_exist = False
+
+    def _end(self, opened: OpenedT) -> Steps[None]:
+        """End a session, whatever number of retries the caller wanted: nobody else will, and repeating is harmless."""
+        flows = self._flows
+        deadline = flows.deadline(_END_LIMIT_S)
+        pause_s = 0.5
+        while True:
+            try:
+                yield from flows.end_if_there(opened, deadline)
+            except AgentHumanError as error:
+                if not error.retryable or pause_s >= flows.left(deadline):
+                    raise
+            else:
+                return
+            yield Pause(pause_s)
+            pause_s = min(2 * pause_s, 8.0)
 
     def _lost(
         self, opening: Opening[OpenedT], outcome: Outcome, error: AgentHumanError
@@ -157,6 +178,7 @@ class Openings:
         Raises:
             SessionOutcomeUnknownError: It cannot be learnt.
         """
+        deadline = self._flows.deadline(_LOOK_LIMIT_S)
         if opening.wire:
             late = yield Listen(_GRACE_S)
             if late is None:
@@ -168,7 +190,6 @@ class Openings:
                 error = caught
             if opening.opened is not None or was_not_processed(late, error):
                 return outcome, error
-        deadline = self._flows.deadline(_LOOK_LIMIT_S)
         for wait_s in _LOOK_AFTER_S:
             if wait_s:
                 yield Pause(wait_s)

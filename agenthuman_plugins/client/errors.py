@@ -147,7 +147,9 @@ class APIResponseError(AgentHumanError):
 
 
 class SessionOutcomeUnknownError(AgentHumanError):
-    """Raised when a create was sent, its answer was lost, and no session could be found for it.
+    """Raised when a create was sent and not answered in time, or its answer was lost and no session could be found for it.
+
+    What was not answered in time is ended while the program runs; a session whose answer was lost is yours to end.
 
     A refused create raises `APIStatusError` instead.
 

@@ -366,7 +366,7 @@ class Usage(Answered):
 
 
 class VoiceAgentFields(TypedDict, total=False):
-    """Argument: the voice of an agent, or the part of it that shall change.
+    """Argument: the voice of an agent, or the part of it that is to change.
 
     Attributes:
         provider, agent_id, auth_method: As in `VoiceAgent`.
@@ -379,8 +379,13 @@ class VoiceAgentFields(TypedDict, total=False):
 
 # Beside a method that is called `list`, `list[...]` cannot be written.
 SessionList: TypeAlias = list[Session]
+"""A plain `list` of `Session`s."""
+
 AgentList: TypeAlias = list[Agent]
+"""A plain `list` of `Agent`s."""
+
 LinkList: TypeAlias = list[Link]
+"""A plain `list` of `Link`s."""
 
 SessionStatus = Literal["all", "started", "ended"]  # what a list can be asked for
 LinkStatus = Literal["active", "paused", "expired"]

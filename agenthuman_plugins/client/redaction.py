@@ -13,7 +13,7 @@ _DEEPEST = 50  # levels of an answer that is meant to be read; Python itself fol
 _SECRET_KEY = re.compile(r"(?:token|secret|password|api_?key)$", re.IGNORECASE)
 _SECRET_TEXT = re.compile(
     r"ah_(?:live|test)_\w+"  # API keys
-    r"|eyJ[\w-]+\.[\w-]+(?:\.[\w-]*)?"  # JSON web tokens
+    r"|(?<![\w-])eyJ[\w-]+\.[\w-]+(?:\.[\w-]*)?"  # JSON web tokens; begun nowhere else, or the search is quadratic
     r"|(?<=[?&])[\w.~-]+=[^\s&\"'<>)]+"  # URL queries
 )
 

@@ -39,7 +39,7 @@ class LiveKitRoom:
             join under one identity evicts the first.
 
     Raises:
-        ConfigurationError: The URL is not a LiveKit one, a token is missing, or the two tokens contradict
+        ConfigurationError: The URL is not a LiveKit one or has a user in it, a token is missing, or the two tokens contradict
             each other (checked as far as they can be read).
     """
 
@@ -88,7 +88,7 @@ class LiveKitRoom:
             room: Name of the room; LiveKit makes it at the first join.
             agent_identity: Identity of our own side; `None` makes one that nobody else has.
             avatar_identity: Identity of the avatar.
-            ttl_s: How long the tokens can be used to join, in seconds.
+            ttl_s: How long the tokens can be used to join, in seconds; 21,600 (6 hours) by default.
 
         Raises:
             ConfigurationError: A value is missing, or both identities are the same.
@@ -129,7 +129,7 @@ class DailyRoom:
         token: Meeting token that the avatar joins with.
 
     Raises:
-        ConfigurationError: The URL is not an https one, or the token is missing.
+        ConfigurationError: The URL is not an https one or has a user in it, or the token is missing.
     """
 
     url: str

@@ -152,10 +152,13 @@ def test_exit_waits_for_all_clients_together(monkeypatch: pytest.MonkeyPatch) ->
             given.append(timeout_s)
             threading.Event().wait(0.02)
 
+        def abandon_all(self) -> None:
+            """Have nothing under way."""
+
         def give_up(self) -> None:
             """Have nothing to name."""
 
-    monkeypatch.setattr(_driver, "_with_something_left", [Left(), Left(), Left()])
+    monkeypatch.setattr(_driver, "_drivers", [Left(), Left(), Left()])
     monkeypatch.setattr(_driver, "CLOSE_S", 0.03)
     _driver._settle_at_exit()
     assert given[0] > given[1] > given[2]

@@ -20,6 +20,7 @@ from agenthuman_plugins.client import (
     AsyncAgentHuman,
     SessionOutcomeUnknownError,
 )
+from agenthuman_plugins.client.redaction import redact
 from tests.client.conftest import API_KEY, ROOM
 from tests.client.wires import KINDS, Request, empty, reply, use_own, wire
 
@@ -230,3 +231,8 @@ def test_closing_does_not_wait_for_a_silent_peer(kind: str) -> None:
         took = time.monotonic() - begin
         go_on.set()
     assert took < 2
+
+
+def test_text_full_of_beginnings_of_tokens_is_masked_in_no_time() -> None:
+    """An answer made to look like the beginnings of tokens must not keep the loop busy: that is no quadratic search."""
+    assert redact("eyJ" * 300_000) == "eyJ" * 300_000

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from agenthuman_plugins.client import AgentHuman, AsyncAgentHuman, SessionOutcomeUnknownError
-from tests.client.conftest import API_KEY, ROOM, FakeService, Reply, Time
+from tests.client.conftest import API_KEY, ROOM, FakeService, Lost, Reply, Time
 
 LIMIT_S = 10.0  # hang limit only
 
@@ -137,6 +137,61 @@ def test_end_of_the_loop_waits_for_what_was_given_up(service: FakeService, time:
         asyncio.get_running_loop().call_later(0.05, gate.opened.set)  # after the loop was told to end
 
     asyncio.run(asyncio.wait_for(main(), LIMIT_S))
+    assert service.ended == ["sess_1"]
+
+
+def test_end_of_the_loop_waits_for_a_create_in_a_task_of_its_own(service: FakeService, time: Time) -> None:
+    """A create that nobody awaits is cancelled by the end of the loop itself, which then waits for its clean-up."""
+
+    async def main() -> None:
+        gate = Gate(service, processed=False)
+        http = httpx.AsyncClient(transport=httpx.MockTransport(gate))
+        client = AsyncAgentHuman(api_key=API_KEY, http_client=http, _clock=time.clock())
+        tasks.append(asyncio.ensure_future(client.sessions.create(room=ROOM)))
+        await gate.reached.wait()
+        asyncio.get_running_loop().call_later(0.05, gate.opened.set)
+
+    tasks: list[asyncio.Future[object]] = []
+    asyncio.run(asyncio.wait_for(main(), LIMIT_S))
+    assert tasks[0].cancelled()
+    assert service.ended == ["sess_1"]
+
+
+async def test_closing_waits_for_a_create_under_way(service: FakeService, connect: Connect) -> None:
+    """A create whose caller waits gets its session, though another task closes the client meanwhile."""
+    gate = Gate(service, processed=False)
+    client = connect(gate)
+    async with asyncio.timeout(LIMIT_S):
+        task = asyncio.ensure_future(client.sessions.create(room=ROOM))
+        await gate.reached.wait()
+        closing = asyncio.ensure_future(client.aclose())
+        await asyncio.sleep(0)
+        gate.opened.set()
+        assert (await task).session_id == "sess_1"
+        await closing
+
+
+async def test_key_that_fails_during_the_look_up_hides_no_session(service: FakeService) -> None:
+    """When there is no key any more to look for a lost session, the outcome is unknown, not a wrong setting."""
+    keys = iter([API_KEY, "", "", ""])
+    service.faults.append(Lost(httpx.ReadError))
+    async with httpx.AsyncClient(transport=httpx.MockTransport(service.handle)) as http:
+        client = AsyncAgentHuman(api_key=lambda: next(keys), http_client=http, _clock=Time().clock())
+        with pytest.raises(SessionOutcomeUnknownError, match="'ref-1'"):
+            await client.sessions.create(room=ROOM)
+
+
+async def test_end_in_the_background_is_repeated_whatever_the_caller_wanted(
+    service: FakeService, time: Time
+) -> None:
+    """Nobody else will end the session, so a passing failure is no reason to leave it, with `max_retries=0` either."""
+    gate = Gate(service, processed=True)
+    async with asyncio.timeout(LIMIT_S), httpx.AsyncClient(transport=httpx.MockTransport(gate)) as http:
+        client = AsyncAgentHuman(api_key=API_KEY, http_client=http, max_retries=0, _clock=time.clock())
+        await cancelled(client, gate)
+        service.faults.extend([Reply(503)] * 5)
+        gate.opened.set()
+        await client.aclose()
     assert service.ended == ["sess_1"]
 
 

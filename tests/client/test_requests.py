@@ -25,6 +25,7 @@ from agenthuman_plugins.client import (
     ServerError,
     Session,
 )
+from agenthuman_plugins.client._config import ApiKey
 from tests.client.conftest import API_KEY, ROOM, FakeService, Fault, Handle, Lost, Reply, Time
 from tests.client.wires import KINDS, empty, use_own, wire
 
@@ -295,7 +296,9 @@ def test_with_options_is_a_view_with_other_limits(client: Handle, service: FakeS
     def use(c: Any) -> Any:
         view = c.with_options(timeout=7, max_retries=0)
         assert type(view) is type(c)
-        assert view._driver._left is c._driver._left
+        assert (view._driver._calls if client.kind == "sync" else view._driver._guards) is (
+            c._driver._calls if client.kind == "sync" else c._driver._guards
+        )
         assert (c._settings.timeout_s, c._settings.max_retries) == (60.0, 2)
         assert view.with_options(max_retries=1)._settings.timeout_s == 7.0
         return view.sessions.list()
@@ -524,3 +527,26 @@ def test_debug_log_holds_no_secret(
     )
     assert " /v1/" in ours
     assert "seeded" not in ours
+
+
+@pytest.mark.parametrize(
+    ("base_path", "path"),
+    [
+        ("/v1", "/sessions"),
+        ("/gateway", "/v1/sessions"),
+        ("", "/v1/sessions;x=1"),
+        ("", "/v1/%252573essions"),
+    ],
+)
+def test_billed_routes_are_refused_below_any_base_address(base_path: str, path: str, client: Handle) -> None:
+    """What counts is where the request would go, not how its path is written."""
+    ours = client.with_options(base_url=f"https://api.example.com{base_path}")
+    with pytest.raises(ConfigurationError, match="must have an owner"):
+        ours(lambda c: c.request("POST", path))
+
+
+def test_key_is_the_one_that_this_request_asked_for() -> None:
+    """A key that was used before comes back when it is asked for, whatever was asked for in between."""
+    keys = iter(["first-key", "second-key", "first-key"])
+    api_key = ApiKey(lambda: next(keys))
+    assert [api_key.get() for _ in range(3)] == ["first-key", "second-key", "first-key"]

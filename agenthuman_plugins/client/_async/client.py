@@ -34,8 +34,8 @@ class AsyncAgentHuman:
         api_key: API key, or a function (or coroutine function) that returns it and is asked before each request, for
             keys that change; `None` reads `AGENTHUMAN_API_KEY`.
         base_url: Address of the service; `None` reads `AGENTHUMAN_BASE_URL`, then takes the public one.
-        timeout: Limit for a whole call in seconds, retries included.
-        max_retries: How often a failed request is sent again: `2` means three attempts.
+        timeout: Limit for a whole call in seconds, retries included; 60 by default.
+        max_retries: How often a failed request is sent again; 2 by default, which means three attempts.
         track_owner: Whether sessions carry a mark of this machine and process, by which `sessions.reap` finds
             what a crash left open. It holds the host name.
         http_client: An `httpx.AsyncClient` of your own (proxies, certificates); you close it. It serves one event
@@ -49,7 +49,7 @@ class AsyncAgentHuman:
         links: Its links, by which others start sessions.
 
     Raises:
-        ConfigurationError: The key is missing or empty, or a value makes no sense.
+        ConfigurationError: The key is missing or empty, or a value makes no sense; an empty `base_url`, too.
     """
 
     sessions: AsyncSessions
@@ -100,7 +100,7 @@ class AsyncAgentHuman:
         cancelled while waiting gives them up for good; the log then names what may still run.
 
         Args:
-            timeout: How long to wait for them, in seconds.
+            timeout: How long to wait for them, in seconds; 10 by default.
         """
         await self._driver.aclose(seconds("timeout", timeout))
 
@@ -145,12 +145,12 @@ class AsyncAgentHuman:
             options: `timeout` and `extra_headers`, see `CallOptions`.
 
         Returns:
-            The parsed JSON; the text, where the answer is none.
+            The parsed JSON, without headers and request id; the text, where the answer is none.
 
         Raises:
             ConfigurationError: The path leads elsewhere, or to a billed endpoint; nothing was sent.
         """
-        call = custom(method, path, json=json, params=params)
+        call = custom(self._settings.base_url, method, path, json=json, params=params)
         return await self._driver.call(with_options(call, options))
 
     def _drive(self, driver: AsyncDriver) -> None:

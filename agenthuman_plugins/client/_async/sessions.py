@@ -37,7 +37,7 @@ class AsyncSessions:
         the reference in `metadata["client_ref"]`; a session found that way has no `session_token` and no
         `room.token`, which only the create's own answer carries. A call that is given up (cancellation,
         KeyboardInterrupt) returns at once; what it may have opened is ended in the background, and closing the
-        client waits for that. `open` also ends the session afterwards.
+        client waits for that. The same goes for a call whose limit is reached. `open` also ends the session afterwards.
 
         A service of the older, Daily-managed generation refuses the call and gets it in its own form, if `room` is
         `None`. Its session is `created`, and not billed before it is started: see `start`.
@@ -49,8 +49,8 @@ class AsyncSessions:
             aspect_ratio: `4:3`, `3:4` or `1:1`.
             metadata: JSON object to keep with the session. A `client_ref` of your own, unique to the wanted
                 session, replaces the generated one; so does a `client_owner` (see `reap`).
-            options: `timeout`, `extra_headers` and `extra_body`, see `BodyOptions`. Looking for a lost session may
-                take 10 s more than `timeout`.
+            options: `timeout`, `extra_headers` and `extra_body`, see `BodyOptions`. Beyond `timeout` the
+                call waits 2 s for its answer, and up to 10 s to find a session whose answer was lost.
 
         Returns:
             The session. Only this reply carries `session_token`.
@@ -59,7 +59,8 @@ class AsyncSessions:
             ConfigurationError: An argument is wrong; nothing was sent.
             UsageLimitError: Minutes or concurrent sessions are used up.
             PermissionDeniedError: The avatar is not yours, or the plan does not allow images.
-            SessionOutcomeUnknownError: The answer was lost and no session carries our reference.
+            SessionOutcomeUnknownError: The answer did not come in time, and what it opens is ended in the background;
+                or it was lost, and no session carries our reference.
 
         Source: docs.agenthuman.com, endpoints/create-session.
         """
@@ -81,7 +82,8 @@ class AsyncSessions:
     async def list(self, status: SessionStatus = "all", **options: Unpack[CallOptions]) -> SessionList:
         """List the sessions of the account; no paging is documented.
 
-        An entry that cannot be read is left out, with a warning in the log.
+        An entry that cannot be read is left out, with a warning in the log. Each entry has the `headers` and the
+        `request_id` of the answer; an empty list has none.
 
         Args:
             status: `all`, `started` or `ended`.

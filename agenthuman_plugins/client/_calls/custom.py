@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 from agenthuman_plugins.client._calls import Call, checks
 from agenthuman_plugins.client.errors import ConfigurationError
@@ -15,13 +15,13 @@ _LINK_ID = re.compile(r"lnk_[^/]+")  # whoever knows one can start sessions
 
 # What opens a billed session, and the method that does it without losing one.
 _BILLED = (
-    (re.compile(r"/v1/sessions"), "POST", "sessions.create(...) or sessions.open(...)"),
-    (re.compile(r"/v1/sessions/[^/]+/start"), "PUT POST", "sessions.start(...)"),
-    (re.compile(r"/v1/links/start-session"), "POST", "links.start_session(...)"),
+    (re.compile(r"(?:.*/)?v1/sessions"), "POST", "sessions.create(...) or sessions.open(...)"),
+    (re.compile(r"(?:.*/)?v1/sessions/[^/]+/start"), "PUT POST", "sessions.start(...)"),
+    (re.compile(r"(?:.*/)?v1/links/start-session"), "POST", "links.start_session(...)"),
 )
 
 
-def custom(method: object, path: object, *, json: Any, params: object) -> Call[Any]:
+def custom(base_url: str, method: object, path: object, *, json: Any, params: object) -> Call[Any]:
     """Any request that opens no billed session, its answer as it is.
 
     Raises:
@@ -29,8 +29,7 @@ def custom(method: object, path: object, *, json: Any, params: object) -> Call[A
     """
     verb = checks.one_of("method", method.upper() if isinstance(method, str) else method, _METHODS)
     place = _path(path)
-    # As a lenient router may read it: it must not be reached under another spelling.
-    known = re.sub(r"[/\\]+", "/", unquote(unquote(place))).rstrip("/").lower()
+    known = _as_read_leniently(urlsplit(base_url).path + place)
     for route, verbs, instead in _BILLED:
         if verb in verbs.split() and route.fullmatch(known):
             raise ConfigurationError(
@@ -46,6 +45,14 @@ def custom(method: object, path: object, *, json: Any, params: object) -> Call[A
         repeatable=verb == "GET",
         sent_once=verb != "GET",  # nobody knows what it does, and when it did nothing
     )
+
+
+def _as_read_leniently(path: str) -> str:
+    """A path as the most lenient router may read it: nothing billed must be reached under another spelling."""
+    while (plain := unquote(path)) != path:
+        path = plain
+    segments = [segment.partition(";")[0].strip() for segment in re.split(r"[/\\]+", path)]
+    return "/".join(segments).rstrip("/").lower()
 
 
 def _path(path: object) -> str:
