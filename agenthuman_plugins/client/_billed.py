@@ -1,7 +1,9 @@
 """A billed request on its way, and what makes the end of a loop wait for it."""
 
 import asyncio
+import threading
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from agenthuman_plugins.client._answers import Outcome
@@ -12,6 +14,19 @@ from agenthuman_plugins.client._opening import Opening, log_left
 
 # Calls whose loop may be closed over their head: then nothing but the end of the program can name them.
 unsettled: set[Opening[Any]] = set()
+
+
+@dataclass(slots=True)
+class Calls:
+    """The billed calls of a client and all its views.
+
+    Attributes:
+        under_way: Those whose caller waits, with that caller's thread and what is set when it has its answer.
+        given_up: Those whose caller has gone, with what cleans up behind them.
+    """
+
+    under_way: dict[Opening[Any], tuple[int, threading.Event]] = field(default_factory=dict)
+    given_up: dict[Opening[Any], Work[None]] = field(default_factory=dict)
 
 
 class Wire:

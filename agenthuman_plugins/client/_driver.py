@@ -13,12 +13,11 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias, TypeVar, cast
 
 from agenthuman_plugins.client._answers import NoAnswer, Outcome
 from agenthuman_plugins.client._background import CLOSE_S, Work, hidden_task
-from agenthuman_plugins.client._billed import AsyncWire, Guard, Wire, unsettled
+from agenthuman_plugins.client._billed import AsyncWire, Calls, Guard, Wire, unsettled
 from agenthuman_plugins.client._calls import Call
 from agenthuman_plugins.client._config import Settings
 from agenthuman_plugins.client._flow import Flows, Listen, Pause, Send, Steps
@@ -35,29 +34,16 @@ _CANCEL_S = 1.0  # for a task that was cancelled
 # --- threads
 
 
-@dataclass(slots=True)
-class _Calls:
-    """The billed calls of a client and all its views.
-
-    Attributes:
-        under_way: Those whose caller waits, with that caller's thread and what is set when it has its answer.
-        given_up: Those whose caller has gone, with what cleans up behind them.
-    """
-
-    under_way: dict[Opening[Any], tuple[int, threading.Event]] = field(default_factory=dict)
-    given_up: dict[Opening[Any], Work[None]] = field(default_factory=dict)
-
-
 class Driver:
     """Carries steps out, blocking; a billed request has a thread of its own."""
 
-    def __init__(self, settings: Settings, pool: Pool, calls: _Calls | None = None) -> None:
+    def __init__(self, settings: Settings, pool: Pool, calls: Calls | None = None) -> None:
         self.settings: Final = settings
         self.flows: Final = Flows(settings)
         self._openings: Final = Openings(self.flows)
         self._pool: Final = pool
         self._http: Final = Http(settings, pool)
-        self._calls: Final = calls or _Calls()
+        self._calls: Final = calls or Calls()
 
     def with_settings(self, settings: Settings) -> "Driver":
         """A driver over the same connections, with other limits."""
