@@ -78,3 +78,14 @@ def quick(monkeypatch):
     monkeypatch.setattr(_own_clock, "RENDER_DELAY_S", 0.01)
     monkeypatch.setattr(_own_clock, "CONFIRM_TIMEOUT_S", 0.2)
     monkeypatch.setattr(_own_clock, "CLEAR_TIMEOUT_S", 0.1)
+
+
+@pytest.fixture(autouse=True)
+def _no_proxies_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rooms that the tests themselves join are on this machine, and LiveKit alone knows no exception for that.
+
+    That our links leave proxies aside is tested in `test_livekit_addresses` and `test_gateway_addresses`.
+    """
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
