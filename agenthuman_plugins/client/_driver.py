@@ -77,9 +77,8 @@ class Driver:
             opened = self.run(self._openings.open(opening), opening)
         except BaseException as error:
             if _is_unsettled(opening, error):
-                self.abandon(
-                    opening
-                )  # interrupted once more before that is done, it stays under way: see settle
+                # Interrupted once more before this is done, the call stays under way, and settle finds it.
+                self.abandon(opening)
             self._settled(opening)
             raise
         finally:
@@ -93,6 +92,7 @@ class Driver:
             return
         work = Work(self.settings, lambda: self._clean_up(opening), "agenthuman clean-up")
         self._calls.given_up[opening] = work
+        _drivers.add(self)
         work.begin()
 
     def close(self, timeout_s: float) -> None:
@@ -186,6 +186,8 @@ _drivers: set[Driver] = (
 def _forget_after_fork() -> None:
     for driver in list(_drivers):
         driver.forget()
+    _drivers.clear()
+    unsettled.clear()
 
 
 if hasattr(os, "register_at_fork"):

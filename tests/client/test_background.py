@@ -7,14 +7,19 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
+import httpx
 import pytest
 
 from agenthuman_plugins.client import AgentHuman, _driver
+from agenthuman_plugins.client._answers import Answer
+from agenthuman_plugins.client._calls.account import start_session_by_link
 from agenthuman_plugins.client._config import Clock
-from tests.client.conftest import API_KEY, ROOM
+from agenthuman_plugins.client._opening import Opening
+from tests.client.conftest import API_KEY, ROOM, FakeService, Time
 from tests.client.wires import KINDS, Request, Wire, reply, wire
 
 LIMIT_S = 10.0  # hang limit only
@@ -162,6 +167,63 @@ def test_exit_waits_for_all_clients_together(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(_driver, "CLOSE_S", 0.03)
     _driver._settle_at_exit()
     assert given[0] > given[1] > given[2]
+
+
+def test_end_of_the_program_ends_a_block_that_was_interrupted_while_it_ended(service: FakeService) -> None:
+    """Ctrl-C during a block's end leaves that to the background, which the end of the program waits for, and begins."""
+    interrupted = [KeyboardInterrupt]
+    held_back = {"agenthuman clean-up"}  # a second Ctrl-C strikes before that begins
+    time = Time()
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("/end") and interrupted:
+            raise interrupted.pop()
+        return service.handle(request)
+
+    def start(work: Callable[[], None], name: str) -> None:
+        if name not in held_back:
+            time.start(work, name)
+
+    with httpx.Client(transport=httpx.MockTransport(handle)) as http:
+        client = AgentHuman(api_key=API_KEY, http_client=http, _clock=replace(time.clock(), start=start))
+        with pytest.raises(KeyboardInterrupt), client.sessions.open(room=ROOM):
+            pass
+        assert service.ended == []
+        held_back.clear()
+        _driver._settle_at_exit()
+    assert service.ended == ["sess_1"]
+
+
+def test_end_of_the_program_ends_what_a_daemon_thread_is_about_to_open(service: FakeService) -> None:
+    """Threads that end with the program take their callers with them; what they open is ended."""
+    reached, go_on = threading.Event(), threading.Event()
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        if request.method == "POST" and request.url.path == "/v1/sessions":
+            reached.set()
+            assert go_on.wait(LIMIT_S)
+        return service.handle(request)
+
+    with httpx.Client(transport=httpx.MockTransport(handle)) as http:
+        client = AgentHuman(api_key=API_KEY, http_client=http)
+        caller = threading.Thread(target=lambda: client.sessions.create(room=ROOM), daemon=True)
+        caller.start()
+        assert reached.wait(LIMIT_S)
+        threading.Timer(0.01, go_on.set).start()
+        _driver._settle_at_exit()
+        caller.join(LIMIT_S)
+    assert service.ended == ["sess_1"]
+
+
+def test_answer_that_came_when_the_caller_was_leaving_is_read(service: FakeService) -> None:
+    """A start by a link has no reference: the answer at hand is all that names its session."""
+    service.sessions["sess_1"] = {"session_id": "sess_1", "status": "started"}
+    answer = Answer(200, {}, b'{"success": true, "session_id": "sess_1"}')
+    opening = Opening(start_session_by_link("lnk_1", aspect_ratio="4:3"), may_exist=True, answer=answer)
+    with httpx.Client(transport=httpx.MockTransport(service.handle)) as http:
+        driver = AgentHuman(api_key=API_KEY, http_client=http, _clock=Time().clock())._driver
+        driver.run(driver._openings.abandon(opening), opening)
+    assert service.ended == ["sess_1"]
 
 
 PROGRAM = """
