@@ -91,7 +91,7 @@ async def see_through(work: "asyncio.Future[None]", on_left: Callable[[], None])
         except asyncio.CancelledError:
             await asyncio.wait({work}, timeout=CLOSE_S)
     finally:
-        # Here by a second cancellation, by the time limit, or because the loop was closed over our head.
+        # Here by a second cancellation, by the time limit, or because the loop was closed meanwhile.
         if not work.done():
             on_left()
             with contextlib.suppress(RuntimeError):  # the loop is closed

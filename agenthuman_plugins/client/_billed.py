@@ -12,7 +12,7 @@ from agenthuman_plugins.client._config import Settings
 from agenthuman_plugins.client._http import Gate
 from agenthuman_plugins.client._opening import Opening, log_left
 
-# Calls whose loop may be closed over their head: then nothing but the end of the program can name them.
+# Calls whose loop may be closed before they are settled: then only the end of the program can name them.
 unsettled: set[Opening[Any]] = set()
 
 
@@ -60,7 +60,7 @@ class AsyncWire:
 
 
 class Guard:
-    """Makes the end of a loop wait for a billed call: from its begin until what it opened is the caller's, or ended.
+    """Makes the end of a loop wait for a billed call: from its start until the session belongs to the caller or has ended.
 
     Attributes:
         opening: The call.

@@ -288,7 +288,7 @@ class AsyncDriver:
             return
         try:
             asyncio.get_running_loop()
-        except RuntimeError:  # the loop was closed over our head
+        except RuntimeError:  # the loop was closed meanwhile
             log_left(guard.opening)
         else:
             guard.follow(hidden_task(self._clean_up(guard.opening), "agenthuman clean-up"))

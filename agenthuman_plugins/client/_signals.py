@@ -1,4 +1,4 @@
-"""SIGTERM as a way out of a block, for programs that ask for it.
+"""SIGTERM leaves a block, in programs that ask for it.
 
 Python's own answer to SIGTERM is to end on the spot: no `finally` runs and no session is ended. Inside a `Watch` it
 leaves the block like an exception instead: the task that entered is cancelled or, without an event loop,
