@@ -14,10 +14,10 @@ from pipecat.frames.frames import OutputImageRawFrame
 
 from agenthuman_plugins.client import AsyncAgentHuman
 from agenthuman_plugins.emulator import Emulator
-from agenthuman_plugins.pipecat._curtain import Curtain
-from agenthuman_plugins.pipecat._lipsync import LipSync
-from agenthuman_plugins.pipecat._output import PictureBacklog
-from agenthuman_plugins.pipecat._pump import PictureCount, PicturePump
+from agenthuman_plugins.pipecat.picture._curtain import Curtain
+from agenthuman_plugins.pipecat.picture._lipsync import LipSync
+from agenthuman_plugins.pipecat.picture._pump import PictureCount, PicturePump
+from agenthuman_plugins.pipecat.picture._transport import PictureBacklog
 from agenthuman_plugins.speech import LiveKitSpeechLink
 from agenthuman_plugins.speech.link import AvatarVideo
 from benchmarks._row import Row

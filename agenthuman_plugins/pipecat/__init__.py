@@ -1,7 +1,7 @@
 """Agent Human avatars for Pipecat voice bots."""
 
-from agenthuman_plugins.pipecat._settings import AgentHumanVideoSettings, AgentHumanVideoUpdateSettingsFrame
 from agenthuman_plugins.pipecat._stats import AvatarMetricsData
+from agenthuman_plugins.pipecat.settings import AgentHumanVideoSettings, AgentHumanVideoUpdateSettingsFrame
 from agenthuman_plugins.pipecat.video import AgentHumanVideoService
 
 __all__ = [

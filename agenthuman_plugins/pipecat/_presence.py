@@ -6,9 +6,9 @@ from collections.abc import Awaitable, Callable
 from loguru import logger
 from pipecat.processors.frame_processor import FrameProcessor
 
-from agenthuman_plugins.pipecat._delivery import Delivery
-from agenthuman_plugins.pipecat._failures import category_of
-from agenthuman_plugins.pipecat._settings import AgentHumanVideoSettings
+from agenthuman_plugins.pipecat._errors import category_of
+from agenthuman_plugins.pipecat.reply._delivery import Delivery
+from agenthuman_plugins.pipecat.settings import AgentHumanVideoSettings
 
 
 class AvatarPresence:

@@ -9,7 +9,7 @@ from pipecat.frames.frames import MetricsFrame
 from pipecat.metrics.metrics import MetricsData
 from pipecat.services.ai_service import AIService
 
-from agenthuman_plugins.pipecat._picture import AvatarPicture
+from agenthuman_plugins.pipecat.picture._picture import AvatarPicture
 
 try:
     from opentelemetry import trace

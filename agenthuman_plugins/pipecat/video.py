@@ -32,18 +32,18 @@ from agenthuman_plugins.client import (
     Session,
 )
 from agenthuman_plugins.client.rooms import ASPECT_RATIOS
-from agenthuman_plugins.pipecat._avatar import AvatarKeeper
-from agenthuman_plugins.pipecat._delivery import Delivery
-from agenthuman_plugins.pipecat._output import nearest_aspect_ratio, output_params
-from agenthuman_plugins.pipecat._picture import AvatarPicture
+from agenthuman_plugins.pipecat._keeper import AvatarKeeper
+from agenthuman_plugins.pipecat._link_runner import LinkRunner
 from agenthuman_plugins.pipecat._presence import AvatarPresence
-from agenthuman_plugins.pipecat._settings import (
+from agenthuman_plugins.pipecat._stats import AvatarStats
+from agenthuman_plugins.pipecat.picture._picture import AvatarPicture
+from agenthuman_plugins.pipecat.picture._transport import nearest_aspect_ratio, output_params
+from agenthuman_plugins.pipecat.reply._delivery import Delivery
+from agenthuman_plugins.pipecat.settings import (
     AgentHumanVideoSettings,
     AgentHumanVideoUpdateSettingsFrame,
     complete_settings,
 )
-from agenthuman_plugins.pipecat._stats import AvatarStats
-from agenthuman_plugins.pipecat._use import LinkUse
 from agenthuman_plugins.speech.link import SpeechLink
 from agenthuman_plugins.speech.of_session import speech_link
 from agenthuman_plugins.speech.progress import PlaybackClock, VoiceGate
@@ -321,7 +321,7 @@ class AgentHumanVideoService(AIService):
         """Speak and listen through a connected link until it is lost."""
         self._delivery.use(self._new_gate())
         await self._presence.arrived()
-        await LinkUse(
+        await LinkRunner(
             link,
             self._delivery,
             service=self,

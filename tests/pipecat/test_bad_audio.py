@@ -10,7 +10,7 @@ from loguru import logger
 from pipecat.frames.frames import ErrorFrame, TTSAudioRawFrame, TTSStartedFrame, TTSStoppedFrame
 
 from agenthuman_plugins.client import AuthenticationError
-from agenthuman_plugins.pipecat import _speaker
+from agenthuman_plugins.pipecat.reply import _speaker
 from tests.pipecat.bot import RATE, WAIT_S, Bot, FakeClient, running, tone
 
 _LOUD = 4000

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pipecat.transports.base_transport import TransportParams
 
-from agenthuman_plugins.pipecat._check import check_params, check_size
+from agenthuman_plugins.pipecat.picture._check import check_params, check_size
 
 
 def good(**changes: Any) -> TransportParams:

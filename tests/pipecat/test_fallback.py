@@ -48,7 +48,7 @@ async def test_replies_that_are_cut_before_they_are_heard_are_no_failure(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Who interrupts again and again hears nothing for long, and that is not the avatar's fault."""
-    monkeypatch.setattr("agenthuman_plugins.pipecat._speaker._GAP_S", 0.0)
+    monkeypatch.setattr("agenthuman_plugins.pipecat.reply._speaker._GAP_S", 0.0)
     async with running(settings={"no_audio_timeout_s": 1.0}) as bot:
         await bot.until_event("on_avatar_connected")
         bot.links[0]._playout.push = lambda _: None  # type: ignore[method-assign]

@@ -30,10 +30,10 @@ from pipecat.transports.livekit.transport import LiveKitParams, LiveKitTransport
 from pipecat.workers.runner import WorkerRunner
 
 from agenthuman_plugins.client import SpeechLinkError
-from agenthuman_plugins.pipecat._curtain import Curtain
-from agenthuman_plugins.pipecat._lipsync import LipSync
-from agenthuman_plugins.pipecat._output import PictureBacklog, VoiceBacklog, output_transport
-from agenthuman_plugins.pipecat._pump import CAN_SCALE, MAX_BACKLOG, PictureCount, PicturePump
+from agenthuman_plugins.pipecat.picture._curtain import Curtain
+from agenthuman_plugins.pipecat.picture._lipsync import LipSync
+from agenthuman_plugins.pipecat.picture._pump import CAN_SCALE, MAX_BACKLOG, PictureCount, PicturePump
+from agenthuman_plugins.pipecat.picture._transport import PictureBacklog, VoiceBacklog, output_transport
 from agenthuman_plugins.speech import InProcessSpeechLink
 from agenthuman_plugins.speech._feed import Feed
 from agenthuman_plugins.speech.link import AvatarVideo
@@ -207,7 +207,7 @@ async def test_a_transport_that_is_behind_gets_no_more_pictures() -> None:
 
 async def test_pictures_that_somebody_keeps_do_not_stop_the_picture(monkeypatch: pytest.MonkeyPatch) -> None:
     """Frames that never leave are written off after a while, so that a collector cannot freeze the avatar."""
-    monkeypatch.setattr("agenthuman_plugins.pipecat._pump._KEPT_S", 0.0)
+    monkeypatch.setattr("agenthuman_plugins.pipecat.picture._pump._KEPT_S", 0.0)
     async with pumping() as (feed, taker, _):
         taker.waiting = MAX_BACKLOG
         for number in range(3):
@@ -586,7 +586,7 @@ async def test_interruption_hides_the_picture_until_the_avatar_has_stopped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Between an interruption and the avatar's confirmation no picture is pushed; without speech nothing is hidden."""
-    monkeypatch.setattr("agenthuman_plugins.pipecat._curtain._LIMIT_S", 60.0)
+    monkeypatch.setattr("agenthuman_plugins.pipecat.picture._curtain._LIMIT_S", 60.0)
     stopped = asyncio.Event()
     interrupt = InProcessSpeechLink.interrupt
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from agenthuman_plugins.pipecat._resampler import SpeechResampler, WholeSamples
+from agenthuman_plugins.pipecat.reply._resampler import SpeechResampler, WholeSamples
 
 
 def _tone(rate: int, seconds: float) -> np.ndarray:

@@ -7,9 +7,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from agenthuman_plugins.pipecat import _speaker
-from agenthuman_plugins.pipecat._curtain import Curtain
-from agenthuman_plugins.pipecat._speaker import Speaker
+from agenthuman_plugins.pipecat.picture._curtain import Curtain
+from agenthuman_plugins.pipecat.reply import _speaker
+from agenthuman_plugins.pipecat.reply._speaker import Speaker
 from agenthuman_plugins.speech.link import SPEECH_SAMPLE_RATE
 from agenthuman_plugins.speech.progress import Utterance, VoiceGate
 from tests.pipecat.bot import WAIT_S

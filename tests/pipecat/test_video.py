@@ -23,7 +23,8 @@ from pipecat.processors.frame_processor import FrameDirection
 from pipecat.utils.errors import ErrorCategory
 
 from agenthuman_plugins.client import AgentHumanError, AuthenticationError, ConfigurationError, ServerError
-from agenthuman_plugins.pipecat import AgentHumanVideoService, _avatar, _delivery, video
+from agenthuman_plugins.pipecat import AgentHumanVideoService, _keeper, video
+from agenthuman_plugins.pipecat.reply import _delivery
 from tests.pipecat.bot import RATE, WAIT_S, FakeClient, running, running_service, sentence, speech, tone
 
 
@@ -519,18 +520,18 @@ async def test_session_options_reach_the_client() -> None:
 
 async def test_avatar_that_stayed_is_brought_back_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only avatars that never came or left at once count towards giving up: a bad network is not their end."""
-    monkeypatch.setattr(_avatar, "_BACKOFF_S", (0.0, 60.0))
-    monkeypatch.setattr(_avatar, "_STAYED_S", 0.0)
+    monkeypatch.setattr(_keeper, "_BACKOFF_S", (0.0, 60.0))
+    monkeypatch.setattr(_keeper, "_STAYED_S", 0.0)
     async with running() as bot:
-        for number in range(1, _avatar._MAX_USELESS_SESSIONS + 3):
+        for number in range(1, _keeper._MAX_USELESS_SESSIONS + 3):
             await bot.until_event("on_avatar_connected", number)
             bot.links[-1].crash()
 
 
 async def test_sessions_without_an_avatar_come_to_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """When no avatar ever appears, no more sessions are opened, and billed, after five."""
-    monkeypatch.setattr(_avatar, "_BACKOFF_S", (0.0, 0.0))
-    monkeypatch.setattr(_avatar, "_JOIN_TIMEOUT_S", 0.01)
+    monkeypatch.setattr(_keeper, "_BACKOFF_S", (0.0, 0.0))
+    monkeypatch.setattr(_keeper, "_JOIN_TIMEOUT_S", 0.01)
     async with running(link_options={"connect_delay_s": 60}) as bot:
         assert bot.service._keeping is not None
         await asyncio.wait_for(asyncio.shield(bot.service._keeping), WAIT_S)  # it has given up

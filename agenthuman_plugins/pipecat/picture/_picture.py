@@ -8,11 +8,16 @@ from loguru import logger
 from pipecat.processors.frame_processor import FrameProcessor
 from pipecat.transports.base_transport import TransportParams
 
-from agenthuman_plugins.pipecat._check import check_params, check_size
-from agenthuman_plugins.pipecat._curtain import Curtain
-from agenthuman_plugins.pipecat._lipsync import LipSync
-from agenthuman_plugins.pipecat._output import PictureBacklog, VoiceBacklog, output_transport, params_of
-from agenthuman_plugins.pipecat._pump import CAN_SCALE, PictureCount, PicturePump
+from agenthuman_plugins.pipecat.picture._check import check_params, check_size
+from agenthuman_plugins.pipecat.picture._curtain import Curtain
+from agenthuman_plugins.pipecat.picture._lipsync import LipSync
+from agenthuman_plugins.pipecat.picture._pump import CAN_SCALE, PictureCount, PicturePump
+from agenthuman_plugins.pipecat.picture._transport import (
+    PictureBacklog,
+    VoiceBacklog,
+    output_transport,
+    params_of,
+)
 from agenthuman_plugins.speech.link import AvatarAudio, AvatarVideo, SpeechLink
 from agenthuman_plugins.speech.progress import voiced_span
 

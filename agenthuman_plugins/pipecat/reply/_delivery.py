@@ -15,9 +15,9 @@ from pipecat.frames.frames import (
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 
 from agenthuman_plugins.pipecat._compat import is_interruptible
-from agenthuman_plugins.pipecat._curtain import Curtain
-from agenthuman_plugins.pipecat._resampler import SpeechResampler, WholeSamples
-from agenthuman_plugins.pipecat._speaker import Speaker
+from agenthuman_plugins.pipecat.picture._curtain import Curtain
+from agenthuman_plugins.pipecat.reply._resampler import SpeechResampler, WholeSamples
+from agenthuman_plugins.pipecat.reply._speaker import Speaker
 from agenthuman_plugins.speech.link import AvatarAudio
 from agenthuman_plugins.speech.progress import (
     END_S,

@@ -7,10 +7,10 @@ from pipecat.frames.frames import BotSpeakingFrame
 from pipecat.processors.frame_processor import FrameProcessor
 
 from agenthuman_plugins.client import SpeechLinkError
-from agenthuman_plugins.pipecat._avatar import Idle
-from agenthuman_plugins.pipecat._delivery import Delivery
-from agenthuman_plugins.pipecat._picture import AvatarPicture
-from agenthuman_plugins.pipecat._settings import AgentHumanVideoSettings
+from agenthuman_plugins.pipecat._keeper import Idle
+from agenthuman_plugins.pipecat.picture._picture import AvatarPicture
+from agenthuman_plugins.pipecat.reply._delivery import Delivery
+from agenthuman_plugins.pipecat.settings import AgentHumanVideoSettings
 from agenthuman_plugins.speech.link import (
     AvatarDisconnected,
     LinkLost,
@@ -29,7 +29,7 @@ _TICK_S = 0.02  # direct mode: how exactly words and stop frames follow what is 
 _SPEAKING_EVERY_S = 0.2  # as Pipecat's transports tell that the bot is still speaking
 
 
-class LinkUse:
+class LinkRunner:
     """The use of one link.
 
     Args:

@@ -16,7 +16,7 @@ import numpy as np
 from pipecat.frames.frames import OutputImageRawFrame
 
 from agenthuman_plugins.client import SpeechLinkError
-from agenthuman_plugins.pipecat._curtain import Curtain
+from agenthuman_plugins.pipecat.picture._curtain import Curtain
 from agenthuman_plugins.speech.link import AvatarVideo
 
 try:

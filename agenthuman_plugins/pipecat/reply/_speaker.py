@@ -15,7 +15,7 @@ from collections import deque
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from agenthuman_plugins.pipecat._curtain import Curtain
+from agenthuman_plugins.pipecat.picture._curtain import Curtain
 from agenthuman_plugins.speech.link import SPEECH_SAMPLE_RATE, SpeechLink
 from agenthuman_plugins.speech.progress import PlaybackClock, Utterance, VoiceGate
 
