@@ -11,7 +11,6 @@ from agenthuman_plugins.client import (
     AgentHumanError,
     APIConnectionError,
     APIStatusError,
-    AsyncAgentHuman,
     BadRequestError,
     ConfigurationError,
     DailyRoom,
@@ -19,7 +18,6 @@ from agenthuman_plugins.client import (
     ServerError,
     UsageLimitError,
 )
-from agenthuman_plugins.emulator import Emulator
 from agenthuman_plugins.pipecat import _rooms
 from agenthuman_plugins.pipecat._rooms import RoomRequest, Rooms
 from tests.pipecat.bot import FakeClient
@@ -194,6 +192,16 @@ async def test_function_that_never_returns(monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(ConfigurationError, match="within") as raised:
         await rooms(make).make(**ASKED)
     assert raised.value.retryable
+
+
+async def test_function_that_waits_for_something_cancelled():
+    """A cancellation that comes out of the function is its failure, and does not end the bot's task."""
+
+    async def make(_: RoomRequest) -> LiveKitRoom:
+        raise asyncio.CancelledError
+
+    with pytest.raises(ConfigurationError, match="cancelled"):
+        await rooms(make).make(**ASKED)
 
 
 async def test_function_that_is_cancelled_is_left_at_once():
@@ -397,18 +405,3 @@ async def test_livekit_address_that_cannot_be_used(monkeypatch: pytest.MonkeyPat
     assert made.platform_refused(REFUSED)
     with pytest.raises(ConfigurationError, match="LIVEKIT_URL"):
         await made.make(**ASKED)
-
-
-@pytest.mark.usefixtures("livekit")
-async def test_against_a_service_that_refuses():
-    """Asked by the client, a service without `proxy` leads to a private room, in which the next create succeeds."""
-    async with (
-        Emulator(media=False, refuse_proxy=True) as emulator,
-        AsyncAgentHuman(api_key=emulator.api_key, base_url=emulator.url) as client,
-    ):
-        made = rooms(client=client)
-        with pytest.raises(BadRequestError) as raised:
-            await client.sessions.create(avatar="avat_1", room=await made.make(**ASKED))
-        assert made.platform_refused(raised.value)
-        await client.sessions.create(avatar="avat_1", room=await made.make(**ASKED))
-        assert [session["platform"] for session in emulator.sessions()] == ["livekit"]
