@@ -164,6 +164,12 @@ class Rooms:
                 made: Any = self._room(request)
                 if inspect.isawaitable(made):
                     made = await made
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # Somebody cancelled what the function waits for, and nobody cancelled us.
+            raise ConfigurationError("The room function failed: it was cancelled") from error
         except Exception as error:
             if limit.expired():
                 reason, can_pass = f"no answer within {_FUNCTION_TIMEOUT_S:g} s", True
