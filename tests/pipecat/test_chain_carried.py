@@ -1,7 +1,6 @@
 """Carried mode over the whole chain: real avatars in LiveKit rooms of the user's own, voice and picture in the pipeline."""
 
 import contextlib
-import inspect
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -23,9 +22,6 @@ from agenthuman_plugins.emulator.rooms import RoomServer
 from agenthuman_plugins.pipecat import AgentHumanVideoService
 from agenthuman_plugins.pipecat._rooms import Rooms
 from tests.pipecat.bot import RATE, Bot, running_service, tone
-
-# Comes with the argument itself.
-__test__ = "picture" in inspect.signature(AgentHumanVideoService.__init__).parameters
 
 VARIABLES = ("LIVEKIT_URL", "LIVEKIT_API_KEY", "LIVEKIT_API_SECRET")
 SHORTER_S, LONGER_S = 0.1, 0.4  # what a jitter buffer does to a second of sound; see test_chain
