@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -173,15 +174,16 @@ async def test_bot_outlives_its_avatar_under_every_policy(policy: ProcessorUnusa
 @pytest.mark.parametrize("slots", [2, 1])
 async def test_session_is_renewed_between_two_replies(slots: int) -> None:
     """Before its time is up another session takes over and no word is lost; with one slot the first one ends before."""
-    account = _Account(slots=slots, length_s=4.0)
+    account = _Account(slots=slots, length_s=3.0)
     account.rebind()
     async with running(account) as bot:
         await bot.until_event("on_avatar_connected")
-        for number in range(9):
+        for number in count():
+            if len(account.opened) == 3 and account.ended:
+                break
             await bot.say(tone(0.4), context_id=f"c{number}")
             await bot.until_stopped(f"c{number}")
             assert _loud(bot, f"c{number}") == pytest.approx(0.4 * RATE, abs=0.02 * RATE)
-        assert len(account.opened) >= 2
         assert account.most_open == slots
         if slots == 2:
             assert not bot.events.get("on_fallback_started")
