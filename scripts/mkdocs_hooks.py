@@ -23,6 +23,7 @@ _ROOT = Path(__file__).parent.parent
 _FETCH = _ROOT / "scripts" / "mermaid"
 _MERMAID = "javascripts/mermaid.min.js"  # in the site
 _MARKER = re.compile(r"^[ \t]*<!-- (?P<kind>table|diagram):\s*(?P<source>.*?)\s*-->[ \t]*$", re.MULTILINE)
+_TABLE_ROW = re.compile(r"^\|.*\|$", re.MULTILINE)
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -55,6 +56,18 @@ def on_page_content(html: str, page: Page, files: Files, **_: object) -> str:
         return html
     mermaid = files.get_file_from_path(_MERMAID)
     return f'{html}\n<script src="{mermaid.url_relative_to(page.file)}"></script>'
+
+
+@event_priority(-100)
+def on_post_build(config: MkDocsConfig) -> None:
+    """Take the padding out of the tables in llms.txt's pages: one long cell would blow up all others of its column."""
+    for written in Path(config.site_dir).rglob("*"):
+        if written.suffix == ".md" or written.name == "llms-full.txt":
+            written.write_text(_TABLE_ROW.sub(_unpadded, written.read_text()))
+
+
+def _unpadded(row: re.Match[str]) -> str:
+    return re.sub(r"-{4,}", "---", re.sub(r" {2,}", " ", row[0]))
 
 
 def _call(source: str) -> str:
