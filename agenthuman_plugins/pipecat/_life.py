@@ -96,6 +96,7 @@ def _rows() -> dict[tuple[State, Change], Row]:
         rows[state, Change.FULL] = Row(waiting, error="once", hand_back=True)
         rows[state, Change.REFUSE] = Row(given_up, error="permanent", hand_back=True)
     rows[returning, Change.RELEASE] = Row(plain, hand_back=True, level="INFO")
+    rows[returning, Change.CUT] = Row(returning, hand_back=True, level="INFO")
     for state in (avatar, returning):
         rows[state, Change.DISMISS] = Row(off, hand_back=True)
     for state in State:
