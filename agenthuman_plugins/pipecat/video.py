@@ -32,12 +32,18 @@ from agenthuman_plugins.client import (
     Session,
 )
 from agenthuman_plugins.client.rooms import ASPECT_RATIOS
+from agenthuman_plugins.pipecat._branch import BranchExit
 from agenthuman_plugins.pipecat._keeper import AvatarKeeper
 from agenthuman_plugins.pipecat._link_runner import LinkRunner
 from agenthuman_plugins.pipecat._presence import AvatarPresence
 from agenthuman_plugins.pipecat._stats import AvatarStats
 from agenthuman_plugins.pipecat.picture._picture import AvatarPicture
-from agenthuman_plugins.pipecat.picture._transport import nearest_aspect_ratio, output_params
+from agenthuman_plugins.pipecat.picture._transport import (
+    Passage,
+    nearest_aspect_ratio,
+    output_params,
+    output_transport,
+)
 from agenthuman_plugins.pipecat.reply._delivery import Delivery
 from agenthuman_plugins.pipecat.settings import (
     AgentHumanVideoSettings,
@@ -158,6 +164,8 @@ class AgentHumanVideoService(AIService):
             curtain=self._picture.curtain,
         )
         self._presence = AvatarPresence(self, self._delivery, self._settings, self._call_event_handler)
+        self._branch_exit = BranchExit(self)
+        self._passage: Passage | None = None  # direct mode
         self._end_by: float | None = None
         self._audible = False  # direct mode: whether the avatar is heard
         self._session_id: str | None = None
@@ -182,6 +190,7 @@ class AgentHumanVideoService(AIService):
         """Begin to open the session, in the background: the pipeline does not wait for the avatar."""
         await super().setup(setup)
         assert self._client is not None  # noqa: S101 - given or made in the constructor
+        self._branch_exit.find()
         options = {
             "avatar": self._avatar,
             "aspect_ratio": self._resolve_aspect_ratio(),
@@ -205,11 +214,22 @@ class AgentHumanVideoService(AIService):
         await super().start(frame)
         if self._room is None:
             self._picture.check(self._resolve_aspect_ratio())
+        elif self._passage is None:
+            self._passage = Passage(output_transport(self))
 
     async def stop(self, frame: EndFrame) -> None:
         """Let the avatar finish what it is saying, then end the session."""
         await super().stop(frame)
         await self._delivery.end_utterance()
+        await self._finish_speech()
+        await self._end_session()
+
+    async def _finish_speech(self) -> None:
+        if self._branch_exit.holding and (in_the_way := self._branch_exit.in_the_way) is not None:
+            if not self._delivery.played_out.is_set():
+                logger.info(f"{self}: the rest passes as plain audio, because of {in_the_way} in its branch")
+                await self._delivery.hand_back()
+            return
         limit_s = self._delivery.unplayed_s + self._settings.avatar_wait_s + _DRAIN_MARGIN_S
         try:
             async with asyncio.timeout(limit_s):
@@ -219,7 +239,6 @@ class AgentHumanVideoService(AIService):
                 f"{self}: the avatar did not finish its speech in time; the rest passes as plain audio"
             )
             await self._delivery.hand_back()
-        await self._end_session()
 
     async def cancel(self, frame: CancelFrame) -> None:
         """Begin to end the session; `cleanup` waits for it, so that the frame does not have to."""
@@ -252,6 +271,15 @@ class AgentHumanVideoService(AIService):
         if tasks := self._begin_ending():
             assert self._end_by is not None  # noqa: S101 - set where it begins
             await asyncio.wait(tasks, timeout=max(0.0, self._end_by - asyncio.get_running_loop().time()))
+
+    # Frames out
+
+    async def push_frame(self, frame: Frame, direction: FrameDirection = FrameDirection.DOWNSTREAM) -> None:
+        """Push a frame, past what holds it back in a branch while the avatar says goodbye."""
+        if self._passage is not None and direction is FrameDirection.DOWNSTREAM:
+            self._passage.enter(frame)
+        if not await self._branch_exit.push(frame, direction):
+            await super().push_frame(frame, direction)
 
     # Frames in
 
@@ -335,6 +363,8 @@ class AgentHumanVideoService(AIService):
         if self._room is None or audible is self._audible:
             return
         self._audible = audible
+        if not audible and self._passage is not None:
+            await self._passage.through()  # clients show texts that come after the end with the next reply
         await self.broadcast_frame(BotStartedSpeakingFrame if audible else BotStoppedSpeakingFrame)
 
     def _new_gate(self) -> VoiceGate | PlaybackClock:

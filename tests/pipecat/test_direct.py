@@ -8,6 +8,7 @@ from pipecat.frames.frames import (
     BotSpeakingFrame,
     BotStartedSpeakingFrame,
     BotStoppedSpeakingFrame,
+    EndFrame,
     ErrorFrame,
     InterruptionFrame,
     OutputImageRawFrame,
@@ -15,10 +16,13 @@ from pipecat.frames.frames import (
     TTSStoppedFrame,
     TTSTextFrame,
 )
+from pipecat.processors.filters.frame_filter import FrameFilter
+from pipecat.processors.frame_processor import FrameDirection
 
 from agenthuman_plugins.client import DailyRoom
 from agenthuman_plugins.speech.progress import PlaybackClock, Utterance
-from tests.pipecat.bot import FakeClient, running, sentence, speech, tone
+from tests.pipecat.bot import FakeClient, Tap, running, sentence, speech, tone
+from tests.pipecat.transport import Playing
 
 ROOM = DailyRoom("https://example.daily.co/room", "token")
 
@@ -125,6 +129,45 @@ async def test_bot_pushes_no_media_and_tells_when_it_speaks() -> None:
         ]
         assert order == [BotStartedSpeakingFrame, "one", "two", TTSStoppedFrame]
         assert bot.events["on_playback_started"] == [("c1",)]
+        await bot.until_event("on_playback_finished")
+
+
+async def test_clients_get_the_texts_of_a_reply_with_that_reply() -> None:
+    """RTVI tells what a reply says between its start and its end, also the last text, and that of a goodbye."""
+    transport = Playing(video_out_enabled=False)
+    async with running(room=ROOM, link_options={"voice": False}, behind=[transport], enable_rtvi=True) as bot:
+        await bot.until_event("on_avatar_connected")
+        await bot.say(tone(0.2), sentence("one"), tone(0.2), sentence("two"))
+        await bot.until_event("on_playback_finished")
+        await bot.say(tone(0.2), sentence("three"), tone(0.2), sentence("bye"), context_id="c2")
+        await bot.send(EndFrame())
+        await bot.down.until(lambda: bot.down.of(EndFrame))
+        spoken = {"bot-started-speaking", "bot-output", "bot-stopped-speaking"}
+        told = [m.get("data", {}).get("text", m["type"]) for m in transport.messages if m["type"] in spoken]
+    start, stop = "bot-started-speaking", "bot-stopped-speaking"
+    assert told == [start, "one", "two", stop, start, "three", "bye", stop]
+
+
+async def test_the_end_of_a_reply_comes_behind_its_words() -> None:
+    """What the transport passes on in order is through it before the bot has stopped to speak, for whoever listens."""
+    after = Tap(FrameDirection.DOWNSTREAM)
+    async with running(room=ROOM, link_options={"voice": False}, behind=[Playing(), after]) as bot:
+        await bot.until_event("on_avatar_connected")
+        await bot.say(tone(0.2), sentence("one"))
+        await after.until(lambda: after.of(BotStoppedSpeakingFrame) and after.of(TTSStoppedFrame))
+        order = [
+            f for f in after.frames if isinstance(f, BotStoppedSpeakingFrame | TTSTextFrame | TTSStoppedFrame)
+        ]
+        assert [type(f) for f in order] == [TTSTextFrame, TTSStoppedFrame, BotStoppedSpeakingFrame]
+
+
+async def test_words_that_somebody_keeps_do_not_keep_the_end_of_a_reply() -> None:
+    """A processor that drops what was pushed delays the end of the reply by a moment, and no more."""
+    keeper = FrameFilter(types=(BotStoppedSpeakingFrame,))
+    async with running(room=ROOM, link_options={"voice": False}, behind=[keeper, Playing()]) as bot:
+        await bot.until_event("on_avatar_connected")
+        await bot.say(tone(0.2), sentence("one"))
+        await bot.up.until(lambda: bot.up.of(BotStoppedSpeakingFrame))
         await bot.until_event("on_playback_finished")
 
 

@@ -222,6 +222,7 @@ class Delivery:
             self.speaker.end_utterance()
         else:
             await self._release(self._timeline.finish(utterance))  # text without speech waits for nothing
+            self._note_played_out()
 
     async def interrupt(self, frame: InterruptionFrame, direction: FrameDirection) -> None:
         """Stop the reply and drop what was not played, unless all of it must be heard."""
@@ -345,6 +346,11 @@ class Delivery:
             self._timeline.add(TTSStoppedFrame(context_id=utterance.context_id))
             await self._end_utterance()
             self._unended_context_id = utterance.context_id
+        self._note_played_out()  # last: the session may end then, and this with it
+
+    def _note_played_out(self) -> None:
+        if self._timeline.empty:
+            self.played_out.set()
 
     async def _finish(self, utterance: Utterance) -> None:
         await self._release(self._timeline.finish(utterance))
@@ -358,8 +364,6 @@ class Delivery:
             # the sound that was pushed before it, however long that takes.
             waiting.frame.pts = None
             await self._push(waiting.frame)
-        if self._timeline.empty:
-            self.played_out.set()
 
     async def _push(self, frame: Frame) -> None:
         if isinstance(frame, TTSStartedFrame):
