@@ -44,7 +44,8 @@ class AvatarKeeper:
         use: Uses a connected link; returns never, raises when the link is lost, or `Idle`.
         on_lost: Called with the reason as soon as there is no avatar any more, each time; returns whether to
             bring it back.
-        on_idle: Called when an avatar that nobody needs is about to go.
+        on_idle: Called with the reason when an avatar that nobody needs is about to go.
+        may_open: Returns when a session may be opened.
 
     Attributes:
         wanted: Set when an avatar is wanted; without that no session is opened.
@@ -59,7 +60,8 @@ class AvatarKeeper:
         on_session: Callable[[Session | None], Awaitable[None]],
         use: Callable[[SpeechLink], Awaitable[None]],
         on_lost: Callable[[Exception], Awaitable[bool]],
-        on_idle: Callable[[], Awaitable[None]],
+        on_idle: Callable[[str], Awaitable[None]],
+        may_open: Callable[[], Awaitable[None]],
     ) -> None:
         self._client = client
         self._session_options = session_options
@@ -68,6 +70,7 @@ class AvatarKeeper:
         self._use = use
         self._on_lost = on_lost
         self._on_idle = on_idle
+        self._may_open = may_open
         self.wanted = asyncio.Event()
         self._left_behind = LeftBehind(client)
         self._given_up = False
@@ -91,6 +94,9 @@ class AvatarKeeper:
         useless = 0
         while True:
             await self.wanted.wait()
+            await self._may_open()
+            if not self.wanted.is_set():
+                continue
             await self._left_behind.end()
             self._used_for_s = 0.0
             reason = await self._keep_session()
@@ -164,7 +170,7 @@ class AvatarKeeper:
             reason = _innermost(error)
             if isinstance(reason, Idle):
                 self.wanted.clear()
-                await self._on_idle()
+                await self._on_idle(str(reason))
             else:
                 await self._lose(reason)
             return reason

@@ -39,6 +39,7 @@ class LinkRunner:
         settings: As they are at each moment.
         picture: Shows the link's picture, in step with the voice; not used in direct mode.
         tell: Calls the service's event handlers.
+        unneeded: Tells why an avatar that has nothing more to say is not needed; `None` if it is.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class LinkRunner:
         settings: AgentHumanVideoSettings,
         picture: AvatarPicture,
         tell: Callable[..., Awaitable[None]],
+        unneeded: Callable[[], str | None],
     ) -> None:
         self._link = link
         self._delivery = delivery
@@ -57,6 +59,7 @@ class LinkRunner:
         self._settings = settings
         self._picture = picture
         self._tell = tell
+        self._unneeded = unneeded
         self._unreported: int | None = None  # ends in a row; unknown before the avatar has reported any
         self._clock = asyncio.get_running_loop().time
 
@@ -65,7 +68,7 @@ class LinkRunner:
 
         Raises:
             ExceptionGroup: Of `SpeechLinkError` when the link or the avatar is lost, of `Idle` when nothing has
-                been said for `max_idle_secs`.
+                been said for `max_idle_secs`, or when the avatar is not needed any more.
         """
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._delivery.speaker.run(self._link))
@@ -169,5 +172,7 @@ class LinkRunner:
             limit_s = self._settings.max_idle_secs
             if not self._delivery.idle:
                 spoke_at = self._clock()
+            elif (why := self._unneeded()) is not None:
+                raise Idle(why)
             elif limit_s is not None and self._clock() - spoke_at > limit_s:
-                raise Idle
+                raise Idle("no speech for a while")

@@ -77,10 +77,10 @@ class AvatarPresence:
             await self._begin_fallback(str(reason))
         return bring_back
 
-    async def dismissed(self) -> None:
+    async def dismissed(self, reason: str) -> None:
         """Nobody needs the avatar: its session ends, and the next speech waits for a new one."""
         self._there = False
-        await self._tell("on_avatar_disconnected", "no speech for a while")
+        await self._tell("on_avatar_disconnected", reason)
         await self._delivery.hand_back()  # what came at this very moment
 
     def speech_came(self) -> None:

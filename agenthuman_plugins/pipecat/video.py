@@ -37,6 +37,7 @@ from agenthuman_plugins.pipecat._keeper import AvatarKeeper
 from agenthuman_plugins.pipecat._link_runner import LinkRunner
 from agenthuman_plugins.pipecat._presence import AvatarPresence
 from agenthuman_plugins.pipecat._stats import AvatarStats
+from agenthuman_plugins.pipecat._switcher import Turn
 from agenthuman_plugins.pipecat.picture._picture import AvatarPicture
 from agenthuman_plugins.pipecat.picture._transport import (
     Passage,
@@ -165,6 +166,7 @@ class AgentHumanVideoService(AIService):
         )
         self._presence = AvatarPresence(self, self._delivery, self._settings, self._call_event_handler)
         self._branch_exit = BranchExit(self)
+        self._turn = Turn(self, self._on_turn)
         self._passage: Passage | None = None  # direct mode
         self._end_by: float | None = None
         self._audible = False  # direct mode: whether the avatar is heard
@@ -191,6 +193,7 @@ class AgentHumanVideoService(AIService):
         await super().setup(setup)
         assert self._client is not None  # noqa: S101 - given or made in the constructor
         self._branch_exit.find()
+        self._turn.find()
         options = {
             "avatar": self._avatar,
             "aspect_ratio": self._resolve_aspect_ratio(),
@@ -204,9 +207,10 @@ class AgentHumanVideoService(AIService):
             use=self._use_link,
             on_lost=self._presence.lost,
             on_idle=self._presence.dismissed,
+            may_open=self._turn.others_gone,
         )
         if self._connect_at_start:
-            self._keeper.wanted.set()
+            self._want_avatar()
         self._keeping = self.create_task(self._keeper.run(), "avatar")
 
     async def start(self, frame: StartFrame) -> None:
@@ -329,13 +333,26 @@ class AgentHumanVideoService(AIService):
             await self._update_settings(delta)
 
     def _want_avatar(self) -> None:
-        if self._keeper is not None:
+        if self._keeper is not None and self._turn.ours:
             self._keeper.wanted.set()
+
+    async def _on_turn(self, ours: bool) -> None:
+        """A switcher gives its work to this service from now on, or to another one."""
+        if ours:
+            self._picture.look_for_transport()
+            if self._connect_at_start:
+                self._want_avatar()
+            return
+        if self._keeper is not None:
+            self._keeper.wanted.clear()
+        self._delivery.transport_speaks = False  # the switcher tells its end to others
+        await self._delivery.end_utterance()
 
     # The avatar comes and goes
 
     async def _on_session(self, session: Session | None) -> None:
         event = "on_session_started" if session else "on_session_ended"
+        self._turn.note_session(is_open=session is not None)
         session_id = session.session_id if session else self._session_id
         self._session_id = session.session_id if session else None
         logger.debug(f"{self}: session {session_id} {'started' if session else 'ended'}")
@@ -356,6 +373,7 @@ class AgentHumanVideoService(AIService):
             settings=self._settings,
             picture=self._picture,
             tell=self._call_event_handler,
+            unneeded=lambda: None if self._turn.ours else "it is the turn of another service",
         ).run()
 
     async def _on_audible(self, audible: bool) -> None:

@@ -76,6 +76,11 @@ def params_of(transport: BaseOutputTransport) -> TransportParams:
     return transport._params  # noqa: SLF001 - Pipecat has no public way; its own services read it too
 
 
+def takes_media(transport: BaseOutputTransport) -> bool:
+    """Whether the transport has said that it is ready."""
+    return bool(transport._media_senders)  # noqa: SLF001 - as above
+
+
 def nearest_aspect_ratio(width: int, height: int) -> str:
     """The avatar's ratio that comes closest to `width` by `height` pixels."""
 

@@ -1,0 +1,94 @@
+"""Whose turn it is, for a service that shares a `ServiceSwitcher` with others.
+
+A switcher starts all of its services and gives work to one. An avatar without work would be billed and could show its
+face beside the one that speaks. So it has a session while it is its turn, and keeps it until it has said what it got;
+the next one opens its own when that has ended, which also an account with a single session allows.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+from weakref import WeakKeyDictionary, WeakSet
+
+from pipecat.frames.frames import Frame, InterruptionFrame
+from pipecat.pipeline.service_switcher import ServiceSwitcher, ServiceSwitcherStrategy
+from pipecat.processors.frame_processor import FrameProcessor
+
+from agenthuman_plugins.pipecat.picture._transport import pipeline_around, processors_behind
+
+_LEAVE_S = 5.0  # for the session before ours to end; that of a failed network must not keep us
+
+_turns: WeakKeyDictionary[ServiceSwitcher[Any], WeakSet["Turn"]] = WeakKeyDictionary()
+
+
+class Turn:
+    """Knows whether the switchers around a service give it work.
+
+    Args:
+        service: The service; without a switcher around it, it is always its turn.
+        on_change: Called when its turn begins and when it is over.
+
+    Attributes:
+        free: Set while the service has no session.
+    """
+
+    def __init__(self, service: FrameProcessor, on_change: Callable[[bool], Awaitable[None]]) -> None:
+        self._service = service
+        self._on_change = on_change
+        self._members: list[tuple[ServiceSwitcher[Any], FrameProcessor]] = []
+        self._was_ours = True
+        self.free = asyncio.Event()
+        self.free.set()
+
+    def find(self) -> None:
+        """Look for switchers around the service; to be called when the pipelines are complete."""
+        if not self._members:
+            self._members = list(_memberships(self._service))
+            for switcher, _ in self._members:
+                _turns.setdefault(switcher, WeakSet()).add(self)
+                switcher.strategy.add_event_handler("on_service_switched", self._on_switched)
+                switcher.add_event_handler("on_before_process_frame", self._on_arrival)
+        self._was_ours = self.ours
+
+    @property
+    def ours(self) -> bool:
+        """Whether the service is given work."""
+        return all(switcher.strategy.active_service is member for switcher, member in self._members)
+
+    def note_session(self, *, is_open: bool) -> None:
+        """Note that the service has a session, or has none any more."""
+        if is_open:
+            self.free.clear()
+        else:
+            self.free.set()
+
+    async def others_gone(self) -> None:
+        """Wait until no other service of the same switcher has a session; not for ever."""
+        others = {turn for switcher, _ in self._members for turn in _turns[switcher]} - {self}
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LEAVE_S):
+                for turn in others:
+                    await turn.free.wait()
+
+    async def _on_arrival(self, _: object, frame: Frame) -> None:
+        # The switcher keeps it from a service without work, which may still be speaking.
+        if isinstance(frame, InterruptionFrame) and not self.ours:
+            await self._service.queue_frame(frame)
+
+    async def _on_switched(self, _: ServiceSwitcherStrategy, __: FrameProcessor) -> None:
+        ours, was_ours = self.ours, self._was_ours
+        self._was_ours = ours
+        if ours is not was_ours:
+            await self._on_change(ours)
+
+
+def _memberships(service: FrameProcessor) -> Iterator[tuple[ServiceSwitcher[Any], FrameProcessor]]:
+    for following in processors_behind(service):
+        switcher = pipeline_around(following)
+        if isinstance(switcher, ServiceSwitcher):
+            yield next((switcher, member) for member in switcher.services if _holds(member, service))
+
+
+def _holds(processor: FrameProcessor, sought: FrameProcessor) -> bool:
+    return processor is sought or any(_holds(part, sought) for part in processor.processors)
