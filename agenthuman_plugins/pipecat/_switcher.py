@@ -6,7 +6,7 @@ the next one opens its own when that has ended, which also an account with a sin
 """
 
 import asyncio
-import contextlib
+import math
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
@@ -17,7 +17,10 @@ from pipecat.processors.frame_processor import FrameProcessor
 
 from agenthuman_plugins.pipecat.picture._transport import pipeline_around, processors_behind
 
-_LEAVE_S = 5.0  # for the session before ours to end; that of a failed network must not keep us
+_LEAVE_S = 5.0  # for the session before ours to end; one that cannot be ended must not keep us
+
+#: Why an avatar is dismissed.
+NOT_ITS_TURN = "it is the turn of another service"
 
 _turns: WeakKeyDictionary[ServiceSwitcher[Any], WeakSet["Turn"]] = WeakKeyDictionary()
 
@@ -28,9 +31,6 @@ class Turn:
     Args:
         service: The service; without a switcher around it, it is always its turn.
         on_change: Called when its turn begins and when it is over.
-
-    Attributes:
-        free: Set while the service has no session.
     """
 
     def __init__(self, service: FrameProcessor, on_change: Callable[[bool], Awaitable[None]]) -> None:
@@ -38,11 +38,12 @@ class Turn:
         self._on_change = on_change
         self._members: list[tuple[ServiceSwitcher[Any], FrameProcessor]] = []
         self._was_ours = True
-        self.free = asyncio.Event()
-        self.free.set()
+        self._began_at = -math.inf
+        self._open_sessions = 0
 
     def find(self) -> None:
-        """Look for switchers around the service; to be called when the pipelines are complete."""
+        """Look for switchers around the service; to be called at the begin of a run, when the pipelines are complete."""
+        self._open_sessions = 0
         if not self._members:
             self._members = list(_memberships(self._service))
             for switcher, _ in self._members:
@@ -56,20 +57,20 @@ class Turn:
         """Whether the service is given work."""
         return all(switcher.strategy.active_service is member for switcher, member in self._members)
 
-    def note_session(self, *, is_open: bool) -> None:
-        """Note that the service has a session, or has none any more."""
-        if is_open:
-            self.free.clear()
-        else:
-            self.free.set()
-
-    async def others_gone(self) -> None:
-        """Wait until no other service of the same switcher has a session; not for ever."""
+    @property
+    def may_open(self) -> bool:
+        """Whether a session may be opened: no other service of the switcher has one, or it had the time to end it."""
         others = {turn for switcher, _ in self._members for turn in _turns[switcher]} - {self}
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_LEAVE_S):
-                for turn in others:
-                    await turn.free.wait()
+        in_use = any(turn._open_sessions for turn in others)  # noqa: SLF001 - of the same class
+        return not in_use or asyncio.get_running_loop().time() - self._began_at > _LEAVE_S
+
+    def session_opened(self) -> None:
+        """Note that the service has a session, or one more."""
+        self._open_sessions += 1
+
+    def session_ended(self) -> None:
+        """Note that a session has ended."""
+        self._open_sessions -= 1
 
     async def _on_arrival(self, _: object, frame: Frame) -> None:
         # The switcher keeps it from a service without work, which may still be speaking.
@@ -80,6 +81,7 @@ class Turn:
         ours, was_ours = self.ours, self._was_ours
         self._was_ours = ours
         if ours is not was_ours:
+            self._began_at = asyncio.get_running_loop().time()
             await self._on_change(ours)
 
 
