@@ -49,6 +49,7 @@ from agenthuman_plugins.pipecat.picture._transport import (
     output_transport,
 )
 from agenthuman_plugins.pipecat.reply import Delivery
+from agenthuman_plugins.pipecat.reply._echo import Echo
 from agenthuman_plugins.pipecat.settings import (
     AgentHumanVideoSettings,
     AgentHumanVideoUpdateSettingsFrame,
@@ -381,6 +382,7 @@ class AgentHumanVideoService(AIService):
             avatar_expected=lambda: self._life.avatar_expected,
             playback=VoiceGate() if self._through_pipeline else PlaybackClock(),
             curtain=self._picture.curtain,
+            echo=None if self._through_pipeline else Echo(lambda: output_transport(self)),
         )
 
     def _make_presence(self) -> Presence:

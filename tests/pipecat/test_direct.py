@@ -1,5 +1,6 @@
 """Direct mode: the avatar publishes in the user's own room, and the bot pushes neither voice nor picture."""
 
+import asyncio
 import math
 
 import numpy as np
@@ -16,12 +17,13 @@ from pipecat.frames.frames import (
     TTSStoppedFrame,
     TTSTextFrame,
 )
+from pipecat.processors.audio.audio_buffer_processor import AudioBufferProcessor
 from pipecat.processors.filters.frame_filter import FrameFilter
 from pipecat.processors.frame_processor import FrameDirection
 
 from agenthuman_plugins.client import DailyRoom
 from agenthuman_plugins.speech.progress import PlaybackClock, Utterance
-from tests.pipecat.bot import FakeClient, Tap, running, sentence, speech, tone
+from tests.pipecat.bot import RATE, WAIT_S, FakeClient, Tap, running, sentence, speech, tone
 from tests.pipecat.transport import Playing
 
 ROOM = DailyRoom("https://example.daily.co/room", "token")
@@ -169,6 +171,45 @@ async def test_words_that_somebody_keeps_do_not_keep_the_end_of_a_reply() -> Non
         await bot.say(tone(0.2), sentence("one"))
         await bot.up.until(lambda: bot.up.of(BotStoppedSpeakingFrame))
         await bot.until_event("on_playback_finished")
+
+
+async def test_a_recorder_behind_the_transport_hears_the_avatar() -> None:
+    """What the avatar says in its own room is in Pipecat's recording of the bot, whole, once and in step."""
+    recorder, tracks = AudioBufferProcessor(auto_start_recording=True), []
+
+    @recorder.event_handler("on_track_audio_data")
+    async def on_track(_: object, __: bytes, bot_track: bytes, *___: object) -> None:
+        tracks.append(np.frombuffer(bot_track, np.int16))
+
+    transport = Playing()
+    async with running(room=ROOM, link_options={"voice": False}, behind=[transport, recorder]) as bot:
+        await bot.until_event("on_avatar_connected")
+        await bot.say(pcm := tone(0.5), sentence("one"))
+        await bot.send(EndFrame())
+        await bot.until_event("on_session_ended")
+        async with asyncio.timeout(WAIT_S):
+            while not tracks:  # noqa: ASYNC110 - its handler runs in a task that nobody tells the end of
+                await asyncio.sleep(0.01)
+        assert np.array_equal(np.trim_zeros(tracks[0]), np.frombuffer(pcm, np.int16))
+        assert not transport.voice
+
+
+async def test_a_recorder_hears_no_more_than_was_said() -> None:
+    """Of a reply that is interrupted, what came before that is recorded."""
+    after = Tap(FrameDirection.DOWNSTREAM)
+    async with running(room=ROOM, link_options={"voice": False}, behind=[Playing(), after]) as bot:
+        await bot.until_event("on_avatar_connected")
+        await bot.say(tone(0.2), sentence("heard"), tone(30.0), context_id="c1")
+        await after.until(lambda: after.of(TTSTextFrame))
+        await bot.send(InterruptionFrame())
+        await bot.say(tone(0.2), context_id="c2")
+        await after.until(lambda: "c2" in [f.context_id for f in after.of(TTSStoppedFrame)])
+        seconds = {
+            name: sum(f.num_frames for f in after.of(TTSAudioRawFrame) if f.context_id == name) / RATE
+            for name in ("c1", "c2")
+        }
+        assert 0.2 <= seconds["c1"] < 10.0
+        assert seconds["c2"] == pytest.approx(0.2)
 
 
 async def test_interruption_stops_the_avatar_and_the_speaking() -> None:

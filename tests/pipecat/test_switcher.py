@@ -239,6 +239,7 @@ async def test_the_next_avatar_takes_over_when_one_is_given_up(when: str) -> Non
             await bot.until_event("on_avatar_connected")
             await bot.say(tone(1.0), sentence("one"))
             await bot.until_event("on_playback_started")
+            assert not second.client.opened
             bot.links[0].crash("test")
             await bot.until_stopped("c1")
             assert abs(len(bot.voice("c1")) - 16_000) <= 16_000 // 25
