@@ -42,6 +42,7 @@ from agenthuman_plugins.pipecat._session import AvatarSession
 from agenthuman_plugins.pipecat._stats import AvatarStats
 from agenthuman_plugins.pipecat._switcher import Turn
 from agenthuman_plugins.pipecat.picture import AvatarPicture
+from agenthuman_plugins.pipecat.picture._check import check_capabilities
 from agenthuman_plugins.pipecat.picture._transport import (
     Passage,
     nearest_aspect_ratio,
@@ -228,8 +229,11 @@ class AgentHumanVideoService(AIService):
         await super().start(frame)
         if self._through_pipeline:
             self._picture.check(self._resolve_aspect_ratio())
-        elif self._passage is None:
+            return
+        if self._passage is None:
             self._passage = Passage(output_transport(self))
+        for sentence in check_capabilities(self.pipeline_worker):
+            logger.warning(f"{self}: {sentence}")
 
     async def stop(self, frame: EndFrame) -> None:
         """Let the avatar finish what it is saying, then end the session."""

@@ -186,7 +186,7 @@ async def running(
     settings: dict[str, Any] | None = None,
     behind: Sequence[FrameProcessor] = (),
     around: Callable[[FrameProcessor], FrameProcessor] = lambda service: service,
-    enable_rtvi: bool = False,
+    worker_options: dict[str, Any] | None = None,
     **service_options: Any,
 ) -> AsyncIterator[Bot]:
     """Run a bot with a fake account; whatever way it ends, no session may be left open."""
@@ -206,7 +206,7 @@ async def running(
         transport_ready=transport_ready,
         behind=behind,
         around=around,
-        enable_rtvi=enable_rtvi,
+        worker_options=worker_options,
     ) as bot:
         yield bot
     assert not client.leaked
@@ -221,7 +221,7 @@ async def running_service(
     transport_ready: bool = True,
     behind: Sequence[FrameProcessor] = (),
     around: Callable[[FrameProcessor], FrameProcessor] = lambda service: service,
-    enable_rtvi: bool = False,
+    worker_options: dict[str, Any] | None = None,
 ) -> AsyncIterator[Bot]:
     """Run a bot around a service that was made elsewhere.
 
@@ -232,7 +232,7 @@ async def running_service(
         Pipeline([up, around(service), down, *behind]),
         params=PipelineParams(audio_out_sample_rate=RATE),
         cancel_on_idle_timeout=False,
-        enable_rtvi=enable_rtvi,
+        **{"enable_rtvi": False, **(worker_options or {})},
     )
     bot = Bot(service, worker, up, down, client, links if links is not None else [])
     _record_events(bot)

@@ -2,9 +2,11 @@
 
 import asyncio
 import math
+from typing import Any
 
 import numpy as np
 import pytest
+from loguru import logger
 from pipecat.frames.frames import (
     BotSpeakingFrame,
     BotStartedSpeakingFrame,
@@ -137,7 +139,9 @@ async def test_bot_pushes_no_media_and_tells_when_it_speaks() -> None:
 async def test_clients_get_the_texts_of_a_reply_with_that_reply() -> None:
     """RTVI tells what a reply says between its start and its end, also the last text, and that of a goodbye."""
     transport = Playing(video_out_enabled=False)
-    async with running(room=ROOM, link_options={"voice": False}, behind=[transport], enable_rtvi=True) as bot:
+    async with running(
+        room=ROOM, link_options={"voice": False}, behind=[transport], worker_options={"enable_rtvi": True}
+    ) as bot:
         await bot.until_event("on_avatar_connected")
         await bot.say(tone(0.2), sentence("one"), tone(0.2), sentence("two"))
         await bot.until_event("on_playback_finished")
@@ -171,6 +175,38 @@ async def test_words_that_somebody_keeps_do_not_keep_the_end_of_a_reply() -> Non
         await bot.say(tone(0.2), sentence("one"))
         await bot.up.until(lambda: bot.up.of(BotStoppedSpeakingFrame))
         await bot.until_event("on_playback_finished")
+
+
+@pytest.mark.parametrize(
+    ("worker_options", "warned"),
+    [
+        pytest.param({"enable_rtvi": True}, True, id="derived"),
+        pytest.param({"enable_rtvi": True, "capabilities": {"video_out": True}}, False, id="said"),
+        pytest.param({"enable_rtvi": False}, False, id="nobody is told"),
+    ],
+)
+async def test_clients_that_are_told_of_no_video_are_worth_a_warning(
+    worker_options: dict[str, Any], warned: bool
+) -> None:
+    """Pipecat derives it from the transport, which sends none in direct mode; the log says what to write."""
+    capabilities = pytest.importorskip("pipecat.pipeline.capabilities", reason="since Pipecat 1.13")
+    if said := worker_options.get("capabilities"):
+        worker_options = {**worker_options, "capabilities": capabilities.BotCapabilities(**said)}
+    lines: list[str] = []
+    sink = logger.add(lambda message: lines.append(message.record["message"]), level="WARNING")
+    try:
+        async with running(
+            room=ROOM,
+            link_options={"voice": False},
+            behind=[Playing(video_out_enabled=False)],
+            worker_options=worker_options,
+        ) as bot:
+            await bot.until_event("on_avatar_connected")
+            assert bot.worker.capabilities.video_out is ("capabilities" in worker_options)
+    finally:
+        logger.remove(sink)
+    fix = "capabilities=BotCapabilities(video_out=True)."
+    assert [line.endswith(fix) for line in lines if "Clients" in line] == ([True] if warned else [])
 
 
 async def test_a_recorder_behind_the_transport_hears_the_avatar() -> None:
