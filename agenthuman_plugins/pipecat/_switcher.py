@@ -49,7 +49,8 @@ class Turn:
             for switcher, _ in self._members:
                 _turns.setdefault(switcher, WeakSet()).add(self)
                 switcher.strategy.add_event_handler("on_service_switched", self._on_switched)
-                switcher.add_event_handler("on_before_process_frame", self._on_arrival)
+                if switcher.previous is not None:
+                    switcher.previous.add_event_handler("on_before_push_frame", self._on_passing)
         self._was_ours = self.ours
 
     @property
@@ -72,8 +73,9 @@ class Turn:
         """Note that a session has ended."""
         self._open_sessions -= 1
 
-    async def _on_arrival(self, _: object, frame: Frame) -> None:
-        # The switcher keeps it from a service without work, which may still be speaking.
+    async def _on_passing(self, _: object, frame: Frame) -> None:
+        # The switcher keeps it from a service without work, which may still be speaking. One that goes upstream has left
+        # the switcher here, which lets no frame out twice.
         if isinstance(frame, InterruptionFrame) and not self.ours:
             await self._service.queue_frame(frame)
 

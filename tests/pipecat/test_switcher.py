@@ -23,7 +23,7 @@ from pipecat.pipeline.service_switcher import (
     ServiceSwitcherStrategyManual,
 )
 from pipecat.processors.filters.identity_filter import IdentityFilter
-from pipecat.processors.frame_processor import FrameProcessor
+from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 
 from agenthuman_plugins.client import AuthenticationError, Session
 from agenthuman_plugins.pipecat import AgentHumanVideoService
@@ -172,18 +172,21 @@ async def test_an_avatar_says_what_it_got_before_it_goes() -> None:
         assert abs(len(bot.voice("c1")) - 8_000) < 800
 
 
-async def test_an_avatar_that_lost_its_turn_is_interrupted_with_the_others() -> None:
-    """It may still be speaking, and the switcher keeps the interruption from it."""
+@pytest.mark.parametrize("direction", FrameDirection)
+async def test_an_avatar_that_lost_its_turn_is_interrupted_with_the_others(direction: FrameDirection) -> None:
+    """It may still be speaking, and the switcher keeps the interruption from it; that goes where it went, once."""
+    downstream = direction is FrameDirection.DOWNSTREAM
     second = second_avatar()
     async with two_avatars(second) as (bot, _):
         await bot.until_event("on_avatar_connected")
         await bot.say(tone(60.0), sentence("unheard"))
         await bot.until_event("on_playback_started")
         await switch_to(bot, second.service)
-        await bot.send(InterruptionFrame())
+        await (bot.up if downstream else bot.down).push_frame(InterruptionFrame(), direction)
         await bot.until_event("on_session_ended")
         assert not bot.down.of(TTSTextFrame)
-        assert len(bot.down.of(InterruptionFrame)) == 1
+        assert len(bot.down.of(InterruptionFrame)) == downstream
+        assert len(bot.up.of(InterruptionFrame)) == (not downstream)
 
 
 async def test_the_face_changes_with_the_switch() -> None:
