@@ -358,7 +358,9 @@ class AgentHumanVideoService(AIService):
         try:
             delta.check()
         except ConfigurationError as error:
-            await self.push_error(f"The settings stay as they are: {error}", exception=error)
+            await self.push_error(
+                f"The settings stay as they are: {error}", exception=error, category=category_of(error)
+            )
         else:
             await self._update_settings(delta)
 
