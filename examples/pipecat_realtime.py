@@ -88,10 +88,10 @@ class ScriptedModel(FrameProcessor):
 
 
 def _reply_to(context: LLMContext) -> str:
-    said = [message["content"] for message in context.get_messages() if message["role"] == "user"]
-    if len(said) < 2:
+    _, *typed = [message["content"] for message in context.get_messages() if message["role"] == "user"]
+    if not typed:
         return "Hello! I hear and speak by myself. This face speaks for me. Type something."
-    return f"You said: {str(said[-1]).rstrip('.!?')}. I have only a short script."
+    return f"You said: {str(typed[-1]).rstrip('.!?')}. I have only a short script."
 
 
 async def run_bot(

@@ -1,7 +1,7 @@
 """The table of frames: complete, and followed."""
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
@@ -174,7 +174,7 @@ def _synced_picture() -> OutputImageRawFrame:
         (_OwnData, True),
     ],
 )
-async def test_frames_behind_speech_wait_as_in_a_transport(frame, waits) -> None:
+async def test_frames_behind_speech_wait_as_in_a_transport(frame: Callable[[], Frame], waits: bool) -> None:
     """What a transport acts on while it plays does not wait for the avatar; what it queues does."""
     async with running() as bot:
         await bot.until_event("on_avatar_connected")
@@ -277,17 +277,16 @@ def _skipped(kind: type[Frame], *arguments: str) -> Frame:
         pytest.param(lambda: [TTSAudioRawFrame(tone(0.1), RATE, 1)], True, id="speech alone"),
     ],
 )
-async def test_first_speech_is_what_is_sure_to_be_spoken(reply, spoken) -> None:
+async def test_first_speech_is_what_is_sure_to_be_spoken(
+    reply: Callable[[], list[Frame]], spoken: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With connect="first_speech" the session is opened, and billed, for speech and for nothing else."""
+    asked = []
     async with running(connect="first_speech") as bot:
-        await bot.send(*reply(), probe := OutputTransportMessageFrame(message={}))
-        if spoken:
-            await bot.until_event("on_session_started")
-        else:
-            await bot.down.until(lambda: probe in bot.down.frames)
-            assert bot.service._keeper is not None
-            assert not bot.service._keeper.wanted.is_set()
-            assert not bot.client.options
+        monkeypatch.setattr(bot.service._keeper, "bot_speaks", lambda: asked.append(True))
+        await bot.send(*reply())
+        await bot.until_processed(type(reply()[-1]))
+        assert bool(asked) is spoken
 
 
 async def test_frames_that_go_upstream_pass_at_once() -> None:

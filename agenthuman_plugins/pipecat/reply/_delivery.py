@@ -1,9 +1,9 @@
 """Delivers the bot's speech through the avatar, and everything else in its place around it."""
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 
 from loguru import logger
 from pipecat.frames.frames import (
@@ -26,10 +26,9 @@ from agenthuman_plugins.speech.link import AvatarAudio
 from agenthuman_plugins.speech.progress import (
     END_S,
     Heard,
-    PlaybackClock,
+    Playback,
     Timeline,
     Utterance,
-    VoiceGate,
     Waiting,
 )
 
@@ -49,13 +48,13 @@ class Delivery:
         service: Pushes the frames and keeps the metrics.
         tell: Calls the service's event handlers.
         on_audible: Called when the avatar begins and when it stops to be heard.
-        gate: Says how far the avatar has spoken.
+        avatar_expected: Says whether the next utterance is for the avatar; else it passes as plain audio.
+        playback: Says how far the avatar has spoken.
         curtain: Is told when speech is cut, and when the avatar has stopped.
 
     Attributes:
-        gate: Says how far the avatar has spoken.
+        playback: Says how far the avatar has spoken.
         speaker: Sends the speech.
-        avatar_expected: Whether the next utterance is for the avatar; else it passes as plain audio.
         transport_speaks: Whether the output transport is playing speech.
         played_out: Set while nothing waits to be played.
         voices_heard: How often the avatar's voice was heard.
@@ -69,16 +68,17 @@ class Delivery:
         *,
         tell: Callable[..., Awaitable[None]],
         on_audible: Callable[[bool], Awaitable[None]],
-        gate: VoiceGate | PlaybackClock,
+        avatar_expected: Callable[[], bool],
+        playback: Playback,
         curtain: Curtain,
     ) -> None:
         self._service = service
         self._tell = tell
         self._on_audible = on_audible
-        self.gate = gate
+        self._avatar_expected = avatar_expected
+        self.playback = playback
         self._curtain = curtain
-        self.speaker = Speaker(gate, curtain)
-        self.avatar_expected = True
+        self.speaker = Speaker(playback, curtain)
         self.transport_speaks = False
         self.played_out = asyncio.Event()
         self.played_out.set()
@@ -117,9 +117,23 @@ class Delivery:
         """Seconds of speech that are still to be played."""
         return self._timeline.unplayed_s
 
-    def use(self, gate: VoiceGate | PlaybackClock) -> None:
+    @property
+    def at_boundary(self) -> bool:
+        """Whether nothing of a reply is on its way through the link."""
+        return self.speaker.between_utterances and not self.playback.busy.is_set()
+
+    @contextmanager
+    def holding(self) -> Iterator[None]:
+        """Let no reply begin on its way to the avatar, so that a boundary comes; what is said waits."""
+        self.speaker.hold(True)
+        try:
+            yield
+        finally:
+            self.speaker.hold(False)
+
+    def use(self, playback: Playback) -> None:
         """Follow a new link; nothing is on its way through it yet."""
-        self.gate = self.speaker.gate = gate
+        self.playback = self.speaker.playback = playback
 
     # Frames in
 
@@ -215,7 +229,7 @@ class Delivery:
         """Let a frame reach the end of the pipeline now and then, or a flush that waits for speech is given up."""
         while not self.played_out.is_set():
             await self._service.push_frame(SpeechHeldFrame())
-            with contextlib.suppress(TimeoutError):
+            with suppress(TimeoutError):
                 async with asyncio.timeout(_HELD_EVERY_S):
                     await self.played_out.wait()
 
@@ -260,7 +274,7 @@ class Delivery:
     def _begin_utterance(self, start: TTSStartedFrame) -> Utterance:
         self._utterance = Utterance(start.context_id, start.transport_destination)
         # Plain audio comes faster than it is heard: behind it the avatar's lips would be ahead of its voice.
-        self._plain = not self.avatar_expected or (self._plain and self.transport_speaks)
+        self._plain = not self._avatar_expected() or (self._plain and self.transport_speaks)
         if self._interrupted is not None and self._interrupted.context_id in (None, start.context_id):
             self._interrupted = None  # begun anew
         return self._utterance
@@ -299,7 +313,7 @@ class Delivery:
                 await self._service.push_frame(frame, direction)
             return
         # Before the lock: from here on nothing of the old reply gets through.
-        audible = self.gate.audible
+        audible = self.playback.audible
         self._silence()
         spoken, self._utterance = self._utterance, None
         if spoken is not None and (self._announced or spoken.context_id is not None):
@@ -318,7 +332,7 @@ class Delivery:
 
     def _silence(self) -> None:
         """Stop the avatar, and forget what it has not been sent."""
-        was_in_flight = self.gate.interrupt()
+        was_in_flight = self.playback.interrupt()
         if was_in_flight:
             self.cuts += 1
             self._curtain.close()
@@ -331,9 +345,9 @@ class Delivery:
     async def hand_back(self) -> None:
         """Push what the avatar has not played, in order; the reply that is being spoken goes on as plain audio."""
         async with self._order:
-            audible = self.gate.audible
-            if audible is not None and isinstance(self.gate, VoiceGate):
-                self._timeline.rewind(audible, self.gate.said_s)
+            audible = self.playback.audible
+            if audible is not None:
+                self._timeline.rewind(audible, self.playback.said_s)
             self._silence()
             self._plain = True
             if audible is not None:
@@ -376,18 +390,14 @@ class Delivery:
 
     async def hear(self, audio: AvatarAudio) -> None:
         """Push the avatar's voice while it speaks, and behind it what was waiting for it."""
-        if not isinstance(self.gate, VoiceGate):
-            return
         async with self._order:
-            for heard in self.gate.hear(audio.pcm, audio.sample_rate, audio.concealed_s):
+            for heard in self.playback.hear(audio.pcm, audio.sample_rate, audio.concealed_s):
                 await self._take_heard(heard, audio)
 
     async def tick(self) -> None:
         """Without a voice that comes back: go by the clock."""
-        if not isinstance(self.gate, PlaybackClock):
-            return
         async with self._order:
-            for heard in self.gate.tick():
+            for heard in self.playback.tick():
                 await self._take_heard(heard, None)
 
     async def _take_heard(self, heard: Heard, audio: AvatarAudio | None) -> None:
