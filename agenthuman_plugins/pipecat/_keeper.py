@@ -36,7 +36,9 @@ from agenthuman_plugins.pipecat.settings import AgentHumanVideoSettings
 
 _BACKOFF_S = (1.0, 30.0)  # first and longest pause before a new session
 _SLOT_BACKOFF_S = (2.0, 30.0)  # while the account is full: others may end a session at any time
-_SLOT_GAP_S = 2.0  # between two questions, however fast the replies come; a minute allows 60 requests of all kinds
+_SLOT_GAP_S = (
+    2.0  # between two questions, however fast the replies come; a minute allows 60 requests of all kinds
+)
 _REPLY_GAP_S = 1.0  # without speech, after which it is another reply
 # Sessions in a row whose avatar never came or left at once. Each is billed, so there must be an end.
 _MAX_USELESS_SESSIONS = 5
@@ -113,10 +115,10 @@ class Keeper:
         self._presence.life.take(Change.WANT)
         self._news.set()
 
-    def bot_speaks(self) -> None:
-        """Note that the bot is about to speak, or speaks."""
+    def bot_speaks(self, *, begins: bool) -> None:
+        """Note that the bot is about to speak, or speaks; what comes after a gap begins, too."""
         now = self._clock()
-        if now - self._speech_at > _REPLY_GAP_S:
+        if begins or now - self._speech_at > _REPLY_GAP_S:
             self._reply_at = now
         self._spoke_at = self._speech_at = now
         self.want()
