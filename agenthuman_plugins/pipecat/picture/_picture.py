@@ -50,6 +50,17 @@ class AvatarPicture:
         self._voice_backlog: VoiceBacklog | None = None
         self._size_checked = False
 
+    @property
+    def wanted(self) -> bool:
+        """Whether there is somebody to show pictures to."""
+        params = self._params()
+        return self._ready.is_set() and (params is None or params.video_out_enabled)
+
+    def begin(self) -> None:
+        """Begin a run: the transport has to be ready anew."""
+        self._ready.clear()
+        self._backlog = self._voice_backlog = None
+
     def check(self, aspect_ratio: str) -> None:
         """Warn about a transport that does not fit an avatar of this shape."""
         if (params := self._params()) is not None:
