@@ -273,7 +273,6 @@ class Keeper:
             if session.reason is not None:
                 await self._lose(session)
                 return None
-            await self._presence.note_boundary()
             now = self._clock()
             if not self._delivery.idle:
                 self._spoke_at = now
@@ -298,8 +297,9 @@ class Keeper:
         if not session.length_s or session.opened_at is None:
             return float("inf"), float("inf")
         ends_at = session.opened_at + session.length_s
-        lead_s = min(self._settings.renew_before_s, session.length_s / 4)
-        return ends_at - lead_s, ends_at - min(_LAST_CALL_S, session.length_s / 20)
+        last_call_s = min(_LAST_CALL_S, session.length_s / 20)
+        lead_s = max(min(self._settings.renew_before_s, session.length_s / 4), last_call_s)
+        return ends_at - lead_s, ends_at - last_call_s
 
     async def _dismiss(self, session: AvatarSession, reason: str) -> None:
         """Nobody needs the avatar: its session ends, and the next speech waits for a new one."""
@@ -357,26 +357,27 @@ class Keeper:
         Returns:
             One that can take over, or that is on its way when this one is lost; `None` if there is none by then.
         """
-        pause_s = _BACKOFF_S[0]
+        pause_s, tries = _BACKOFF_S[0], 0
         while session.reason is None and self._clock() < by and self._cap_left_s() > 0:
-            following = self._open(beside=True)
+            following, tries = self._open(beside=True), tries + 1
             await self._until_shown(following, session, by)
             if (reason := following.reason) is None:
                 if following.shown or session.reason is not None:
                     return following
                 following.leave()  # too late
                 return None
-            if await self._choice_refused(following, reason):
-                return None
             is_full = isinstance(reason, UsageLimitError) and reason.limit == "concurrency"
             if is_full or isinstance(reason, CannotOverlapError):
                 logger.debug(f"The next session cannot open beside the present one: {reason}")
                 return None
+            can_pass = _can_pass(reason) and tries < _MAX_USELESS_SESSIONS
+            if await self._choice_refused(following, reason, for_good=not can_pass):
+                return None
             logger.warning(f"The next session is not ready: {reason}")
-            # A failure that stays is left for when this session is over: until then there is an avatar.
+            # What stays wrong is left for when this session is over: until then there is an avatar.
             left_s = by - self._clock()
             await self._within(
-                min(pause_s, left_s) if _can_pass(reason) else left_s, lambda: session.reason is not None
+                min(pause_s, left_s) if can_pass else left_s, lambda: session.reason is not None
             )
             pause_s = min(2 * pause_s, _BACKOFF_S[1])
         return None
@@ -408,12 +409,20 @@ class Keeper:
         logger.debug(f"The next session has taken over: {why}")
         return following
 
-    async def _choice_refused(self, session: AvatarSession, reason: Exception) -> bool:
-        """Whether it was the newly chosen avatar that was refused; this is told, and the one before stays."""
+    async def _choice_refused(
+        self, session: AvatarSession, reason: Exception, *, for_good: bool = False
+    ) -> bool:
+        """Whether the newly chosen avatar cannot be had; this is told, and the one before stays.
+
+        That is so when its session was refused for what was asked, or, `for_good`, when no other try is left.
+        """
         newest = self._newest
-        if newest is None or session.session is not None or session.avatar == newest.avatar:
+        if newest is None or session.avatar == newest.avatar:
             return False
-        if not isinstance(reason, BadRequestError | NotFoundError | PermissionDeniedError):
+        refused = session.session is None and isinstance(
+            reason, BadRequestError | NotFoundError | PermissionDeniedError
+        )
+        if not (refused or for_good):
             return False
         if self._settings.avatar == session.avatar:
             self._settings.avatar = newest.avatar
@@ -444,13 +453,16 @@ class Keeper:
 
     async def _within(self, timeout_s: float | None, condition: Callable[[], object]) -> None:
         """Wait until something is so; what changes it sets `_news`, or shows when it is looked at the next time."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                while not condition():
-                    self._news.clear()
-                    with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(_LOOK_EVERY_S):
-                            await self._news.wait()
+        until = self._clock() + (float("inf") if timeout_s is None else timeout_s)
+        while True:
+            self._news.clear()
+            left_s = until - self._clock()
+            if condition() or left_s <= 0:
+                return
+            await self._presence.note_boundary()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(left_s, _LOOK_EVERY_S)):
+                    await self._news.wait()
 
     async def _end_all(self) -> None:
         sessions = set(self._sessions)

@@ -43,6 +43,7 @@ ROWS: list[tuple[str, str, str, str, bool, list[str]]] = [
     ("RETURNING", "FULL", "WAITING", "once", True, [_OUT]),
     ("RETURNING", "REFUSE", "GIVEN_UP", "permanent", True, [_OUT, _GONE]),
     ("RETURNING", "RELEASE", "PLAIN", "", True, [_OUT]),
+    ("RETURNING", "CUT", "RETURNING", "", True, []),
     ("RETURNING", "DISMISS", "OFF", "", True, [_OUT, _VOICE]),
     ("GIVEN_UP", "RETRY", "PLAIN", "", False, []),
 ]

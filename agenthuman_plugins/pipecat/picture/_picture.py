@@ -132,15 +132,20 @@ class AvatarPicture:
             count=self.count,
             reconnecting=self._is_reconnecting,
             pipeline_ns=self._service.get_clock().get_time,
-            scale_to=(params.video_out_width, params.video_out_height) if params and self._scale else None,
+            scale_to=self._size_to_show(params) if self._scale else None,
         )
         await pump.run(link.video())
+
+    def _size_to_show(self, params: TransportParams | None) -> tuple[int, int] | None:
+        """The transport's size, if it names one."""
+        size = (0, 0) if params is None else (params.video_out_width, params.video_out_height)
+        return size if min(size) > 0 else None
 
     def _is_reconnecting(self) -> bool:
         return _now() < self._reconnecting_until
 
     async def _on_first(self, picture: AvatarVideo, params: TransportParams | None) -> None:
-        if params is not None and not self._size_checked:
+        if params is not None and self._size_to_show(params) is not None and not self._size_checked:
             self._size_checked = True
             scaled_here = self._scale and CAN_SCALE
             self._warn(check_size(params, picture.width, picture.height, scaled_here=scaled_here))
