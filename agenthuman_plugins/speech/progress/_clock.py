@@ -111,6 +111,11 @@ class PlaybackClock:
         return was_busy
 
     @property
+    def searching(self) -> bool:
+        """Never: there is no sound."""
+        return False
+
+    @property
     def said_s(self) -> float:
         """How far the avatar has said the utterance that is being heard."""
         return self._in_flight[0].position_s if self._in_flight else 0.0
