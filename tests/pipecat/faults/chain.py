@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Any, Self
@@ -11,10 +10,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import jwt
-import numpy as np
 import psutil
-from pipecat.frames.frames import Frame, TTSAudioRawFrame
-from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 
 from agenthuman_plugins.client import AsyncAgentHuman
 from agenthuman_plugins.emulator import Emulator, _avatars
@@ -25,50 +21,14 @@ from agenthuman_plugins.pipecat import AgentHumanVideoService, AgentHumanVideoUp
 from agenthuman_plugins.speech.proxies import direct_to
 from tests.emulator.room_server.clients import Client
 from tests.pipecat.bot import Bot, running_service
+from tests.pipecat.faults.ear import Ear
 
 _SMALL = (160, 120)  # pixels; the matrix is not about pictures, and the machine is small
 _KEY = "ah_key_of_the_fault_matrix"
-_LOUD = 1000
 _CALL_LIMIT_S = 2.0  # of the bot's REST client, so that a time-out takes no minute
 # Without the avatar's voice. Short while a fault is on; else a busy machine would make faults of its own.
 IMPATIENT_S, PATIENT_S = 0.5, 10.0
 _WAIT_S = 45.0  # hang limit: the service's pauses between attempts come on top of what a loaded machine takes
-
-
-class Ear(FrameProcessor):
-    """Hears what a listener would: the voice, and for how long there is none in mid-reply.
-
-    Attributes:
-        gap_s: The longest silence in a reply since `listen`.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.gap_s = 0.0
-        self._pcm: dict[str | None, list[bytes]] = {}
-        self._context_id: str | None = None  # of what was heard last
-        self._until = self._voiced_until = 0.0  # when all of it is played, and the last voice
-
-    def voice(self, context_id: str) -> bytes:
-        """What was heard of a reply."""
-        return b"".join(self._pcm.get(context_id, []))
-
-    def listen(self, context_id: str) -> None:
-        """Count gaps in a reply from now on."""
-        self.gap_s, self._context_id = 0.0, context_id
-        self._voiced_until = max(self._until, time.monotonic())
-
-    async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
-        await super().process_frame(frame, direction)
-        if isinstance(frame, TTSAudioRawFrame):
-            begin = max(self._until, time.monotonic())
-            self._until = begin + frame.num_frames / frame.sample_rate
-            if np.abs(np.frombuffer(frame.audio, np.int16).astype(int)).max(initial=0) > _LOUD:
-                if frame.context_id == self._context_id:
-                    self.gap_s = max(self.gap_s, begin - self._voiced_until)
-                self._context_id, self._voiced_until = frame.context_id, self._until
-            self._pcm.setdefault(frame.context_id, []).append(frame.audio)
-        await self.push_frame(frame, direction)
 
 
 class Chain:
