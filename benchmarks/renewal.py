@@ -10,7 +10,6 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 import httpx
@@ -47,7 +46,7 @@ _CUT_AFTER_S = 4.5  # of a turn; the rest is for the short reply
 _LONG, _SHORT = 40, 8  # words
 _STUCK_S = 5.0  # a reply that does not begin, or does not end, for so long
 _SIZE = (320, 240)
-_AVATARS = (DEFAULT_AVATAR, "avat_01KMZHXFPBVCXA5ATK85HCP8G1")
+AVATARS = (DEFAULT_AVATAR, "avat_01KMZHXFPBVCXA5ATK85HCP8G1")
 
 
 @dataclass(frozen=True)
@@ -82,6 +81,7 @@ class Outcome:
         picture_hole_s: The longest time without a new picture.
         stuck: Replies that did not begin or end in time.
         errors: What the application was told.
+        changed: Avatars that took the place of another one, as told.
         avatars: Avatar of each session, in order.
         ended_by: Who ended each of them.
         most_at_once: Sessions that ran at the same time.
@@ -96,6 +96,7 @@ class Outcome:
     picture_hole_s: float = 0.0
     stuck: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
     avatars: list[str] = field(default_factory=list)
     ended_by: list[str] = field(default_factory=list)
     most_at_once: int = 0
@@ -233,7 +234,12 @@ async def talk(case: Case, *, room_server: str = "auto") -> Outcome:
     url, api_key = emulator.ready["url"], emulator.ready["api_key"]
     try:
         async with AsyncAgentHuman(api_key=api_key, base_url=url) as client:
-            service = AgentHumanVideoService(client=client, avatar=_AVATARS[0])
+            service = AgentHumanVideoService(client=client, avatar=AVATARS[0])
+
+            @service.event_handler("on_avatar_changed")
+            async def on_changed(_: object, avatar: str) -> None:
+                outcome.changed.append(avatar)
+
             async with running(errors, service, witness) as worker:
                 changing = asyncio.create_task(_change(worker, case.change_every_s))
                 await _Talk(worker, witness, outcome).run(case.seconds)
@@ -257,20 +263,17 @@ async def _change(worker: PipelineWorker, every_s: float | None) -> None:
     while every_s is not None:
         await asyncio.sleep(every_s)
         number += 1
-        delta = AgentHumanVideoSettings(avatar=_AVATARS[number % 2])
+        delta = AgentHumanVideoSettings(avatar=AVATARS[number % 2])
         await worker.queue_frame(AgentHumanVideoUpdateSettingsFrame(delta=delta))
 
 
 def _most_at_once(sessions: list[dict[str, Any]]) -> int:
-    """By the emulator's record, whose times are exact to a second: an end counts before a start."""
-    steps = []
-    for session in sessions:
-        steps.append((datetime.fromisoformat(session["started_at"]), 1))
-        if session["ended_at"]:
-            steps.append((datetime.fromisoformat(session["ended_at"]), -1))
+    """By the emulator's record."""
+    steps = {"created": 1, "ended": -1}
+    events = [event for session in sessions for event in session["timeline"] if event["event"] in steps]
     running = most = 0
-    for _, step in sorted(steps):
-        running += step
+    for event in sorted(events, key=lambda event: str(event["at"])):
+        running += steps[event["event"]]
         most = max(most, running)
     return most
 
