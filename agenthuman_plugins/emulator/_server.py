@@ -109,7 +109,11 @@ class Emulator:
             raise EmulatorError(f"There is no plan {plan!r}: choose one of {', '.join(PLANS)}.")
         width, height = video_size
         limit = None if session_limit_s is None else timedelta(seconds=session_limit_s)
-        own = {"included_minutes": minutes, "max_sessions": slots, "max_session_duration": limit}
+        own: dict[str, Any] = {
+            "included_minutes": minutes,
+            "max_sessions": slots,
+            "max_session_duration": limit,
+        }
         self._host = host
         self._port = port
         self._rooms = RoomServerRooms(room_server) if media else None
