@@ -28,6 +28,7 @@ from agenthuman_plugins.client import (
 from agenthuman_plugins.client._background import to_the_end
 from agenthuman_plugins.client.rooms import Room
 from agenthuman_plugins.speech import InProcessSpeechLink
+from agenthuman_plugins.speech.link import AvatarAudio, AvatarVideo
 
 _WALL = datetime(2027, 1, 1, tzinfo=UTC)  # when the loop's time was 0
 
@@ -88,6 +89,12 @@ class AvatarLink(InProcessSpeechLink):
             return block, reports
 
         self._playout.take = take_and_note  # type: ignore[method-assign]
+        # Its silence is on the way since before it was there, as in a room that it has been in for a moment.
+        silence = AvatarAudio(
+            bytes(2 * round(self._audio_sample_rate * self._block_s)), self._audio_sample_rate
+        )
+        picture = AvatarVideo(bytes(3 * self._width * self._height), self._width, self._height, 0)
+        self._under_way.extend([(silence, picture)] * self._delay_blocks)
 
     @property
     def present(self) -> bool:

@@ -13,7 +13,8 @@ from loguru import logger
 
 from tests import virtual_time
 from tests.pipecat.bot import running, tone
-from tests.pipecat.walk import Plan, walk, word_sound, words_in
+from tests.pipecat.heard import word_sound, words_in
+from tests.pipecat.walk import Plan, walk
 from tests.virtual_time import in_virtual_time
 
 SEEDS, ALL_SEEDS, SEEDS_OF_A_TEST = 40, 1_000, 20
@@ -53,8 +54,8 @@ def test_long_walk(first: int) -> None:
 def test_a_seed_is_always_the_same_walk() -> None:
     """Two walks of one seed hear the same at the same time, so a failure can be looked at again."""
     one, other = (virtual_time.run(walk(3)) for _ in range(2))
-    assert one.heard() == other.heard()
-    assert one.heard()
+    assert one.bot.heard == other.bot.heard
+    assert one.bot.heard
     assert Plan.of(3) == Plan.of(3) != Plan.of(4)
 
 
