@@ -32,7 +32,7 @@ from pipecat.transports.base_transport import TransportParams
 from pipecat.workers.runner import WorkerRunner
 
 from agenthuman_plugins.client import LiveKitRoom
-from agenthuman_plugins.pipecat import AgentHumanVideoService
+from agenthuman_plugins.pipecat import AgentHumanVideoService, AgentHumanVideoUpdateSettingsFrame
 from tests.pipecat.account import Account, MintedRooms, Opened
 from tests.pipecat.bot import RATE, WAIT_S, Tap, speech
 
@@ -45,6 +45,7 @@ _QUIETEST, _STEP = 2_000, 8  # of the words' loudness, which is their number
 _CUT_S = 0.35
 _TOGETHER_S = 0.15
 _TOLERANCE = 0.05  # of a word
+_CONVERSATION_S = 300 + 45  # without a word, after which no session is opened; and for the answer to a create
 
 ROOM = LiveKitRoom.mint("wss://example.livekit.cloud", "key", "secret", "room")
 MODES: dict[str, Callable[[], dict[str, Any]]] = {
@@ -137,6 +138,7 @@ class HeardBot:
 
     Attributes:
         words: Everything that was said, in order.
+        alive_at: When somebody spoke, chose an avatar, or began a run: what a session may be opened for.
         events: Arguments of each event of the service, by its name.
         trace: What happened when, for whoever reads a failure.
     """
@@ -163,7 +165,9 @@ class HeardBot:
         self.words: list[Word] = []
         self.events: dict[str, list[tuple[Any, ...]]] = defaultdict(list)
         self.trace: list[str] = []
-        self.runs = 0
+        self.alive_at: list[float] = []
+        self.runs: list[int] = []  # where each begins in the frames that went upstream
+        self._cancelled: set[str] = set()  # replies that were on their way when a run was cancelled
         self._replies = 0
         self._clock = asyncio.get_running_loop().time
         self._start = self._clock()
@@ -192,8 +196,9 @@ class HeardBot:
 
     async def begin(self) -> None:
         """Start a run: a new worker on the same pipeline."""
-        self.runs += 1
-        self.note(f"run {self.runs}")
+        self.runs.append(len(self.up.frames))
+        self.note(f"run {len(self.runs)}")
+        self.alive()
         self._worker = PipelineWorker(
             self.pipeline,
             params=PipelineParams(audio_out_sample_rate=RATE),
@@ -220,13 +225,16 @@ class HeardBot:
     async def leave(self, frame: Frame) -> None:
         """Let the TTS finish, and the run end by a frame; what was said before is heard."""
         await self.spoken()
+        self.note(type(frame).__name__)
         await self.send(frame)
         await self._over(self.longest_s)
 
     async def cancel(self) -> None:
         """Cancel the run: what was not heard is lost."""
         assert self._worker is not None
+        self.note("cancel")
         self._cut()
+        self._cancelled |= {word.reply for word in self.words} - self._stopped
         await self._worker.cancel()
         await self._over(WAIT_S)
 
@@ -248,6 +256,7 @@ class HeardBot:
         self._replies += 1
         reply = f"r{self._replies}"
         self.note(f"say {reply}, {count} words")
+        self.alive()
         self._tts = asyncio.create_task(self._speak(reply, count, pace_s), name="TTS")
         if not pace_s:
             await self._tts
@@ -268,12 +277,22 @@ class HeardBot:
 
     async def interrupt(self) -> None:
         """Interrupt: the TTS stops, and nothing of before may be heard from now on."""
+        self.note("interrupt")
+        self.alive()
         self._cut()
         await self.send(InterruptionFrame())
+
+    async def change(self, **settings: Any) -> None:
+        """Change settings of the service."""
+        self.note(f"change {settings}")
+        self.alive()
+        delta = AgentHumanVideoService.Settings(**settings)
+        await self.send(AgentHumanVideoUpdateSettingsFrame(delta=delta))
 
     async def _speak(self, reply: str, count: int, pace_s: float) -> None:
         await self.send(TTSStartedFrame(context_id=reply))
         for _ in range(count):
+            self.alive()
             self.words.append(Word(len(self.words) + 1, reply))
             await self.send(*speech(word_sound(self.words[-1].number), reply))
             await asyncio.sleep(pace_s)
@@ -287,11 +306,18 @@ class HeardBot:
             if word.cut_at is None:
                 word.cut_at = self._clock()
 
+    def alive(self) -> None:
+        """Note that somebody is there."""
+        self.alive_at.append(self._clock())
+
     @property
     def unfinished(self) -> set[str]:
         """Replies that were neither heard to their end nor cut."""
-        stopped = {frame.context_id for frame in self.down.of(TTSStoppedFrame)}
-        return {word.reply for word in self.words if word.cut_at is None} - stopped
+        return {word.reply for word in self.words if word.cut_at is None} - self._stopped
+
+    @property
+    def _stopped(self) -> set[str | None]:
+        return {frame.context_id for frame in self.down.of(TTSStoppedFrame)}
 
     @property
     def longest_s(self) -> float:
@@ -380,8 +406,18 @@ class HeardBot:
             yield f"two avatars under one identity: {evicted}"
         if self.direct and self.account.most_at_once > 1:
             yield "two sessions at once in direct mode"
+        for opened in self.account.books:
+            silent_s = opened.opened_at - self._last_alive(opened.opened_at)
+            if silent_s > _CONVERSATION_S:
+                yield f"session {opened.number} was opened when nobody had been there for {silent_s:.0f} s"
         if self.account.most_at_once > 2:
             yield f"{self.account.most_at_once} sessions at once"
+
+    def _last_alive(self, at: float) -> float:
+        heard = (piece.until for piece in self.heard if piece.until <= at)
+        return max(
+            itertools.chain(heard, (alive for alive in self.alive_at if alive <= at)), default=self._start
+        )
 
     def _wrong_words(self) -> Iterator[str]:
         heard, samples, latest = self.heard, Counter[int](), 0
@@ -418,15 +454,15 @@ class HeardBot:
             if isinstance(frame, TTSStartedFrame | TTSStoppedFrame):
                 sides[frame.context_id].append("start" if isinstance(frame, TTSStartedFrame) else "stop")
         for reply, frames in sides.items():
-            if frames != ["start", "stop"]:
+            if frames != ["start", "stop"] and not (frames == ["start"] and reply in self._cancelled):
                 yield f"{reply} has {' and '.join(frames)}"
-        speaking = [
-            isinstance(frame, BotStartedSpeakingFrame)
-            for frame in self.up.frames
-            if isinstance(frame, _SPEAKING)
-        ]
-        if any(starts != (number % 2 == 0) for number, starts in enumerate(speaking)):
-            yield "BotStartedSpeakingFrame and BotStoppedSpeakingFrame do not take turns"
+        for begin, end in itertools.pairwise([*self.runs, None]):
+            run = self.up.frames[begin:end]
+            speaking = [
+                isinstance(frame, BotStartedSpeakingFrame) for frame in run if isinstance(frame, _SPEAKING)
+            ]
+            if any(starts != (number % 2 == 0) for number, starts in enumerate(speaking)):
+                yield "BotStartedSpeakingFrame and BotStoppedSpeakingFrame do not take turns"
 
 
 _SPEAKING = BotStartedSpeakingFrame | BotStoppedSpeakingFrame

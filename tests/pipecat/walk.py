@@ -16,24 +16,30 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from pipecat.frames.frames import EndFrame
+from pipecat.frames.frames import EndFrame, StopFrame
 
 from agenthuman_plugins.client import ServerError
-from tests.pipecat.account import Account
+from tests.pipecat.account import Account, minutes_used_up
 from tests.pipecat.heard import HeardBot
 
-_MODES = ("proxied", "proxied", "direct")
+_MODES = ("proxied", "proxied", "carried", "direct")
+_AVATARS = ("avat_1", "avat_2", "avat_3", "avat_refused")
 _WEIGHTS = {
-    "speak": 10,
+    "speak": 12,
     "interrupt": 4,
-    "said": 3,
+    "said": 4,
     "lose": 3,
-    "take_slot": 0,
+    "take_slot": 2,
     "refuse": 2,
+    "use_up": 0.2,
     "slow_create": 1,
-    "failing_end": 0,
+    "failing_end": 1,
     "lost_answer": 1,
+    "change": 2,
+    "stop": 1,
+    "end": 1,
     "wait": 2,
+    "wait_long": 0.5,
 }
 
 
@@ -71,6 +77,7 @@ class Plan:
                 "avatar_wait_s": chance.choice((0.5, 3.0)),
                 "no_audio_timeout_s": chance.choice((1.0, 3.0)),
                 "max_idle_secs": chance.choice((None, None, 8.0)),
+                "renew_before_s": chance.choice((60.0, 5.0)),
             },
             link_options={
                 "fps": 25,  # as a link delivers: a gate is no finer than a block of sound
@@ -104,6 +111,7 @@ class Walk:
             crash_at_limit=plan.seed % 2 == 0,
             link_options=plan.link_options,
         )
+        self.account.refused_avatars.add("avat_refused")
         self.bot = HeardBot(self.account, mode=plan.mode, settings=plan.settings, connect=plan.connect)
         self.losses = 0
 
@@ -123,8 +131,19 @@ class Walk:
         account = self.account
         account.taken, account.failure, account.create_s, account.failing_ends = 0, None, 0.0, 0
         await self.bot.said()
-        await self.bot.say(2)
-        await self.bot.leave(EndFrame())
+        await asyncio.sleep(70)  # longer than any pause between two tries
+        replies = []
+        for _ in range(4):
+            replies.append(await self.bot.say(2))
+            await self.bot.said()
+            await asyncio.sleep(5)
+        if not self.bot.events["on_gave_up"]:
+            by_avatars = set[int]().union(*map(self.bot.said_by, account.books))
+            assert any(self.bot.words_of(reply) <= by_avatars for reply in replies), "no avatar comes back"
+        if self.plan.seed % 3:
+            await self.bot.leave(EndFrame())
+        else:  # after which Pipecat cannot run the pipeline again
+            await self.bot.cancel()
 
     def _wrong_errors(self) -> Iterator[str]:
         told = [error.error for error in self.bot.errors]
@@ -174,6 +193,29 @@ class Walk:
 
     async def _lost_answer(self, _: float) -> None:
         self.account.lost_answers += 1
+
+    async def _use_up(self, _: float) -> None:
+        """There are no minutes left, and none will be."""
+        self.account.failure = minutes_used_up()
+
+    async def _change(self, argument: float) -> None:
+        """Another avatar, or the same."""
+        await self.bot.change(avatar=_AVATARS[int(argument * len(_AVATARS))])
+
+    async def _stop(self, _: float) -> None:
+        """Stop, and run again."""
+        await self.bot.leave(StopFrame())
+        await self.bot.begin()
+
+    async def _end(self, _: float) -> None:
+        """End, and run again."""
+        await self.bot.leave(EndFrame())
+        await self.bot.begin()
+
+    async def _wait_long(self, argument: float) -> None:
+        """Nobody is there for up to twenty minutes."""
+        await self.bot.said()
+        await asyncio.sleep(1200 * argument)
 
     async def _wait(self, argument: float) -> None:
         """Nothing happens for up to a minute."""
