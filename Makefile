@@ -7,7 +7,7 @@ QUICK := $(BIN)/python -m pytest -m "not chain" -n 4 --dist loadfile
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test quick test-oldest generate lint docs dist bench soak campaign record record-live livekit-server chromium requirements clean
+.PHONY: help install demo test quick test-oldest generate lint docs dist bench soak campaign record record-live livekit-server chromium mermaid requirements clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*##/:/' | column -ts:
@@ -15,7 +15,7 @@ help: ## Show this list
 demo: .venv/.demo ## Run the keyless demo and print its address (ARGS="--say Hello --record out.mp4")
 	@$(BIN)/agenthuman demo $(ARGS)
 
-test: .venv/.dev .venv-agents/.installed chromium ## Run all tests (ARGS="tests/client -x" for some)
+test: .venv/.dev .venv-agents/.installed chromium mermaid ## Run all tests (ARGS="tests/client -x" for some)
 ifeq ($(ARGS),)
 	@$(QUICK)
 	@scripts/with_network $(BIN)/python -m pytest -m chain
@@ -39,7 +39,7 @@ lint: .venv/.dev ## Style, types and layers, and whether the sync client is that
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-docs: .venv/.dev ## Build the documentation into site/
+docs: .venv/.dev mermaid ## Build the documentation into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 dist: .venv/.dev ## Build the package and its two thin namesakes into dist/
@@ -72,6 +72,9 @@ livekit-server: ## Build a real livekit-server into .tools/bin (needs Go); the t
 
 chromium:
 	@scripts/chromium
+
+mermaid: .venv/.dev
+	@$(BIN)/python scripts/mermaid >/dev/null
 
 install: .venv/.dev ## Install the package and everything for its development into .venv
 

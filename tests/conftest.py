@@ -125,3 +125,12 @@ def room_server_kind(request: pytest.FixtureRequest) -> str:
     if request.param == "livekit-server" and shutil.which("livekit-server") is None:
         pytest.skip("no livekit-server on PATH or in .tools/bin (make livekit-server)")
     return str(request.param)
+
+
+@pytest.fixture
+def chromium() -> str:
+    """Path of a Chromium."""
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        if path := shutil.which(name):
+            return path
+    pytest.skip("no Chromium on PATH: install it, for example with 'apt-get install chromium'")

@@ -211,6 +211,16 @@ def test_emulator_leaves_the_proxies_of_the_environment_aside(
 
 
 @pytest.mark.chain
+def test_emulator_without_rooms_of_its_own(start_emulator: Start):
+    """`--refuse-proxy` serves the documented platforms alone."""
+    emulator = start_emulator("--refuse-proxy")
+    own_room = {"platform": "livekit", "url": "ws://127.0.0.1:9", "token": "token"}
+    with emulator.http() as http:
+        assert http.post("/v1/sessions", json=PROXY).status_code == 400
+        assert http.post("/v1/sessions", json=PROXY | {"room": own_room}).status_code == 200
+
+
+@pytest.mark.chain
 def test_emulator_of_the_older_generation(start_emulator: Start):
     """`--generation managed` serves sessions that are created; it names no gateway, which each start does."""
     emulator = start_emulator("--generation", "managed")

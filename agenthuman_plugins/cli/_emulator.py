@@ -47,6 +47,11 @@ def add(commands: Commands) -> None:
     emulator.add_argument(
         "--no-sweep", action="store_true", help="never end sessions whose avatar is alone or dead"
     )
+    emulator.add_argument(
+        "--refuse-proxy",
+        action="store_true",
+        help="take documented room platforms alone: a create must name a LiveKit or Daily room",
+    )
     emulator.add_argument("--no-expiry", action="store_true", help="never end sessions at the plan's limit")
     emulator.set_defaults(run=_run, extra="emulator")
 
@@ -74,6 +79,7 @@ async def _serve(args: argparse.Namespace) -> None:
         generation=args.generation,
         sweep=not args.no_sweep,
         expiry=not args.no_expiry,
+        refuse_proxy=args.refuse_proxy,
     ) as emulator:
         kind = await emulator.wait_ready()
         say(f"Agent Human emulator: {emulator.url} (plan {args.plan}, rooms on {kind})\n")

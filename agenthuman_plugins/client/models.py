@@ -108,7 +108,7 @@ class Session(Answered):
         aspect_ratio: `4:3`, `3:4` or `1:1`; older data holds others.
         metadata: What was given at create, our `client_ref` included.
         billing: Only for ended sessions.
-        room: Room that the service made (platform `proxy`); only in the reply to create.
+        room: Room that the service made (platform `proxy`, which is inferred); only in the reply to create.
         daily_room: Room of a session of the older, Daily-managed generation.
         avatar: Where the reply tells it.
         session_type: Older generation: `webrtc_video`.

@@ -1,7 +1,7 @@
 """Where the avatar appears: rooms of the caller's own.
 
-Without one (`room=None`) the service makes a LiveKit room itself and tells how to join it
-(platform `proxy`, which the public pages do not list).
+Without one (`room=None`) the service makes a LiveKit room itself and returns how to join it. That is platform `proxy`,
+which the public pages do not list: it is inferred, known from the vendor's own Pipecat service alone.
 """
 
 import base64
@@ -63,6 +63,20 @@ class LiveKitRoom:
         claims = _read_claims(self.avatar_token) or {}
         identity = claims.get("sub")
         return identity if isinstance(identity, str) and identity else AVATAR_IDENTITY
+
+    @property
+    def agent_identity(self) -> str | None:
+        """Participant that our own side joins as; `None` if there is no `agent_token`, or it does not say."""
+        claims = _read_claims(self.agent_token or "") or {}
+        identity = claims.get("sub")
+        return identity if isinstance(identity, str) and identity else None
+
+    @property
+    def name(self) -> str | None:
+        """Name of the room that `avatar_token` is for; `None` if it does not say."""
+        grants = (_read_claims(self.avatar_token) or {}).get("video")
+        name = grants.get("room") if isinstance(grants, dict) else None
+        return name if isinstance(name, str) and name else None
 
     @classmethod
     def mint(

@@ -8,11 +8,11 @@ from typing import Any, NoReturn
 from agenthuman_plugins.emulator._errors import access_denied, avatar_not_found, bad_request
 
 ASPECT_RATIOS = ("4:3", "3:4", "1:1")
+DOCUMENTED_PLATFORMS = ("livekit", "daily")
 PLATFORMS = (
-    "livekit",
-    "daily",
+    *DOCUMENTED_PLATFORMS,
     "proxy",
-)  # `proxy` is not on the public pages, but the vendor's own code sends it
+)  # the last is on no public page, but the vendor's own code sends it
 _AVATAR_PREFIXES = ("avat_", "PUBLIC/Avatars/")
 _IMAGE_PREFIXES = ("https://", "http://", "data:image/")
 _URL_SCHEMES = {"livekit": ("wss://", "ws://", "https://", "http://"), "daily": ("https://",)}
@@ -60,8 +60,12 @@ def parse_json(body: bytes) -> Any:
         raise bad_request("The request body is not valid JSON") from None
 
 
-def parse_create(body: Any) -> CreateRequest:
+def parse_create(body: Any, platforms: tuple[str, ...] = PLATFORMS) -> CreateRequest:
     """Check a create body.
+
+    Args:
+        body: What was sent.
+        platforms: The platforms that a room may name.
 
     Raises:
         ServiceError: A rule is broken.
@@ -69,7 +73,9 @@ def parse_create(body: Any) -> CreateRequest:
     if not isinstance(body, dict):
         raise bad_request("The request body must be a JSON object")
     avatar, image = _avatar(body)
-    return CreateRequest(avatar, _room(body), _aspect_ratio(body), _metadata(body), bool(image), image)
+    return CreateRequest(
+        avatar, _room(body, platforms), _aspect_ratio(body), _metadata(body), bool(image), image
+    )
 
 
 def parse_managed_create(body: Any) -> CreateRequest:
@@ -118,12 +124,12 @@ def _avatar(body: dict[str, Any]) -> tuple[str, str]:
     return check_avatar_id(avatar), ""
 
 
-def _room(body: dict[str, Any]) -> RoomRequest:
+def _room(body: dict[str, Any], platforms: tuple[str, ...]) -> RoomRequest:
     room = body.get("room")
     if not isinstance(room, dict):
         raise bad_request("room is required", "Include room with platform, url and token in the request body")
     platform = room.get("platform")
-    if platform not in PLATFORMS:
+    if platform not in platforms:
         raise bad_request("Invalid room platform", "Set room.platform to daily or livekit")
     if platform == "proxy":
         return RoomRequest(platform)

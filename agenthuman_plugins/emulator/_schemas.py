@@ -72,11 +72,11 @@ def describe(
     return {"responses": responses, "openapi_extra": extra}
 
 
-def create_body(*, managed: bool) -> dict[str, Any]:
+def create_body(*, managed: bool, platforms: tuple[str, ...]) -> dict[str, Any]:
     """Return the note of a create body."""
     if managed:
         return {"avatar_id": "avatar_id", "metadata?": "object"}
-    room = {"platform": ("proxy", "livekit", "daily"), "url?": "string", "token?": "string"}
+    room = {"platform": platforms, "url?": "string", "token?": "string"}
     return {"avatar": "avatar", "room": room, "aspect_ratio?": _RATIO, "metadata?": "object"}
 
 

@@ -64,6 +64,9 @@ class Emulator:
             start call answers `try_again`, and the first time in any case.
         metadata: Whether sessions have their metadata `kept` or `dropped`, or a create with any is `refused`.
         list_metadata: Whether the list of sessions carries it.
+        refuse_proxy: Whether a create without a room of the caller's own (platform `proxy`) is refused with HTTP 400.
+            The public pages list `livekit` and `daily` alone; `proxy` is inferred, known from the vendor's own Pipecat
+            service.
 
     Attributes:
         url: Base URL of the REST API.
@@ -96,6 +99,7 @@ class Emulator:
         boot_s: float = 0.0,
         metadata: Metadata = "kept",
         list_metadata: bool = True,
+        refuse_proxy: bool = False,
     ) -> None:
         if plan not in PLANS:
             raise EmulatorError(f"There is no plan {plan!r}: choose one of {', '.join(PLANS)}.")
@@ -112,6 +116,7 @@ class Emulator:
             boot=timedelta(seconds=boot_s),
             metadata=metadata,
             list_metadata=list_metadata,
+            refuse_proxy=refuse_proxy,
         )
         self._service = Service(
             SessionStore(rules, clock),

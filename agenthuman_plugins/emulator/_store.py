@@ -51,6 +51,7 @@ class Rules:
         boot: How long the server of a started session takes to boot, in the older generation.
         metadata: What becomes of a session's metadata.
         list_metadata: Whether the list of sessions carries it.
+        refuse_proxy: Whether a create may name the documented platforms alone.
     """
 
     plan: Plan
@@ -61,6 +62,7 @@ class Rules:
     boot: timedelta = timedelta()
     metadata: Metadata = "kept"
     list_metadata: bool = True
+    refuse_proxy: bool = False
 
 
 @dataclass(slots=True, eq=False)

@@ -55,7 +55,8 @@ class AgentHumanToolkit(BaseToolkit):
         avatar: Avatar when the model names none; `None` takes `AGENTHUMAN_AVATAR`, then the default one.
         aspect_ratio: Ratio when the model names none.
         room: Room for the avatar to join, or a function (sync, or async for async agents) that makes one for
-            each session. `None`: the service makes the room. It never comes from the model.
+            each session. `None`: the service makes the room, which is inferred (the public pages list rooms of your own
+            alone). It never comes from the model.
         end_on_exit: Whether leaving the block ends the sessions. Switch it off when somebody joins later; then
             ending them is yours. The block's end closes speech links all the same, and the gateway's end their
             session with them.

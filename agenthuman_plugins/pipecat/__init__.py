@@ -1,5 +1,6 @@
 """Agent Human avatars for Pipecat voice bots."""
 
+from agenthuman_plugins.pipecat._rooms import RoomRequest
 from agenthuman_plugins.pipecat._stats import AvatarMetricsData
 from agenthuman_plugins.pipecat.settings import AgentHumanVideoSettings, AgentHumanVideoUpdateSettingsFrame
 from agenthuman_plugins.pipecat.video import AgentHumanVideoService
@@ -9,4 +10,5 @@ __all__ = [
     "AgentHumanVideoSettings",
     "AgentHumanVideoUpdateSettingsFrame",
     "AvatarMetricsData",
+    "RoomRequest",
 ]

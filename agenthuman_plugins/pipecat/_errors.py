@@ -17,6 +17,11 @@ from agenthuman_plugins.client import (
     UsageLimitError,
 )
 
+
+class SessionCapError(AgentHumanError):
+    """Raised when the sessions of a run have reached `max_session_secs`."""
+
+
 _CATEGORIES: dict[type[AgentHumanError], ErrorCategory] = {
     AuthenticationError: ErrorCategory.AUTHENTICATION,
     PermissionDeniedError: ErrorCategory.AUTHORIZATION,
@@ -24,6 +29,7 @@ _CATEGORIES: dict[type[AgentHumanError], ErrorCategory] = {
     NotFoundError: ErrorCategory.INVALID_REQUEST,
     ConfigurationError: ErrorCategory.INVALID_REQUEST,
     UsageLimitError: ErrorCategory.QUOTA,
+    SessionCapError: ErrorCategory.QUOTA,
     RateLimitError: ErrorCategory.RATE_LIMIT,
     ServerError: ErrorCategory.SERVER,
     APIConnectionError: ErrorCategory.CONNECTIVITY,
@@ -31,7 +37,7 @@ _CATEGORIES: dict[type[AgentHumanError], ErrorCategory] = {
 }
 
 
-def category_of(reason: BaseException) -> ErrorCategory:
+def category_of(reason: BaseException | str) -> ErrorCategory:
     """Category of a reason for which there is no avatar."""
     if isinstance(reason, SessionOutcomeUnknownError) and reason.__cause__ is not None:
         reason = reason.__cause__  # what became of the create's answer

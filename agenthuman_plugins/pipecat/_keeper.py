@@ -1,179 +1,476 @@
-"""Keeps an avatar: a session and the link to it, made again when they are lost."""
+"""Keeps an avatar for one run of the bot: opens its sessions, brings it back, waits for a slot, renews, changes.
+
+One task decides. It looks at what has happened and makes one transition after the other, so that no two of them meet;
+each session runs in a task of its own. What a transition means for the bot's voice and for the application is the
+matter of `Presence`.
+
+One mechanism serves renewal and change: the next session is opened behind the present one, and takes over where no reply
+is on its way. Where two cannot run at a time (one slot, one room), the present one ends first.
+"""
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 from loguru import logger
 
 from agenthuman_plugins.client import (
     AgentHumanError,
-    APIResponseError,
-    AsyncAgentHuman,
-    Session,
+    BadRequestError,
+    NotFoundError,
+    PermissionDeniedError,
     SessionOutcomeUnknownError,
     SpeechLinkError,
+    UsageLimitError,
 )
+from agenthuman_plugins.pipecat._errors import SessionCapError
 from agenthuman_plugins.pipecat._left_behind import LeftBehind
-from agenthuman_plugins.speech.link import SpeechLink
+from agenthuman_plugins.pipecat._life import Change, State
+from agenthuman_plugins.pipecat._presence import Presence
+from agenthuman_plugins.pipecat._rooms import Rooms
+from agenthuman_plugins.pipecat._session import AvatarSession, CannotOverlapError
+from agenthuman_plugins.pipecat.reply import Delivery
+from agenthuman_plugins.pipecat.settings import AgentHumanVideoSettings
 
-_JOIN_TIMEOUT_S = 20.0  # from the created session to a speaking avatar; a GPU server may have to boot
 _BACKOFF_S = (1.0, 30.0)  # first and longest pause before a new session
+_SLOT_BACKOFF_S = (2.0, 30.0)  # while the account is full: others may end a session at any time
+_SLOT_GAP_S = 1.0  # between two questions, however fast the replies come
 # Sessions in a row whose avatar never came or left at once. Each is billed, so there must be an end.
 _MAX_USELESS_SESSIONS = 5
 _STAYED_S = 5.0  # of an avatar that did not leave at once
-# Only the answer to a create carries tokens; the client finds its session by reference when that answer was lost.
-_TOKENS_LOST = (
-    "The answer to the create was lost, and the session that it opened cannot be joined without it."
+_CONVERSATION_S = 5 * 60.0  # without a word, after which no session is renewed or brought back
+_LAST_CALL_S = (
+    2.0  # before a session's end: enough to leave in good order, as its clock and ours may differ a little
 )
+_CAP_WINDOW_S = 10.0  # before the cap, in which the end of a reply is waited for
+_LOOK_EVERY_S = 0.1
+_TICK_S = 0.02  # while a cut-over is near
 
 
-class Idle(Exception):  # noqa: N818 - no error: nobody needs the avatar for now
-    """Raised by `use` when the session should end until the avatar is wanted again."""
-
-
-class AvatarKeeper:
-    """Opens a session, connects to its avatar, and does so again after a failure that can pass.
+class Keeper:
+    """Keeps the avatar of one run.
 
     Args:
-        client: Opens and ends the sessions.
-        session_options: Arguments of `sessions.open`.
-        make_link: Makes the link of a session.
-        on_session: Called with each session that was opened, and with `None` when it has ended.
-        use: Uses a connected link; returns never, raises when the link is lost, or `Idle`.
-        on_lost: Called with the reason as soon as there is no avatar any more, each time; returns whether to
-            bring it back.
-        on_idle: Called when an avatar that nobody needs is about to go.
-
-    Attributes:
-        wanted: Set when an avatar is wanted; without that no session is opened.
+        make_session: Makes and starts a session with an avatar, beside another one or not.
+        presence: Carries out the transitions.
+        delivery: Whose speech the avatar says.
+        rooms: Says whether two sessions can run at a time.
+        settings: As they are at each moment.
+        left_behind: Ends what could not be ended.
+        on_turn: Called with each session when its avatar begins to speak.
+        tell: Calls the service's event handlers.
+        report_refused_avatar: Called with the avatar and the reason when a change of avatar is refused.
     """
 
     def __init__(
         self,
         *,
-        client: AsyncAgentHuman,
-        session_options: dict[str, Any],
-        make_link: Callable[[Session], SpeechLink],
-        on_session: Callable[[Session | None], Awaitable[None]],
-        use: Callable[[SpeechLink], Awaitable[None]],
-        on_lost: Callable[[Exception], Awaitable[bool]],
-        on_idle: Callable[[], Awaitable[None]],
+        make_session: Callable[[str | None, bool, Callable[[], None]], AvatarSession],
+        presence: Presence,
+        delivery: Delivery,
+        rooms: Rooms,
+        settings: AgentHumanVideoSettings,
+        left_behind: LeftBehind,
+        on_turn: Callable[[AvatarSession], None],
+        tell: Callable[..., Awaitable[None]],
+        report_refused_avatar: Callable[[str | None, Exception], Awaitable[None]],
     ) -> None:
-        self._client = client
-        self._session_options = session_options
-        self._make_link = make_link
-        self._on_session = on_session
-        self._use = use
-        self._on_lost = on_lost
-        self._on_idle = on_idle
-        self.wanted = asyncio.Event()
-        self._left_behind = LeftBehind(client)
-        self._given_up = False
-        self._used_for_s = 0.0  # how long the present link could be spoken through
+        self._make_session = make_session
+        self._presence = presence
+        self._delivery = delivery
+        self._rooms = rooms
+        self._settings = settings
+        self._left_behind = left_behind
+        self._on_turn = on_turn
+        self._tell = tell
+        self._report_refused_avatar = report_refused_avatar
+        self._clock = asyncio.get_running_loop().time
+        self._news = asyncio.Event()
+        self._sessions: set[AvatarSession] = set()  # open, or on their way in or out
+        self._present: AvatarSession | None = None  # the one that speaks
+        self._newest: AvatarSession | None = None  # the last one whose avatar was connected
+        self._spent_s = 0.0  # of sessions that have ended
+        self._begun_at = self._clock()
+        self._spoke_at: float | None = None  # somebody, the user or the bot
+        self._reply_at = -float("inf")  # the bot began to speak, or went on
+        self._asked_at = -float("inf")
+        self._full_since: float | None = None
+        self._try_at = -float("inf")  # no session is asked for before
+        self._pause_s = 0.0
+        self._useless = 0
+
+    # What the service tells it
+
+    def want(self) -> None:
+        """Note that the avatar is wanted, which opens a session if there is none."""
+        self._presence.life.take(Change.WANT)
+        self._news.set()
+
+    def bot_speaks(self) -> None:
+        """Note that the bot is about to speak, or speaks."""
+        self._spoke_at = self._reply_at = self._clock()
+        self.want()
+
+    def user_speaks(self) -> None:
+        """Note that the user speaks."""
+        self._spoke_at = self._clock()
+
+    @property
+    def session_id(self) -> str | None:
+        """Id of the session that speaks, else of the one that is on its way."""
+        candidates = [self._present, *sorted(self._sessions, key=lambda one: one.asked_at)]
+        return next((one.session.session_id for one in candidates if one and one.session), None)
+
+    # Its task
 
     async def run(self) -> None:
-        """Keep an avatar until cancelled, or until a failure that no retry cures.
-
-        The session is ended on every way out.
-        """
+        """Keep an avatar until cancelled; every session is ended, whatever happens."""
         try:
-            await self._keep()
+            while True:
+                try:
+                    await self._keep()
+                except Exception as error:  # noqa: BLE001 - a defect must cost the face, not the voice
+                    logger.opt(exception=error).error("Keeping the avatar failed")
+                    await self._presence.take(Change.REFUSE, error)
+                    await self._end_all()
         finally:
             try:
-                await self._left_behind.end()
+                await self._end_all()
             finally:
                 self._left_behind.report()  # also when the program does not wait any longer
 
     async def _keep(self) -> None:
-        pause = _BACKOFF_S[0]
-        useless = 0
+        session: AvatarSession | None = None
         while True:
-            await self.wanted.wait()
-            await self._left_behind.end()
-            self._used_for_s = 0.0
-            reason = await self._keep_session()
-            if isinstance(reason, Idle):
-                pause, useless = _BACKOFF_S[0], 0
-                continue
-            if reason is None or self._given_up or not _can_pass(reason):
-                return
-            if self._used_for_s > _BACKOFF_S[1]:
-                pause = _BACKOFF_S[0]  # it worked for a while: a new trouble, not the same one
-            if self._used_for_s > _STAYED_S:
-                useless = 0
-            useless += isinstance(reason, SpeechLinkError)
-            if useless == _MAX_USELESS_SESSIONS:
-                logger.error(
-                    f"No avatar stayed in {useless} sessions; the bot goes on without one. The last reason: {reason}"
-                )
-                return
-            await asyncio.sleep(pause * random.uniform(0.75, 1.0))  # noqa: S311 - jitter, not cryptography
-            pause = min(2 * pause, _BACKOFF_S[1])
-
-    async def _keep_session(self) -> Exception | None:
-        session: Session | None = None
-        reason: Exception | None = None
-        cancelled: asyncio.CancelledError | None = None
-        try:
-            async with self._client.sessions.open(**self._session_options) as session:
-                try:
-                    await self._on_session(session)
-                    reason = await self._keep_link(session)
-                except asyncio.CancelledError as error:
-                    # Raised below: out of here, it would hide that the session cannot be ended.
-                    cancelled = error
-        except Exception as error:  # noqa: BLE001 - whatever it is, the bot must keep its voice and hear of it
             if session is None:
-                self._left_behind.note_create(error)
+                await self._until_wanted()
+                session = await self._fetch()
             else:
-                self._left_behind.note_session(session.session_id, error)
-            if reason is None and cancelled is None:
-                reason = error
-                await self._lose(error)
-        finally:
-            if session is not None:
-                await self._on_session(None)
-        if cancelled is not None:
-            raise cancelled
-        return reason
+                session = await self._use(session)
 
-    async def _keep_link(self, session: Session) -> Exception | None:
-        """Use the session's link until it is lost, and return the reason.
+    async def _until_wanted(self) -> None:
+        life, refused = self._presence.life, self._settings.avatar
+        while life.state is State.OFF:
+            await self._within(None, lambda: life.state is not State.OFF)
+        while life.state is State.GIVEN_UP:
+            await self._within(_LOOK_EVERY_S, lambda: False)
+            if self._settings.avatar != refused and self._cap_left_s() > 0:
+                self._useless, self._full_since, self._try_at = 0, None, self._clock()
+                await self._presence.take(Change.RETRY)
 
-        `on_lost` is called before anything is closed: with the network gone, leaving the room and ending the
-        session take many seconds, in which the bot would be silent.
-        """
-        try:
-            link = self._make_link(session)
-        except Exception as error:  # noqa: BLE001 - as above
-            lost = isinstance(error, APIResponseError) and session.session_token is None
-            reason = SpeechLinkError(_TOKENS_LOST, retryable=True) if lost else error
-            await self._lose(reason)
-            return reason
-        clock = asyncio.get_running_loop().time
-        try:
-            await link.connect(timeout_s=_JOIN_TIMEOUT_S)
-            began = clock()
-            try:
-                await self._use(link)
-            finally:
-                self._used_for_s = clock() - began
-        except Exception as error:  # noqa: BLE001 - as above
-            reason = _innermost(error)
-            if isinstance(reason, Idle):
-                self.wanted.clear()
-                await self._on_idle()
-            else:
-                await self._lose(reason)
-            return reason
-        finally:
-            await link.aclose()
+    # Bring an avatar
+
+    async def _fetch(self) -> AvatarSession | None:
+        """Bring an avatar, with pauses between the tries; `None` if nobody needs it any more, or none can be had."""
+        while await self._pause():
+            await self._left_behind.end()
+            if self._cap_left_s() <= 0:
+                await self._presence.take(Change.REFUSE, self._cap_error())
+                return None
+            session = self._open(beside=False)
+            if await self._bring(session):
+                return session
         return None
 
-    async def _lose(self, reason: Exception) -> None:
-        self._given_up = not await self._on_lost(reason)
+    async def _pause(self) -> bool:
+        """Wait until a session may be asked for; `False` if there is no need for one any more."""
+        while True:
+            if self._presence.life.state in (State.OFF, State.GIVEN_UP):
+                return False
+            if self._presence.life.state is not State.CONNECTING and self._silent_s() > self._idle_limit_s():
+                await self._presence.take(Change.DISMISS, "nobody speaks")
+                return False
+            if self._full_since is not None and self._reply_at > self._asked_at:
+                self._try_at = min(
+                    self._try_at, self._asked_at + _SLOT_GAP_S
+                )  # a reply is a good time to ask
+            left_s = self._try_at - self._clock()
+            if left_s <= 0:
+                return True
+            await self._within(min(left_s, _LOOK_EVERY_S), lambda: False)
+
+    async def _bring(self, session: AvatarSession) -> bool:
+        """Wait for a session's avatar and let it speak; `False` if it did not come, which is told."""
+        await self._within(None, lambda: session.connected or session.reason is not None)
+        if session.reason is not None:
+            await self._lose(session)
+            return False
+        self._full_since = None
+        await self._presence.take(Change.ARRIVE)
+        await self._let_speak(session)
+        return True
+
+    async def _let_speak(self, session: AvatarSession) -> None:
+        assert session.runner is not None  # noqa: S101 - connected
+        before, self._present, self._newest = self._newest, session, session
+        self._on_turn(session)
+        session.runner.take_turn()
+        if before is not None and before.avatar != session.avatar:
+            await self._tell("on_avatar_changed", session.avatar)
+
+    async def _lose(self, session: AvatarSession) -> None:
+        """A session is over without our doing: tell it, and wait for its end."""
+        await self._note_loss(session)
+        await session.until_ended()  # a plan may allow one session
+
+    async def _note_loss(self, session: AvatarSession) -> None:
+        if self._present is session:
+            self._present = None
+        reason = session.reason or SpeechLinkError("The avatar was lost.", retryable=True)
+        if not await self._choice_refused(session, reason):
+            await self._presence.take(*self._judge(session, reason))
+
+    def _judge(self, session: AvatarSession, reason: Exception) -> tuple[Change, Exception]:
+        """What a failure means: ask again later, wait for a slot, or give up; and why, for people."""
+        now = self._clock()
+        if session.connected_s > _BACKOFF_S[1]:
+            self._pause_s = 0.0  # it worked for a while: a new trouble, not the same one
+        if session.connected_s > _STAYED_S:
+            self._useless = 0
+        self._useless += isinstance(reason, SpeechLinkError)
+        first, longest = _BACKOFF_S
+        change = Change.LOSE
+        if isinstance(reason, UsageLimitError) and reason.limit == "concurrency":
+            first, longest = _SLOT_BACKOFF_S
+            if self._full_since is None:
+                self._full_since, self._pause_s = session.asked_at, 0.0
+            wait_s = self._settings.slot_wait_s
+            change = Change.FULL if wait_s is None or now - self._full_since < wait_s else Change.REFUSE
+        elif not _can_pass(reason):
+            change = Change.REFUSE
+        elif self._useless >= _MAX_USELESS_SESSIONS:
+            change = Change.REFUSE
+            reason = SpeechLinkError(
+                f"no avatar stayed in {self._useless} sessions; the last reason: {reason}"
+            )
+        if self._settings.on_failure == "fail":
+            change = Change.REFUSE
+        self._pause_s = min(max(2 * self._pause_s, first), longest)
+        self._try_at = now + self._pause_s * random.uniform(0.75, 1.0)  # noqa: S311 - jitter, not cryptography
+        return change, reason
+
+    def _open(self, *, beside: bool) -> AvatarSession:
+        self._asked_at = self._clock()
+        session = self._make_session(self._settings.avatar, beside, self._news.set)
+        if self._full_since is not None:
+            session.slot_wait_s = self._asked_at - self._full_since
+        self._sessions.add(session)
+        session.task.add_done_callback(lambda _: self._note_ended(session))
+        return session
+
+    def _note_ended(self, session: AvatarSession) -> None:
+        self._sessions.discard(session)
+        self._spent_s += session.open_s
+        self._news.set()
+
+    # Use it
+
+    async def _use(self, session: AvatarSession) -> AvatarSession | None:
+        """Look after a connected session until it is over; return the one that took over, if one did."""
+        while True:
+            await self._within(_LOOK_EVERY_S, lambda: session.reason is not None)
+            if session.reason is not None:
+                await self._lose(session)
+                return None
+            now = self._clock()
+            if not self._delivery.idle:
+                self._spoke_at = now
+            limit_s = self._settings.max_idle_secs
+            if limit_s is not None and self._silent_s(since=session.connected_at) > limit_s:
+                await self._dismiss(session, "no speech for a while")
+                return None
+            if self._cap_left_s() <= min(_CAP_WINDOW_S, (self._settings.max_session_secs or 0) / 10):
+                await self._give_up(session, by=now + self._cap_left_s())
+                return None
+            renew_at, last_call = self._times(session)
+            if self._settings.avatar != session.avatar:
+                return await self._replace(session, "the avatar changes", by=last_call)
+            if now >= renew_at and self._spoke_at is not None and now - self._spoke_at <= _CONVERSATION_S:
+                return await self._replace(session, "the session is renewed", by=last_call)
+            if now >= last_call:
+                await self._dismiss(session, "the session's time is up, and nobody speaks")
+                return None
+
+    def _times(self, session: AvatarSession) -> tuple[float, float]:
+        """When the next session should be made ready, and by when this one has to go."""
+        if not session.length_s or session.opened_at is None:
+            return float("inf"), float("inf")
+        ends_at = session.opened_at + session.length_s
+        last_call_s = min(_LAST_CALL_S, session.length_s / 20)
+        lead_s = max(min(self._settings.renew_before_s, session.length_s / 4), last_call_s)
+        return ends_at - lead_s, ends_at - last_call_s
+
+    async def _dismiss(self, session: AvatarSession, reason: str) -> None:
+        """Nobody needs the avatar: its session ends, and the next speech waits for a new one."""
+        await self._presence.take(Change.DISMISS, reason)
+        await self._end(session)
+
+    async def _give_up(self, session: AvatarSession, *, by: float) -> None:
+        """The cap is reached: end for good, after the reply if it ends in time."""
+        with self._delivery.holding():
+            await self._boundary(session, None, by)
+            await self._presence.take(Change.REFUSE, self._cap_error())
+        await self._end(session)
+
+    async def _end(self, session: AvatarSession) -> None:
+        if self._present is session:
+            self._present = None
+        session.leave()
+        await session.until_ended()
+
+    # Let the next one take over
+
+    async def _replace(self, session: AvatarSession, why: str, *, by: float) -> AvatarSession | None:
+        """Let another session take over from this one.
+
+        Returns:
+            The one that speaks now: the other one, this one if its successor was refused, or `None` if the next has still
+            to be fetched.
+        """
+        wanted = self._settings.avatar
+        following = await self._prepare(session, by) if self._rooms.overlap else None
+        if following is None and self._settings.avatar == session.avatar != wanted:
+            return session  # the choice was refused
+        with self._delivery.holding():
+            in_silence = await self._boundary(session, following, by)
+            if session.reason is None and following is not None:
+                if following.reason is None:
+                    return await self._cut_over(session, following, why, in_silence=in_silence)
+                # Lost while it waited: there may be time for another one.
+                await self._within(_BACKOFF_S[0], lambda: session.reason is not None)
+                return session
+            if session.reason is None:
+                await self._presence.take(Change.RELEASE, why)
+        if session.reason is None:
+            await self._end(session)
+            return None
+        await self._note_loss(session)
+        if following is not None and await self._bring(following):
+            return following
+        await session.until_ended()
+        return None
+
+    async def _prepare(self, session: AvatarSession, by: float) -> AvatarSession | None:
+        """Open and join the next session behind this one.
+
+        Returns:
+            One that can take over, or that is on its way when this one is lost; `None` if there is none by then.
+        """
+        pause_s, tries = _BACKOFF_S[0], 0
+        while session.reason is None and self._clock() < by and self._cap_left_s() > 0:
+            following, tries = self._open(beside=True), tries + 1
+            await self._until_shown(following, session, by)
+            if (reason := following.reason) is None:
+                if following.shown or session.reason is not None:
+                    return following
+                following.leave()  # too late
+                return None
+            is_full = isinstance(reason, UsageLimitError) and reason.limit == "concurrency"
+            if is_full or isinstance(reason, CannotOverlapError):
+                logger.debug(f"The next session cannot open beside the present one: {reason}")
+                return None
+            can_pass = _can_pass(reason) and tries < _MAX_USELESS_SESSIONS
+            if await self._choice_refused(following, reason, for_good=not can_pass):
+                return None
+            logger.warning(f"The next session is not ready: {reason}")
+            # What stays wrong is left for when this session is over: until then there is an avatar.
+            left_s = by - self._clock()
+            await self._within(
+                min(pause_s, left_s) if can_pass else left_s, lambda: session.reason is not None
+            )
+            pause_s = min(2 * pause_s, _BACKOFF_S[1])
+        return None
+
+    async def _until_shown(self, following: AvatarSession, session: AvatarSession, by: float) -> None:
+        """Wait until a session can take over, fails, is late, or the present one is lost."""
+        await self._within(
+            by - self._clock(),
+            lambda: following.shown or following.reason is not None or session.reason is not None,
+        )
+
+    async def _boundary(self, session: AvatarSession, following: AvatarSession | None, by: float) -> bool:
+        """Wait until no reply is on its way through the session's link; `False` if something else comes first."""
+        while not self._delivery.at_boundary:
+            lost = session.reason is not None or (following is not None and following.reason is not None)
+            if lost or self._clock() >= by:
+                return False
+            await asyncio.sleep(_TICK_S)
+        return True
+
+    async def _cut_over(
+        self, session: AvatarSession, following: AvatarSession, why: str, *, in_silence: bool
+    ) -> AvatarSession:
+        if not in_silence:
+            await self._presence.take(Change.CUT, why)
+        session.leave()
+        await session.until_silent()
+        await self._let_speak(following)
+        logger.debug(f"The next session has taken over: {why}")
+        return following
+
+    async def _choice_refused(
+        self, session: AvatarSession, reason: Exception, *, for_good: bool = False
+    ) -> bool:
+        """Whether the newly chosen avatar cannot be had; this is told, and the one before stays.
+
+        That is so when its session was refused for what was asked, or, `for_good`, when no other try is left.
+        """
+        newest = self._newest
+        if newest is None or session.avatar == newest.avatar:
+            return False
+        refused = session.session is None and isinstance(
+            reason, BadRequestError | NotFoundError | PermissionDeniedError
+        )
+        if not (refused or for_good):
+            return False
+        if self._settings.avatar == session.avatar:
+            self._settings.avatar = newest.avatar
+        await self._report_refused_avatar(session.avatar, reason)
+        return True
+
+    # Time, money, and the end
+
+    def _silent_s(self, since: float | None = None) -> float:
+        """Seconds without a word, counted from `since` or the begin of the run at the earliest."""
+        begin = self._begun_at if since is None else since
+        return self._clock() - max(begin, self._spoke_at or begin)
+
+    def _idle_limit_s(self) -> float:
+        limit_s = self._settings.max_idle_secs
+        return _CONVERSATION_S if limit_s is None else min(limit_s, _CONVERSATION_S)
+
+    def _cap_left_s(self) -> float:
+        limit_s = self._settings.max_session_secs
+        if limit_s is None:
+            return float("inf")
+        return limit_s - self._spent_s - sum(session.open_s for session in self._sessions)
+
+    def _cap_error(self) -> SessionCapError:
+        return SessionCapError(
+            f"The sessions of this run have lasted {self._settings.max_session_secs:g} s, which max_session_secs allows."
+        )
+
+    async def _within(self, timeout_s: float | None, condition: Callable[[], object]) -> None:
+        """Wait until something is so; what changes it sets `_news`, or shows when it is looked at the next time."""
+        until = self._clock() + (float("inf") if timeout_s is None else timeout_s)
+        while True:
+            self._news.clear()
+            left_s = until - self._clock()
+            if condition() or left_s <= 0:
+                return
+            await self._presence.note_boundary()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(left_s, _LOOK_EVERY_S)):
+                    await self._news.wait()
+
+    async def _end_all(self) -> None:
+        sessions = set(self._sessions)
+        for session in sessions:
+            session.leave()
+        if sessions:
+            await asyncio.wait([session.task for session in sessions])
+        await self._left_behind.end()
 
 
 def _can_pass(error: Exception) -> bool:
@@ -181,10 +478,3 @@ def _can_pass(error: Exception) -> bool:
     if isinstance(error, SpeechLinkError | SessionOutcomeUnknownError):
         return True
     return isinstance(error, AgentHumanError) and error.retryable
-
-
-def _innermost(error: Exception) -> Exception:
-    """The first single error of a task group's nest of groups."""
-    while isinstance(error, ExceptionGroup):
-        error = error.exceptions[0]
-    return error

@@ -1,4 +1,4 @@
-"""Speaks and listens through one connected link, until it is lost or nobody needs it."""
+"""Runs one connected link: speaks and listens through it, follows its reports, and notices when it fails."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -7,9 +7,8 @@ from pipecat.frames.frames import BotSpeakingFrame
 from pipecat.processors.frame_processor import FrameProcessor
 
 from agenthuman_plugins.client import SpeechLinkError
-from agenthuman_plugins.pipecat._keeper import Idle
-from agenthuman_plugins.pipecat.picture._picture import AvatarPicture
-from agenthuman_plugins.pipecat.reply._delivery import Delivery
+from agenthuman_plugins.pipecat.picture import AvatarPicture
+from agenthuman_plugins.pipecat.reply import Delivery
 from agenthuman_plugins.pipecat.settings import AgentHumanVideoSettings
 from agenthuman_plugins.speech.link import (
     AvatarDisconnected,
@@ -20,7 +19,7 @@ from agenthuman_plugins.speech.link import (
     Reconnecting,
     SpeechLink,
 )
-from agenthuman_plugins.speech.progress import PlaybackClock
+from agenthuman_plugins.speech.progress import Playback, PlaybackClock, VoiceGate
 
 _LOOK_EVERY_S = 0.1  # at what lasts for too long
 _MOST_UNREPORTED = 2  # ends in a row from an avatar that used to report them: one report may be lost
@@ -30,15 +29,18 @@ _SPEAKING_EVERY_S = 0.2  # as Pipecat's transports tell that the bot is still sp
 
 
 class LinkRunner:
-    """The use of one link.
+    """The use of one link: first on standby, behind the avatar that speaks, then by its turn.
 
     Args:
-        link: Connected.
-        delivery: What is said through it, and what becomes of the voice that comes back.
+        link: Connected when `run` is called.
+        delivery: What is said through it, and where the voice that comes back goes.
         service: Tells that the bot speaks, in direct mode.
         settings: As they are at each moment.
-        picture: Shows the link's picture, in step with the voice; not used in direct mode.
+        picture: Shows the link's video, in step with the voice; `None` in direct mode.
         tell: Calls the service's event handlers.
+
+    Attributes:
+        playback: How far this avatar has spoken.
     """
 
     def __init__(
@@ -48,67 +50,85 @@ class LinkRunner:
         *,
         service: FrameProcessor,
         settings: AgentHumanVideoSettings,
-        picture: AvatarPicture,
+        picture: AvatarPicture | None,
         tell: Callable[..., Awaitable[None]],
     ) -> None:
+        self.playback: Playback = PlaybackClock() if picture is None else VoiceGate()
         self._link = link
         self._delivery = delivery
         self._service = service
         self._settings = settings
         self._picture = picture
         self._tell = tell
+        self._turn = asyncio.Event()
+        self._has_picture = False
         self._unreported: int | None = None  # ends in a row; unknown before the avatar has reported any
         self._clock = asyncio.get_running_loop().time
 
+    @property
+    def shown(self) -> bool:
+        """Whether a picture is here, or none is to be shown."""
+        return self._has_picture or self._picture is None or not self._picture.wanted
+
+    def take_turn(self) -> None:
+        """Let this avatar speak from now on; nothing may be on its way through another link."""
+        self._delivery.use(self.playback)
+        self._turn.set()
+
     async def run(self) -> None:
-        """Use the link until cancelled.
+        """Run the link until cancelled.
 
         Raises:
-            ExceptionGroup: Of `SpeechLinkError` when the link or the avatar is lost, of `Idle` when nothing has
-                been said for `max_idle_secs`.
+            ExceptionGroup: Of `SpeechLinkError` when the link or the avatar is lost.
         """
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._delivery.speaker.run(self._link))
             tasks.create_task(self._follow(tasks))
+            if self._picture is not None:
+                tasks.create_task(self._listen(self._picture))
+            standby = None if self.shown or self._turn.is_set() else tasks.create_task(self._see_a_picture())
+            await self._turn.wait()
+            if standby is not None:
+                standby.cancel()
+            tasks.create_task(self._delivery.speaker.run(self._link))
             tasks.create_task(self._watch_voice())
-            tasks.create_task(self._watch_idle())
-            if isinstance(self._delivery.gate, PlaybackClock):
-                tasks.create_task(self._follow_clock(self._delivery.gate))
+            if self._picture is None:
+                tasks.create_task(self._follow_clock())
             else:
-                tasks.create_task(self._listen())
                 tasks.create_task(self._picture.show(self._link))
 
-    async def _listen(self) -> None:
-        gate = self._delivery.gate
+    async def _see_a_picture(self) -> None:
+        """On standby: note that there is video to take over with."""
+        async for _ in self._link.video():
+            self._has_picture = True
+            return
+
+    async def _listen(self, picture: AvatarPicture) -> None:
         async for audio in self._link.audio():
-            self._picture.lipsync.buffered(audio.buffered_s)
-            before, pushed_s = gate.audible, self._delivery.pushed_s
+            if not self._turn.is_set():
+                continue  # an avatar on standby is silent, and what piles up would be late
+            picture.lipsync.buffered(audio.buffered_s)
+            before, pushed_s = self.playback.audible, self._delivery.pushed_s
             await self._delivery.hear(audio)
-            self._picture.voice_pushed(self._delivery.pushed_s - pushed_s)
-            if (audible := gate.audible) is not None and audible is not before:
+            picture.voice_pushed(self._delivery.pushed_s - pushed_s)
+            if (audible := self.playback.audible) is not None and audible is not before:
                 lead_s = audible.lead_s or 0.0
-                self._picture.lipsync.answered(self._clock() - audible.sent_at - lead_s)
-                self._picture.speech_heard(audible.number, lead_s, audio)
+                picture.lipsync.answered(self._clock() - audible.sent_at - lead_s)
+                picture.speech_heard(audible.number, lead_s, audio)
 
     async def _follow(self, tasks: asyncio.TaskGroup) -> None:
         """Follow what the link reports."""
-        gate = self._delivery.gate
         async for event in self._link.events():
             match event:
                 case PlaybackStarted(number):
-                    self._picture.speech_reported(number)
-                    gate.started(number)
-                case PlaybackFinished(number):
-                    sent_s = gate.sent_s(number)
-                    gate.ended(number)
-                    self._note_end(event)
-                    if not event.interrupted and event.estimated and event.position_s < sent_s - _UNSAID_S:
+                    if self._picture is not None:
+                        self._picture.speech_reported(number)
+                    self.playback.started(number)
+                case PlaybackFinished():
+                    if self._leaves_unsaid(event):
                         tasks.create_task(self._hand_back_unsaid())
-                case Reconnected():
-                    self._picture.reconnected()
-                case Reconnecting():
-                    self._picture.reconnecting()
-                    await self._tell("on_reconnecting")
+                    self._count_unreported(event)
+                case Reconnecting() | Reconnected():
+                    await self._note_connection(event)
                 case AvatarDisconnected(reason):
                     raise SpeechLinkError(f"The avatar left the room ({reason}).")
                 case LinkLost(reason):
@@ -116,16 +136,29 @@ class LinkRunner:
                 case _:
                     pass
 
+    async def _note_connection(self, event: Reconnecting | Reconnected) -> None:
+        if isinstance(event, Reconnecting):
+            if self._picture is not None:
+                self._picture.reconnecting()
+            await self._tell("on_reconnecting")
+        elif self._picture is not None:
+            self._picture.reconnected()
+
+    def _leaves_unsaid(self, finished: PlaybackFinished) -> bool:
+        """Whether an utterance ended though the avatar had more of it: it was away for a moment, and is kept."""
+        sent_s = self.playback.sent_s(finished.utterance)
+        self.playback.ended(finished.utterance)
+        lost = finished.estimated and not finished.interrupted
+        return lost and finished.position_s < sent_s - _UNSAID_S
+
     async def _hand_back_unsaid(self) -> None:
-        """Let what the avatar has lost be heard as plain audio: it was away for a moment, and is kept."""
-        await asyncio.sleep(
-            _TICK_S
-        )  # when it is lost for good, that is told now, and whoever is told hands back
+        """Let what the avatar has lost be heard as plain audio."""
+        await asyncio.sleep(_TICK_S)  # an avatar that is lost for good is told now, and that hands back, too
         await self._delivery.hand_back()
 
-    def _note_end(self, finished: PlaybackFinished) -> None:
+    def _count_unreported(self, finished: PlaybackFinished) -> None:
         """In direct mode nothing else tells that an avatar stopped speaking in mid-reply, or before."""
-        if not isinstance(self._delivery.gate, PlaybackClock) or finished.interrupted:
+        if self._picture is not None or finished.interrupted:
             return
         if not finished.estimated:
             self._unreported = 0
@@ -136,13 +169,13 @@ class LinkRunner:
                     "The avatar does not report any more that it has spoken.", retryable=True
                 )
 
-    async def _follow_clock(self, gate: PlaybackClock) -> None:
+    async def _follow_clock(self) -> None:
         """Direct mode: no sound comes back, so time tells how far the avatar has spoken."""
         told_at = 0.0
         while True:
-            await gate.busy.wait()
+            await self.playback.busy.wait()
             await self._delivery.tick()
-            if gate.audible is not None and self._clock() >= told_at + _SPEAKING_EVERY_S:
+            if self.playback.audible is not None and self._clock() >= told_at + _SPEAKING_EVERY_S:
                 told_at = self._clock()
                 await self._service.broadcast_frame(BotSpeakingFrame)
             await asyncio.sleep(_TICK_S)
@@ -152,7 +185,7 @@ class LinkRunner:
         seen, since = (-1, -1), self._clock()
         while True:
             await asyncio.sleep(_LOOK_EVERY_S)
-            awaited = self._delivery.gate.awaited
+            awaited = self.playback.awaited
             limit_s = self._settings.no_audio_timeout_s
             # Replies that are cut one after the other, before they can be heard, are no failure of the avatar.
             progress = self._delivery.voices_heard, self._delivery.cuts
@@ -160,14 +193,3 @@ class LinkRunner:
                 seen, since = progress, self._clock()
             elif self._clock() - since > limit_s + awaited.longest_pause_s:
                 raise SpeechLinkError(f"No voice came back from the avatar for {limit_s:g} s.")
-
-    async def _watch_idle(self) -> None:
-        """Let an avatar go that has not spoken for a while."""
-        spoke_at = self._clock()
-        while True:
-            await asyncio.sleep(_LOOK_EVERY_S)
-            limit_s = self._settings.max_idle_secs
-            if not self._delivery.idle:
-                spoke_at = self._clock()
-            elif limit_s is not None and self._clock() - spoke_at > limit_s:
-                raise Idle

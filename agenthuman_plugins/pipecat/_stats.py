@@ -1,6 +1,7 @@
 """What a conversation with an avatar was like: as Pipecat metrics, as a span of a trace, and as one line at the end."""
 
 import asyncio
+from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
@@ -9,7 +10,7 @@ from pipecat.frames.frames import MetricsFrame
 from pipecat.metrics.metrics import MetricsData
 from pipecat.services.ai_service import AIService
 
-from agenthuman_plugins.pipecat.picture._picture import AvatarPicture
+from agenthuman_plugins.pipecat.picture import AvatarPicture
 
 try:
     from opentelemetry import trace
@@ -28,6 +29,8 @@ class AvatarMetricsData(MetricsData):
     Attributes:
         session_id: The session.
         session_s: Seconds for which it was open.
+        connect_s: Seconds from asking for the session to an avatar that could be spoken through; `None` if it never came.
+        slot_wait_s: Seconds for which a slot of the account was waited for before that.
         replies: How many were heard through the avatar.
         voice_behind_picture_s: How much later the avatar's voice comes than its picture, which waits for it; `None`
             if the avatar does not report when it starts.
@@ -38,6 +41,8 @@ class AvatarMetricsData(MetricsData):
 
     session_id: str
     session_s: float
+    connect_s: float | None
+    slot_wait_s: float
     replies: int
     voice_behind_picture_s: float | None
     pictures_shown: int
@@ -45,60 +50,100 @@ class AvatarMetricsData(MetricsData):
     reconnects: int
 
 
+@dataclass(slots=True)
+class _Open:
+    """A session that is open."""
+
+    began: float
+    span: Any
+    slot_wait_s: float
+    connect_s: float | None = None
+    replies: int = 0
+    reconnects: int = 0
+    shown: int = 0
+    dropped: int = 0
+
+
 class AvatarStats:
-    """Collects the figures of a service's sessions.
+    """Collects the figures of a service's sessions, of which two may be open while one takes over from the other.
 
     Args:
-        service: Whose events are counted. With tracing on in its pipeline, each session is a span of the conversation.
+        service: Pushes the metrics. With tracing on in its pipeline, each session is a span of the conversation.
         picture: Counts the pictures.
     """
 
     def __init__(self, service: AIService, picture: AvatarPicture) -> None:
         self._service = service
         self._picture = picture
+        self._open: dict[str, _Open] = {}
+        self._speaking: _Open | None = None
         self._ended: list[AvatarMetricsData] = []
-        self._session: tuple[str, float] | None = None  # its id, and when it began
-        self._span: Any = None
         self._ttfb_s: list[float] = []
         self._fallbacks = 0
-        self._replies = 0
-        self._reconnects = 0
-        self._shown_before = 0
-        self._dropped_before = 0
-        for event, note in (
-            ("on_playback_started", self._on_playback_started),
-            ("on_reconnecting", self._on_reconnecting),
-            ("on_fallback_started", self._on_fallback_started),
-        ):
-            service.add_event_handler(event, note)
+        self._counted = 0, 0  # pictures shown and dropped, as far as they are counted for a session
 
-    def session_started(self, session_id: str) -> None:
+    def session_started(self, session_id: str, *, slot_wait_s: float = 0.0) -> None:
         """Note that a session is open from now on."""
-        self._session = session_id, asyncio.get_running_loop().time()
-        self._replies = self._reconnects = 0
-        self._shown_before, self._dropped_before = self._picture.count.shown, self._picture.count.dropped
-        self._span = self._start_span(session_id)
+        now = asyncio.get_running_loop().time()
+        self._open[session_id] = _Open(now, self._start_span(session_id), slot_wait_s)
 
-    async def session_ended(self) -> None:
-        """Note that the session has ended, and push its metrics."""
-        if self._session is None:
+    def session_speaks(self, session_id: str, *, connect_s: float) -> None:
+        """Note that the replies and pictures from now on are those of this session."""
+        self._count_pictures()
+        self._speaking = self._open.get(session_id)
+        if self._speaking is not None:
+            self._speaking.connect_s = connect_s
+
+    async def session_ended(self, session_id: str) -> None:
+        """Note that a session has ended, and push its metrics; harmless when repeated."""
+        self._count_pictures()
+        session = self._open.pop(session_id, None)
+        if session is None:
             return
-        (session_id, began), self._session = self._session, None
-        count = self._picture.count
+        if self._speaking is session:
+            self._speaking = None
         metrics = AvatarMetricsData(
             processor=self._service.name,
             session_id=session_id,
-            session_s=asyncio.get_running_loop().time() - began,
-            replies=self._replies,
+            session_s=asyncio.get_running_loop().time() - session.began,
+            connect_s=session.connect_s,
+            slot_wait_s=session.slot_wait_s,
+            replies=session.replies,
             voice_behind_picture_s=self._picture.lipsync.measured_s,
-            pictures_shown=count.shown - self._shown_before,
-            pictures_dropped=count.dropped - self._dropped_before,
-            reconnects=self._reconnects,
+            pictures_shown=session.shown,
+            pictures_dropped=session.dropped,
+            reconnects=session.reconnects,
         )
         self._ended.append(metrics)
-        self._end_span(metrics)
+        self._end_span(session, metrics)
         if self._service.metrics_enabled:
             await self._service.push_frame(MetricsFrame(data=[metrics]))
+
+    async def all_end(self) -> bool:
+        """Note that the run is cancelled: what is pushed later reaches nobody. `True` if metrics were pushed."""
+        open_now = list(self._open)
+        for session_id in open_now:
+            await self.session_ended(session_id)
+        return bool(open_now) and self._service.metrics_enabled
+
+    def note(self, event: str) -> None:
+        """Count an event of the service."""
+        if event == "on_fallback_started":
+            self._fallbacks += 1
+        elif event == "on_reconnecting" and self._speaking is not None:
+            self._speaking.reconnects += 1
+        elif event == "on_playback_started":
+            self._note_reply()
+
+    def _note_reply(self) -> None:
+        # As Pipecat's own tracing reads it: there is no public way to a value that was reported.
+        ttfb_s: float | None = getattr(getattr(self._service, "_metrics", None), "ttfb", None)
+        if ttfb_s is not None:
+            self._ttfb_s.append(ttfb_s)
+        if self._speaking is not None:
+            self._speaking.replies += 1
+            if ttfb_s is not None and self._speaking.span is not None:
+                self._speaking.span.add_event("playback_started", {"metrics.ttfb": ttfb_s})
 
     def summary(self) -> str:
         """All sessions in one line."""
@@ -120,26 +165,20 @@ class AvatarStats:
         )
 
     def log(self) -> None:
-        """Write the summary into the debug log, once."""
+        """Write the summary into the debug log, and begin anew."""
         if self._ended:
             logger.debug(f"{self._service}: {self.summary()}")
-            self._ended.clear()
+        self._ended.clear()
+        self._ttfb_s.clear()
+        self._fallbacks = 0
 
-    async def _on_playback_started(self, *_: object) -> None:
-        self._replies += 1
-        # As Pipecat's own tracing reads it: there is no public way to a value that was reported.
-        ttfb_s: float | None = getattr(getattr(self._service, "_metrics", None), "ttfb", None)
-        if ttfb_s is None:
-            return
-        self._ttfb_s.append(ttfb_s)
-        if self._span is not None:
-            self._span.add_event("playback_started", {"metrics.ttfb": ttfb_s})
-
-    async def _on_reconnecting(self, *_: object) -> None:
-        self._reconnects += 1
-
-    async def _on_fallback_started(self, *_: object) -> None:
-        self._fallbacks += 1
+    def _count_pictures(self) -> None:
+        count = self._picture.count
+        if self._speaking is not None:
+            shown, dropped = self._counted
+            self._speaking.shown += count.shown - shown
+            self._speaking.dropped += count.dropped - dropped
+        self._counted = count.shown, count.dropped
 
     def _start_span(self, session_id: str) -> Any:
         # As `pipecat.utils.tracing` does it for LLM, STT and TTS.
@@ -156,10 +195,9 @@ class AvatarStats:
             },
         )
 
-    def _end_span(self, metrics: AvatarMetricsData) -> None:
-        if self._span is None:
+    def _end_span(self, session: _Open, metrics: AvatarMetricsData) -> None:
+        if session.span is None:
             return
         figures = metrics.model_dump(exclude={"processor", "model", "session_id"}, exclude_none=True)
-        self._span.set_attributes({f"avatar.{name}": value for name, value in figures.items()})
-        self._span.end()
-        self._span = None
+        session.span.set_attributes({f"avatar.{name}": value for name, value in figures.items()})
+        session.span.end()

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Literal
 
 from loguru import logger
@@ -16,29 +17,31 @@ from pipecat.frames.frames import (
     LLMFullResponseStartFrame,
     OutputTransportReadyFrame,
     StartFrame,
+    StopFrame,
     SystemFrame,
     TTSAudioRawFrame,
     TTSStartedFrame,
+    UserStartedSpeakingFrame,
+    UserStoppedSpeakingFrame,
 )
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessorSetup
 from pipecat.services.ai_service import AIService
 from pipecat.services.settings import ServiceSettings
 
-from agenthuman_plugins.client import (
-    AsyncAgentHuman,
-    ConfigurationError,
-    DailyRoom,
-    LiveKitRoom,
-    Session,
-)
-from agenthuman_plugins.client.rooms import ASPECT_RATIOS
-from agenthuman_plugins.pipecat._keeper import AvatarKeeper
+from agenthuman_plugins.client import AsyncAgentHuman, ConfigurationError, Session
+from agenthuman_plugins.client.rooms import ASPECT_RATIOS, Room
+from agenthuman_plugins.pipecat._errors import category_of
+from agenthuman_plugins.pipecat._keeper import Keeper
+from agenthuman_plugins.pipecat._left_behind import LeftBehind
+from agenthuman_plugins.pipecat._life import Change, Life, State
 from agenthuman_plugins.pipecat._link_runner import LinkRunner
-from agenthuman_plugins.pipecat._presence import AvatarPresence
+from agenthuman_plugins.pipecat._presence import Presence
+from agenthuman_plugins.pipecat._rooms import Rooms, RoomSource
+from agenthuman_plugins.pipecat._session import AvatarSession
 from agenthuman_plugins.pipecat._stats import AvatarStats
-from agenthuman_plugins.pipecat.picture._picture import AvatarPicture
+from agenthuman_plugins.pipecat.picture import AvatarPicture
 from agenthuman_plugins.pipecat.picture._transport import nearest_aspect_ratio, output_params
-from agenthuman_plugins.pipecat.reply._delivery import Delivery
+from agenthuman_plugins.pipecat.reply import Delivery
 from agenthuman_plugins.pipecat.settings import (
     AgentHumanVideoSettings,
     AgentHumanVideoUpdateSettingsFrame,
@@ -51,6 +54,7 @@ from agenthuman_plugins.speech.progress import PlaybackClock, VoiceGate
 LinkFactory = Callable[[Session, int], SpeechLink]
 
 _DRAIN_MARGIN_S = 5.0  # on EndFrame, beyond the length of the speech that is still to be played
+_HEADSTART_S = 0.02  # of metrics on their way: a CancelFrame overtakes everything in a processor's queue
 _END_TIMEOUT_S = 15.0  # for leaving the room and ending the session; nobody waits for the rest of the retries
 
 _EVENTS = (
@@ -64,6 +68,8 @@ _EVENTS = (
     "on_reconnecting",
     "on_fallback_started",
     "on_fallback_ended",
+    "on_avatar_changed",
+    "on_gave_up",
 )
 
 
@@ -94,12 +100,18 @@ class AgentHumanVideoService(AIService):
     - `on_fallback_started(service, reason)`: speech passes as plain audio from now on. After a failure an
       `ErrorFrame` goes with it; an avatar that is merely late is no failure and makes none.
     - `on_fallback_ended(service)`: the avatar speaks again.
+    - `on_avatar_changed(service, avatar)`: another avatar has taken over, as the settings asked for.
+    - `on_gave_up(service, reason)`: no avatar will be asked for any more; a permanent `ErrorFrame` goes with it.
+
+    The service can be used again: each run of a pipeline opens and ends sessions of its own.
 
     Args:
         api_key: API key; `None` reads `AGENTHUMAN_API_KEY`.
-        avatar: Avatar id; `None` reads `AGENTHUMAN_AVATAR`, then takes the documented default.
+        avatar: Avatar id; `None` takes that of `settings`, then reads `AGENTHUMAN_AVATAR`, then takes the documented default.
         aspect_ratio: `4:3`, `3:4`, `1:1`, or `auto`: what comes closest to the output transport's picture.
-        room: The user's own room, which the avatar joins; `None` brings voice and picture through the pipeline.
+        room: The user's own room, which the avatar joins, or a function (sync or async) that returns one for each
+            session, given a `RoomRequest`. `None` brings voice and picture through the pipeline.
+        picture: `pipeline` brings voice and picture through the pipeline also from a LiveKit room of the user's own.
         metadata: JSON object that the session carries.
         connect: When the session is opened, and billed from: at the `start` of the pipeline, or when the bot is
             about to speak for the first time (`first_speech`).
@@ -125,7 +137,8 @@ class AgentHumanVideoService(AIService):
         api_key: str | None = None,
         avatar: str | None = None,
         aspect_ratio: str = "auto",
-        room: LiveKitRoom | DailyRoom | None = None,
+        room: RoomSource = None,
+        picture: Literal["pipeline"] | None = None,
         metadata: Mapping[str, Any] | None = None,
         connect: Literal["start", "first_speech"] = "start",
         client: AsyncAgentHuman | None = None,
@@ -140,75 +153,96 @@ class AgentHumanVideoService(AIService):
         if connect not in ("start", "first_speech"):
             raise ConfigurationError(f"connect is {connect!r}; allowed are start and first_speech.")
         super().__init__(settings=complete_settings(settings), **kwargs)
-        self._owned_client = None if client else AsyncAgentHuman(api_key=api_key, base_url=base_url)
-        self._client = client or self._owned_client
-        self._avatar = avatar
+        if avatar is not None:
+            self._settings.avatar = avatar
+        self._make_client = partial(AsyncAgentHuman, api_key=api_key, base_url=base_url)
+        self._owned_client = None if client else self._make_client()
+        self._given_client = client
         self._aspect_ratio = aspect_ratio
         self._room = room
+        self._picture_through = picture
         self._metadata = metadata
         self._connect_at_start = connect == "start"
         self._gateway_url = gateway_url
-        self._link_factory = link_factory or self._make_link
+        self._link_factory = link_factory
+        self._through_pipeline = self._make_rooms().through_pipeline
         self._picture = AvatarPicture(self)
-        self._delivery = Delivery(
-            self,
-            tell=self._call_event_handler,
-            on_audible=self._on_audible,
-            gate=self._new_gate(),
-            curtain=self._picture.curtain,
-        )
-        self._presence = AvatarPresence(self, self._delivery, self._settings, self._call_event_handler)
+        self._stats = AvatarStats(self, self._picture)
+        self._life = Life()
+        self._delivery = self._make_delivery()
+        self._presence = self._make_presence()
+        self._keeper: Keeper | None = None
+        self._keeping: asyncio.Task[None] | None = None
         self._end_by: float | None = None
         self._audible = False  # direct mode: whether the avatar is heard
-        self._session_id: str | None = None
-        self._keeper: AvatarKeeper | None = None
-        self._keeping: asyncio.Task[None] | None = None
         for event in _EVENTS:
             self._register_event_handler(event)
-        self._stats = AvatarStats(self, self._picture)
 
     @property
     def session_id(self) -> str | None:
         """Id of the open session, if there is one."""
-        return self._session_id
+        return None if self._keeper is None else self._keeper.session_id
+
+    async def set_usable(self, is_usable: bool) -> None:
+        """Take a permanent error for the end of the service only where it is: a bot that falls back is of use."""
+        if is_usable or (self._life.state is State.GIVEN_UP and self._settings.on_failure == "fail"):
+            await super().set_usable(is_usable)
 
     def can_generate_metrics(self) -> bool:
         """TTFB: first speech in to the avatar's first voiced sample."""
         return True
 
-    # Life: setup -> start -> stop or cancel -> cleanup; only cleanup is sure to be called.
+    # A run: setup -> start -> stop, cancel or pause -> cleanup; only cleanup is sure to be called, but not after StopFrame.
 
     async def setup(self, setup: FrameProcessorSetup) -> None:  # type: ignore[override]  # as Pipecat's own do
-        """Begin to open the session, in the background: the pipeline does not wait for the avatar."""
+        """Begin a run: open the session in the background; the pipeline does not wait for the avatar."""
         await super().setup(setup)
-        assert self._client is not None  # noqa: S101 - given or made in the constructor
-        options = {
-            "avatar": self._avatar,
-            "aspect_ratio": self._resolve_aspect_ratio(),
-            "metadata": self._metadata,
-        }
-        self._keeper = AvatarKeeper(
-            client=self._client,
-            session_options=options if self._room is None else options | {"room": self._room},
-            make_link=lambda session: self._link_factory(session, setup.audio_out_sample_rate),
-            on_session=self._on_session,
-            use=self._use_link,
-            on_lost=self._presence.lost,
-            on_idle=self._presence.dismissed,
-        )
+        if self._given_client is None and self._owned_client is None:
+            self._owned_client = self._make_client()
+        self._end_by, self._audible = None, False
+        self._picture.begin()
+        self._delivery = self._make_delivery()
+        self._presence = self._make_presence()
+        await self.set_usable(True)
+        await self._presence.take(Change.BEGIN)
+        self._keeper = self._make_keeper(setup.audio_out_sample_rate)
         if self._connect_at_start:
-            self._keeper.wanted.set()
+            self._keeper.want()
         self._keeping = self.create_task(self._keeper.run(), "avatar")
 
     async def start(self, frame: StartFrame) -> None:
         """Look at the output transport behind the service."""
         await super().start(frame)
-        if self._room is None:
+        if self._through_pipeline:
             self._picture.check(self._resolve_aspect_ratio())
 
     async def stop(self, frame: EndFrame) -> None:
         """Let the avatar finish what it is saying, then end the session."""
         await super().stop(frame)
+        await self._finish_speech()
+        await self._end_session()
+
+    async def _pause(self, _: StopFrame) -> None:
+        """End the run as `stop` does: nobody knows whether another one follows, and an open session is billed."""
+        await self._finish_speech()
+        await self._end_session()
+        await self._close_client()
+
+    async def cancel(self, frame: CancelFrame) -> None:
+        """Begin to end the session; `cleanup` waits for it, so that the frame does not have to."""
+        await super().cancel(frame)
+        if await self._stats.all_end():
+            await asyncio.sleep(_HEADSTART_S)
+        self._begin_ending()
+
+    async def cleanup(self) -> None:
+        """End the session and free everything, whatever came before."""
+        await self._end_session()
+        self._stats.log()
+        await super().cleanup()  # type: ignore[no-untyped-call]
+        await self._close_client()
+
+    async def _finish_speech(self) -> None:
         await self._delivery.end_utterance()
         limit_s = self._delivery.unplayed_s + self._settings.avatar_wait_s + _DRAIN_MARGIN_S
         try:
@@ -219,39 +253,30 @@ class AgentHumanVideoService(AIService):
                 f"{self}: the avatar did not finish its speech in time; the rest passes as plain audio"
             )
             await self._delivery.hand_back()
-        await self._end_session()
-
-    async def cancel(self, frame: CancelFrame) -> None:
-        """Begin to end the session; `cleanup` waits for it, so that the frame does not have to."""
-        await super().cancel(frame)
-        self._begin_ending()
-
-    async def cleanup(self) -> None:
-        """End the session and free everything, whatever came before."""
-        await self._end_session()
-        self._stats.log()
-        await super().cleanup()  # type: ignore[no-untyped-call]
-        if self._keeping is not None and not self._keeping.done():
-            # The client stays open for it.
-            logger.error(
-                f"{self}: session {self._session_id or '(not known yet)'} is still being ended after "
-                f"{_END_TIMEOUT_S:g} s; if the program ends first, it is billed until the service ends it."
-            )
-        elif self._owned_client is not None:
-            await self._owned_client.aclose()
 
     def _begin_ending(self) -> set[asyncio.Task[None]]:
-        tasks = self._presence.tasks | ({self._keeping} if self._keeping else set())
+        tasks = self._presence.end() | ({self._keeping} if self._keeping else set())
         if self._end_by is None:  # a second cancel would cut short the ending of the session
             self._end_by = asyncio.get_running_loop().time() + _END_TIMEOUT_S
-            for task in tasks:
-                task.cancel()
+            if self._keeping is not None:
+                self._keeping.cancel()
         return tasks
 
     async def _end_session(self) -> None:
         if tasks := self._begin_ending():
             assert self._end_by is not None  # noqa: S101 - set where it begins
             await asyncio.wait(tasks, timeout=max(0.0, self._end_by - asyncio.get_running_loop().time()))
+
+    async def _close_client(self) -> None:
+        if self._keeping is not None and not self._keeping.done():
+            # The client stays open for it.
+            logger.error(
+                f"{self}: session {self.session_id or '(not known yet)'} is still being ended after "
+                f"{_END_TIMEOUT_S:g} s; if the program ends first, it is billed until the service ends it."
+            )
+        elif self._owned_client is not None:
+            client, self._owned_client = self._owned_client, None
+            await client.aclose()
 
     # Frames in
 
@@ -265,20 +290,22 @@ class AgentHumanVideoService(AIService):
             await self.push_frame(frame, direction)
         elif self._delivery.is_stale(frame):
             logger.trace(f"{self}: dropping {frame} of a reply that is over")
-        elif isinstance(frame, SystemFrame | StartFrame | EndFrame | HeartbeatFrame):
+        elif isinstance(frame, SystemFrame | StartFrame | EndFrame | HeartbeatFrame | StopFrame):
+            self._note_user(frame)
+            if isinstance(frame, StopFrame):
+                await self._pause(frame)
             await self.push_frame(frame, direction)
         elif isinstance(frame, AgentHumanVideoUpdateSettingsFrame) and frame.service in (None, self):
             await self._update_from(frame)
         else:
             await self._take(frame)
-        await self._presence.end_fallback_if_over()
 
     def _note_transport(self, frame: Frame) -> None:
         # The ready frame can be lost to an interruption; a transport that plays is ready, too.
         if isinstance(frame, OutputTransportReadyFrame | BotStartedSpeakingFrame):
             self._picture.transport_is_ready()
         # After an interruption as well; what is audible all the same must be heard to its end.
-        if isinstance(frame, BotStoppedSpeakingFrame) and self._delivery.gate.audible is None:
+        if isinstance(frame, BotStoppedSpeakingFrame) and self._delivery.playback.audible is None:
             self._picture.voice_over()
         if isinstance(frame, BotStartedSpeakingFrame | BotStoppedSpeakingFrame):
             self._delivery.transport_speaks = isinstance(frame, BotStartedSpeakingFrame)
@@ -289,7 +316,7 @@ class AgentHumanVideoService(AIService):
         if not isinstance(frame, TTSAudioRawFrame):
             await self._delivery.take(frame)
         elif await self._delivery.take_speech(frame):
-            self._presence.speech_came()
+            self._presence.speech_waits()
 
     async def _update_from(self, frame: AgentHumanVideoUpdateSettingsFrame) -> None:
         delta = frame.delta or AgentHumanVideoSettings.from_mapping(frame.settings)
@@ -302,52 +329,134 @@ class AgentHumanVideoService(AIService):
 
     def _want_avatar(self) -> None:
         if self._keeper is not None:
-            self._keeper.wanted.set()
+            self._keeper.bot_speaks()
 
-    # The avatar comes and goes
+    def _note_user(self, frame: Frame) -> None:
+        if (
+            isinstance(frame, UserStartedSpeakingFrame | UserStoppedSpeakingFrame)
+            and self._keeper is not None
+        ):
+            self._keeper.user_speaks()
 
-    async def _on_session(self, session: Session | None) -> None:
-        event = "on_session_started" if session else "on_session_ended"
-        session_id = session.session_id if session else self._session_id
-        self._session_id = session.session_id if session else None
-        logger.debug(f"{self}: session {session_id} {'started' if session else 'ended'}")
-        if session:
-            self._stats.session_started(session.session_id)
-        else:
-            await self._stats.session_ended()
-        await self._call_event_handler(event, session_id)
+    # The parts of a run
 
-    async def _use_link(self, link: SpeechLink) -> None:
-        """Speak and listen through a connected link until it is lost."""
-        self._delivery.use(self._new_gate())
-        await self._presence.arrived()
-        await LinkRunner(
-            link,
-            self._delivery,
-            service=self,
+    def _make_rooms(self) -> Rooms:
+        return Rooms(self._room, picture=self._picture_through, client=self._client)
+
+    def _make_delivery(self) -> Delivery:
+        return Delivery(
+            self,
+            tell=self._tell,
+            on_audible=self._on_audible,
+            avatar_expected=lambda: self._life.avatar_expected,
+            playback=VoiceGate() if self._through_pipeline else PlaybackClock(),
+            curtain=self._picture.curtain,
+        )
+
+    def _make_presence(self) -> Presence:
+        return Presence(self, self._life, self._delivery, self._settings, self._tell)
+
+    def _make_keeper(self, audio_sample_rate: int) -> Keeper:
+        rooms, left_behind = self._make_rooms(), LeftBehind(self._client)
+        options = {"aspect_ratio": self._resolve_aspect_ratio(), "metadata": self._metadata}
+        opened = 0
+
+        def make_session(avatar: str | None, beside: bool, on_change: Callable[[], None]) -> AvatarSession:
+            nonlocal opened
+            opened += 1
+            return AvatarSession(
+                client=self._client,
+                rooms=rooms,
+                avatar=avatar,
+                number=opened,
+                beside=beside,
+                options=options,
+                make_runner=make_runner,
+                left_behind=left_behind,
+                on_opened=self._on_session_opened,
+                on_ended=self._on_session_ended,
+                on_change=on_change,
+            )
+
+        def make_runner(session: Session, room: Room | None) -> tuple[SpeechLink, LinkRunner]:
+            link = self._make_link(session, room, audio_sample_rate)
+            return link, LinkRunner(
+                link,
+                self._delivery,
+                service=self,
+                settings=self._settings,
+                picture=self._picture if self._through_pipeline else None,
+                tell=self._tell,
+            )
+
+        return Keeper(
+            make_session=make_session,
+            presence=self._presence,
+            delivery=self._delivery,
+            rooms=rooms,
             settings=self._settings,
-            picture=self._picture,
-            tell=self._call_event_handler,
-        ).run()
+            left_behind=left_behind,
+            on_turn=self._on_turn,
+            tell=self._tell,
+            report_refused_avatar=self._report_refused_avatar,
+        )
+
+    def _make_link(self, session: Session, room: Room | None, audio_sample_rate: int) -> SpeechLink:
+        if self._link_factory is not None:
+            return self._link_factory(session, audio_sample_rate)
+        return speech_link(
+            session,
+            room=room,
+            gateway_url=self._gateway_url,
+            audio_sample_rate=audio_sample_rate,
+            media=self._through_pipeline,
+        )
+
+    @property
+    def _client(self) -> AsyncAgentHuman:
+        client = self._given_client or self._owned_client
+        assert client is not None  # noqa: S101 - made in the constructor, and anew for each run
+        return client
+
+    # What happens in a run
+
+    async def _tell(self, event: str, *arguments: Any) -> None:
+        self._stats.note(event)
+        await self._call_event_handler(event, *arguments)
+
+    async def _on_session_opened(self, opened: AvatarSession) -> None:
+        assert opened.session is not None  # noqa: S101 - open
+        session_id = opened.session.session_id
+        logger.debug(f"{self}: session {session_id} started")
+        self._stats.session_started(session_id, slot_wait_s=opened.slot_wait_s)
+        await self._tell("on_session_started", session_id)
+
+    async def _on_session_ended(self, ended: AvatarSession) -> None:
+        assert ended.session is not None  # noqa: S101 - it was open
+        session_id = ended.session.session_id
+        logger.debug(f"{self}: session {session_id} ended")
+        await self._stats.session_ended(session_id)
+        await self._tell("on_session_ended", session_id)
+
+    def _on_turn(self, session: AvatarSession) -> None:
+        if session.session is not None and session.connected_at is not None:
+            self._stats.session_speaks(
+                session.session.session_id, connect_s=session.connected_at - session.asked_at
+            )
+
+    async def _report_refused_avatar(self, avatar: str | None, reason: Exception) -> None:
+        await self.push_error(
+            f"The avatar stays: {avatar!r} was refused: {reason}",
+            exception=reason,
+            category=category_of(reason),
+        )
 
     async def _on_audible(self, audible: bool) -> None:
         """In direct mode nobody else can tell when the bot speaks: its transport plays nothing."""
-        if self._room is None or audible is self._audible:
+        if self._through_pipeline or audible is self._audible:
             return
         self._audible = audible
         await self.broadcast_frame(BotStartedSpeakingFrame if audible else BotStoppedSpeakingFrame)
-
-    def _new_gate(self) -> VoiceGate | PlaybackClock:
-        return VoiceGate() if self._room is None else PlaybackClock()
-
-    def _make_link(self, session: Session, audio_sample_rate: int) -> SpeechLink:
-        return speech_link(
-            session,
-            room=self._room,
-            gateway_url=self._gateway_url,
-            audio_sample_rate=audio_sample_rate,
-            media=self._room is None,
-        )
 
     def _resolve_aspect_ratio(self) -> str:
         if self._aspect_ratio != "auto":

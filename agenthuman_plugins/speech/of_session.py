@@ -13,15 +13,15 @@ def speech_link(
     gateway_url: str | None = None,
     audio_sample_rate: int = 24_000,
     audio_frame_ms: int = 40,
-    media: bool = True,
+    media: bool | None = None,
 ) -> SpeechLink:
     """Make the link to the avatar of a session; connecting is the caller's.
 
-    | the avatar is in | link |
-    | --- | --- |
-    | a room that the service made (`room=None`) | LiveKit, into that room |
-    | a `LiveKitRoom` with an `agent_token` | LiveKit, into that room, without voice and picture |
-    | a `LiveKitRoom` without one, or a `DailyRoom` | the gateway, which ends the session when it is closed |
+    | the avatar is in | link | voice and picture |
+    | --- | --- | --- |
+    | a room that the service made (`room=None`) | LiveKit, into that room | unless `media=False` |
+    | a `LiveKitRoom` with an `agent_token` | LiveKit, into that room | only with `media=True` |
+    | a `LiveKitRoom` without one, or a `DailyRoom` | the gateway, which ends the session when it is closed | never |
 
     Args:
         session: As `sessions.create` returned it: a later `get` holds no tokens. One of the older generation needs
@@ -31,7 +31,8 @@ def speech_link(
             `GatewaySpeechLink`.
         audio_sample_rate: Hz of the voice to deliver, where there is any.
         audio_frame_ms: Length of the pieces of voice in milliseconds.
-        media: Whether to receive the voice and picture of a room that the service made.
+        media: Whether to receive the avatar's voice and picture. `None` receives them in a room that the service
+            made; in a room of your own, those who are in it have them already.
 
     Raises:
         APIResponseError: The session lacks what the link needs. No `SpeechLinkError`: the next session, billed
@@ -40,14 +41,18 @@ def speech_link(
         ImportError: What the link stands on is not installed; the text names the extra.
     """
     if isinstance(room, LiveKitRoom) and room.agent_token is not None:
-        # The bot's own room: whoever is in it gets voice and picture from there.
         from agenthuman_plugins.speech.livekit import LiveKitSpeechLink  # noqa: PLC0415 - only an extra installs it
 
         return LiveKitSpeechLink(
-            room.url, room.agent_token, avatar_identity=room.avatar_identity, media=False
+            room.url,
+            room.agent_token,
+            avatar_identity=room.avatar_identity,
+            audio_sample_rate=audio_sample_rate,
+            audio_frame_ms=audio_frame_ms,
+            media=media is True,
         )
     if room is None and session.ws_uri is None:
-        return _proxied(session, audio_sample_rate, audio_frame_ms, media=media)
+        return _proxied(session, audio_sample_rate, audio_frame_ms, media=media is not False)
     return _gateway(session, gateway_url)
 
 

@@ -36,6 +36,17 @@ def test_minted_agent_is_unique() -> None:
     assert first != second
 
 
+def test_room_says_who_joins_it() -> None:
+    """Name and both identities are read from the tokens; one that cannot be read, or says nothing, names nobody."""
+    room = LiveKitRoom.mint(URL, KEY, SECRET, "room-1", agent_identity="bot", avatar_identity="face-7")
+    assert (room.name, room.agent_identity, room.avatar_identity) == ("room-1", "bot", "face-7")
+    empty = jwt.encode({"video": "all"}, SECRET)
+    for token in ("no-jwt", empty):
+        room = LiveKitRoom(URL, token, token)
+        assert (room.name, room.agent_identity) == (None, None)
+    assert LiveKitRoom(URL, "no-jwt").agent_identity is None
+
+
 def test_equal_identities_are_refused() -> None:
     """Agent and avatar under one identity would evict each other."""
     with pytest.raises(ConfigurationError, match="evict"):

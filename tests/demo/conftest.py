@@ -3,7 +3,6 @@
 import asyncio
 import os
 import re
-import shutil
 import signal
 import sys
 import warnings
@@ -100,12 +99,3 @@ def network() -> None:
     """Only with an interface that browsers and LiveKit use."""
     if media_interface() is None:
         pytest.skip("no network interface besides loopback, which browsers and LiveKit do not use")
-
-
-@pytest.fixture
-def chromium() -> str:
-    """Path of a Chromium."""
-    for name in ("chromium", "chromium-browser", "google-chrome"):
-        if path := shutil.which(name):
-            return path
-    pytest.skip("no Chromium on PATH: install it, for example with 'apt-get install chromium'")

@@ -1,6 +1,7 @@
 """The four session calls over HTTP, with avatars and rooms that only take notes."""
 
 import asyncio
+from collections.abc import Callable
 
 import httpx
 import pytest
@@ -34,6 +35,40 @@ async def test_create_with_proxy_makes_a_room(world: World):
     job = world.avatars[0].job
     assert job.url == room["roomURL"]
     assert room["participantToken"].removeprefix("participant:") == job.token.removeprefix("avatar:")
+
+
+@pytest.mark.parametrize("avatar", ["avat_1", "avat_1-while-the-account-is-full"])
+async def test_service_that_takes_documented_platforms_alone(avatar: str, world_of: Callable[..., World]):
+    """`proxy` is refused like any unknown platform, before any limit; rooms of the caller's own are taken."""
+    world = world_of(refuse_proxy=True)
+    if avatar != "avat_1":
+        await world.create(room=OWN_ROOM)
+    before = len(world.avatars)
+    reply = await world.http.post("/v1/sessions", json=PROXY | {"avatar": avatar})
+    assert (reply.status_code, reply.json()) == (
+        400,
+        {
+            "success": False,
+            "error": {
+                "message": "Invalid room platform",
+                "suggestion": "Set room.platform to daily or livekit",
+            },
+        },
+    )
+    assert len(world.avatars) == before
+    if avatar == "avat_1":
+        await world.create(room=OWN_ROOM)
+
+
+@pytest.mark.parametrize(("refuse", "platforms"), [(False, 3), (True, 2)])
+async def test_document_names_the_platforms_that_are_taken(
+    refuse: bool, platforms: int, world_of: Callable[..., World]
+):
+    """The OpenAPI document lists `proxy` only where it is taken."""
+    document = (await world_of(refuse_proxy=refuse).http.get("/openapi.json")).json()
+    body = document["paths"]["/v1/sessions"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    named = body["properties"]["room"]["properties"]["platform"]["enum"]
+    assert sorted(named) == ["daily", "livekit", "proxy"][:platforms]
 
 
 async def test_daily_session_runs_without_a_room(world: World):

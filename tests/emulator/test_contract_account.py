@@ -91,6 +91,13 @@ async def test_session_of_a_link(world: World):
     assert world.service.links.get(link["link_id"]).uses == 1
 
 
+@pytest.mark.parametrize("rules", [{"refuse_proxy": True}])
+async def test_session_of_a_link_needs_no_room(world: World):
+    """Links have rooms of the service's own by the documents, whatever platforms a create may name."""
+    link = await linked(world)
+    await answer(world, "POST", "/v1/links/start-session", link_id=link["link_id"])
+
+
 async def test_usage(world: World, clock: FakeClock):
     """The usage answer has every documented key, and the newer `avatars` beside them."""
     await world.create(metadata={"user_name": "John Doe"})

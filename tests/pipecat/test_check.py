@@ -32,6 +32,7 @@ def test_good_parameters_need_no_word() -> None:
     ("changes", "fix"),
     [
         pytest.param({"video_out_enabled": False}, "set video_out_enabled=True.", id="off"),
+        pytest.param({"video_out_width": 0}, "set video_out_width and video_out_height.", id="no size"),
         pytest.param({"video_out_is_live": False}, "set video_out_is_live=True.", id="not live"),
         pytest.param(
             {"video_out_height": 720},

@@ -626,3 +626,13 @@ async def test_a_transport_without_video_gets_no_picture_and_one_warning() -> No
     finally:
         logger.remove(sink)
     assert len([line for line in lines if "set video_out_enabled=True." in line]) == 1
+
+
+async def test_transport_without_a_size_gets_the_avatars_own() -> None:
+    """Where nobody says how large the video shall be, the usual ratio is asked for and no picture is scaled."""
+    params = TransportParams(video_out_enabled=True, video_out_width=0, video_out_height=0)
+    async with running(behind=[BaseOutputTransport(params)]) as bot:
+        await bot.until_event("on_first_video_frame")
+        await bot.down.until(lambda: bot.down.of(OutputImageRawFrame))
+        assert bot.client.options[0]["aspect_ratio"] == "4:3"
+        assert bot.down.of(OutputImageRawFrame)[0].size == (64, 48)

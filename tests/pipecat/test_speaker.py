@@ -48,8 +48,8 @@ async def test_second_interruption_does_not_swallow_the_first() -> None:
         speaker.speak(utterance, b"old.")
         await link.writing.wait()
         speaker.speak(utterance, b"dropped.")
-        speaker.drop(interrupt=speaker.gate.interrupt())
-        speaker.drop(interrupt=speaker.gate.interrupt())
+        speaker.drop(interrupt=speaker.playback.interrupt())
+        speaker.drop(interrupt=speaker.playback.interrupt())
         link.written.set()
         await link.interrupted.wait()
     assert link.told == ["old.", "interrupt"]
@@ -62,7 +62,7 @@ async def test_interruption_waits_for_no_write() -> None:
     async with _running(speaker, link):
         speaker.speak(utterance, b"old.")
         await link.writing.wait()
-        speaker.drop(interrupt=speaker.gate.interrupt())
+        speaker.drop(interrupt=speaker.playback.interrupt())
         async with asyncio.timeout(WAIT_S):
             await link.interrupted.wait()
         assert not link.written.is_set()
@@ -108,7 +108,7 @@ async def test_speech_leaves_when_the_avatar_is_about_to_need_it() -> None:
         for _ in range(60 * 50):
             speaker.speak(reply, b"-" * 640)
         await link.writing.wait()
-        speaker.drop(interrupt=speaker.gate.interrupt())
+        speaker.drop(interrupt=speaker.playback.interrupt())
         speaker.end_utterance()
         await link.ended.wait()
     assert link.told[-2:] == ["interrupt", "end"]

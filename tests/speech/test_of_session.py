@@ -51,12 +51,14 @@ def test_room_of_the_service():
 
 
 def test_own_livekit_room():
-    """With an agent token the link joins the caller's room by it, without voice and picture."""
+    """With an agent token the link joins the caller's room by it, and brings voice and picture only if asked to."""
     room = LiveKitRoom.mint("wss://own.example", "key", "secret" * 8, "room", avatar_identity="face-7")
-    link = speech_link(session(), room=room)
-    assert isinstance(link, LiveKitSpeechLink)
-    assert (link._url, link._token, link._media) == ("wss://own.example", room.agent_token, False)
-    assert link._avatar_identity == "face-7"
+    for media, brings in ((None, False), (False, False), (True, True)):
+        link = speech_link(session(), room=room, audio_sample_rate=48_000, audio_frame_ms=20, media=media)
+        assert isinstance(link, LiveKitSpeechLink)
+        assert (link._url, link._token, link._media) == ("wss://own.example", room.agent_token, brings)
+        assert link._avatar_identity == "face-7"
+        assert (link._tracks._sample_rate, link._tracks._frame_ms) == (48_000, 20)
 
 
 @pytest.mark.parametrize("avatar_token", ["not-a-jwt", "a.e30.c"])  # the second says nothing

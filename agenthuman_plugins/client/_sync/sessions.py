@@ -45,7 +45,8 @@ class Sessions:
         Args:
             avatar: Avatar id (`avat_...`); `None` takes `AGENTHUMAN_AVATAR`, then the default one. A public
                 image URL or a `data:image/...` URI needs a paid plan and takes longer.
-            room: Room for the avatar to join; `None` has the service make one, told in `session.room`.
+            room: Room for the avatar to join; `None` has the service make one, returned as `session.room`. The public
+                pages know rooms of your own alone: see `agenthuman_plugins.client.rooms`.
             aspect_ratio: `4:3`, `3:4` or `1:1`.
             metadata: JSON object to keep with the session. A `client_ref` of your own, unique to the wanted
                 session, replaces the generated one; so does a `client_owner` (see `reap`).

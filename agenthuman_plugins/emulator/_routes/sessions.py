@@ -1,10 +1,16 @@
 """`/v1/sessions`, in the generation that the emulator plays."""
 
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request
 
-from agenthuman_plugins.emulator._requests import parse_create, parse_managed_create
+from agenthuman_plugins.emulator._requests import (
+    DOCUMENTED_PLATFORMS,
+    PLATFORMS,
+    parse_create,
+    parse_managed_create,
+)
 from agenthuman_plugins.emulator._routes._replies import base_url, json_body
 from agenthuman_plugins.emulator._schemas import SESSION, describe, reply
 from agenthuman_plugins.emulator._schemas import create_body as create_body_schema
@@ -19,9 +25,11 @@ def sessions(service: Service) -> APIRouter:
     router = APIRouter(prefix="/v1/sessions", tags=["sessions"])
     store = service.store
     managed = store.rules.generation == "managed"
-    parse = parse_managed_create if managed else parse_create
+    platforms = DOCUMENTED_PLATFORMS if store.rules.refuse_proxy else PLATFORMS
+    parse = parse_managed_create if managed else partial(parse_create, platforms=platforms)
+    body_schema = create_body_schema(managed=managed, platforms=platforms)
 
-    @router.post("", **describe(reply(session=SESSION), body=create_body_schema(managed=managed)))
+    @router.post("", **describe(reply(session=SESSION), body=body_schema))
     async def create_session(request: Request) -> dict[str, Any]:
         """Create a session, which in the newest generation also starts it."""
         return await service.create(parse(await json_body(request)))

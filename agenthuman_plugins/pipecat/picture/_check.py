@@ -22,6 +22,9 @@ def check_params(params: TransportParams, *, aspect_ratio: str, fps: int = AVATA
     """
     if not params.video_out_enabled:
         return ["The transport shows no video, so the avatar is only heard: set video_out_enabled=True."]
+    if params.video_out_width <= 0 or params.video_out_height <= 0:
+        size = f"{params.video_out_width}x{params.video_out_height}"
+        return [f"The transport's picture is {size} pixels: set video_out_width and video_out_height."]
     return [*_pace_problems(params, fps), *_shape_problems(params, aspect_ratio)]
 
 

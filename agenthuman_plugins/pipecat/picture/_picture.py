@@ -50,6 +50,17 @@ class AvatarPicture:
         self._voice_backlog: VoiceBacklog | None = None
         self._size_checked = False
 
+    @property
+    def wanted(self) -> bool:
+        """Whether there is somebody to show pictures to."""
+        params = self._params()
+        return self._ready.is_set() and (params is None or params.video_out_enabled)
+
+    def begin(self) -> None:
+        """Begin a run: the transport has to be ready anew."""
+        self._ready.clear()
+        self._backlog = self._voice_backlog = None
+
     def check(self, aspect_ratio: str) -> None:
         """Warn about a transport that does not fit an avatar of this shape."""
         if (params := self._params()) is not None:
@@ -118,15 +129,20 @@ class AvatarPicture:
             count=self.count,
             reconnecting=self._is_reconnecting,
             pipeline_ns=self._service.get_clock().get_time,
-            scale_to=(params.video_out_width, params.video_out_height) if params and self._scale else None,
+            scale_to=self._size_to_show(params) if self._scale else None,
         )
         await pump.run(link.video())
+
+    def _size_to_show(self, params: TransportParams | None) -> tuple[int, int] | None:
+        """The transport's size, if it names one."""
+        size = (0, 0) if params is None else (params.video_out_width, params.video_out_height)
+        return size if min(size) > 0 else None
 
     def _is_reconnecting(self) -> bool:
         return _now() < self._reconnecting_until
 
     async def _on_first(self, picture: AvatarVideo, params: TransportParams | None) -> None:
-        if params is not None and not self._size_checked:
+        if params is not None and self._size_to_show(params) is not None and not self._size_checked:
             self._size_checked = True
             scaled_here = self._scale and CAN_SCALE
             self._warn(check_size(params, picture.width, picture.height, scaled_here=scaled_here))

@@ -39,7 +39,9 @@ def params_of(transport: BaseOutputTransport) -> TransportParams:
 
 
 def nearest_aspect_ratio(width: int, height: int) -> str:
-    """The avatar's ratio that comes closest to `width` by `height` pixels."""
+    """The avatar's ratio that comes closest to `width` by `height` pixels; the first one if that is no size."""
+    if width <= 0 or height <= 0:
+        return ASPECT_RATIOS[0]
 
     def distance(ratio: str) -> float:
         across, down = map(int, ratio.split(":"))

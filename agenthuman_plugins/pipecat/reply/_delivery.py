@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 
 from loguru import logger
 from pipecat.frames.frames import (
@@ -22,10 +23,9 @@ from agenthuman_plugins.speech.link import AvatarAudio
 from agenthuman_plugins.speech.progress import (
     END_S,
     Heard,
-    PlaybackClock,
+    Playback,
     Timeline,
     Utterance,
-    VoiceGate,
     Waiting,
 )
 
@@ -42,13 +42,13 @@ class Delivery:
         service: Pushes the frames and keeps the metrics.
         tell: Calls the service's event handlers.
         on_audible: Called when the avatar begins and when it stops to be heard.
-        gate: Says how far the avatar has spoken.
+        avatar_expected: Says whether the next utterance is for the avatar; else it passes as plain audio.
+        playback: Says how far the avatar has spoken.
         curtain: Is told when speech is cut, and when the avatar has stopped.
 
     Attributes:
-        gate: Says how far the avatar has spoken.
+        playback: Says how far the avatar has spoken.
         speaker: Sends the speech.
-        avatar_expected: Whether the next utterance is for the avatar; else it passes as plain audio.
         transport_speaks: Whether the output transport is playing speech.
         played_out: Set while nothing waits to be played.
         voices_heard: How often the avatar's voice was heard.
@@ -62,16 +62,17 @@ class Delivery:
         *,
         tell: Callable[..., Awaitable[None]],
         on_audible: Callable[[bool], Awaitable[None]],
-        gate: VoiceGate | PlaybackClock,
+        avatar_expected: Callable[[], bool],
+        playback: Playback,
         curtain: Curtain,
     ) -> None:
         self._service = service
         self._tell = tell
         self._on_audible = on_audible
-        self.gate = gate
+        self._avatar_expected = avatar_expected
+        self.playback = playback
         self._curtain = curtain
-        self.speaker = Speaker(gate, curtain)
-        self.avatar_expected = True
+        self.speaker = Speaker(playback, curtain)
         self.transport_speaks = False
         self.played_out = asyncio.Event()
         self.played_out.set()
@@ -107,9 +108,23 @@ class Delivery:
         """Seconds of speech that are still to be played."""
         return self._timeline.unplayed_s
 
-    def use(self, gate: VoiceGate | PlaybackClock) -> None:
+    @property
+    def at_boundary(self) -> bool:
+        """Whether nothing of a reply is on its way through the link."""
+        return self.speaker.between_utterances and not self.playback.busy.is_set()
+
+    @contextmanager
+    def holding(self) -> Iterator[None]:
+        """Let no reply begin on its way to the avatar, so that a boundary comes; what is said waits."""
+        self.speaker.hold(True)
+        try:
+            yield
+        finally:
+            self.speaker.hold(False)
+
+    def use(self, playback: Playback) -> None:
         """Follow a new link; nothing is on its way through it yet."""
-        self.gate = self.speaker.gate = gate
+        self.playback = self.speaker.playback = playback
 
     # Frames in
 
@@ -197,7 +212,7 @@ class Delivery:
     def _begin_utterance(self, context_id: str | None) -> Utterance:
         self._utterance = Utterance(context_id)
         # Plain audio comes faster than it is heard: behind it the avatar's lips would be ahead of its voice.
-        self._plain = not self.avatar_expected or (self._plain and self.transport_speaks)
+        self._plain = not self._avatar_expected() or (self._plain and self.transport_speaks)
         if context_id == self._interrupted_context_id:
             self._interrupted_context_id = None  # begun anew
         self._unended_context_id = None
@@ -232,7 +247,7 @@ class Delivery:
                 await self._service.push_frame(frame, direction)
             return
         # Before the lock: from here on nothing of the old reply gets through.
-        audible = self.gate.audible
+        audible = self.playback.audible
         self._silence()
         if self._utterance is not None:
             self._interrupted_context_id = self._utterance.context_id
@@ -249,7 +264,7 @@ class Delivery:
 
     def _silence(self) -> None:
         """Stop the avatar, and forget what it has not been sent."""
-        was_in_flight = self.gate.interrupt()
+        was_in_flight = self.playback.interrupt()
         if was_in_flight:
             self.cuts += 1
             self._curtain.close()
@@ -262,9 +277,9 @@ class Delivery:
     async def hand_back(self) -> None:
         """Push what the avatar has not played, in order; the reply that is being spoken goes on as plain audio."""
         async with self._order:
-            audible = self.gate.audible
-            if audible is not None and isinstance(self.gate, VoiceGate):
-                self._timeline.rewind(audible, self.gate.said_s)
+            audible = self.playback.audible
+            if audible is not None:
+                self._timeline.rewind(audible, self.playback.said_s)
             self._silence()
             self._plain = True
             if audible is not None:
@@ -307,18 +322,14 @@ class Delivery:
 
     async def hear(self, audio: AvatarAudio) -> None:
         """Push the avatar's voice while it speaks, and behind it what was waiting for it."""
-        if not isinstance(self.gate, VoiceGate):
-            return
         async with self._order:
-            for heard in self.gate.hear(audio.pcm, audio.sample_rate, audio.concealed_s):
+            for heard in self.playback.hear(audio.pcm, audio.sample_rate, audio.concealed_s):
                 await self._take_heard(heard, audio)
 
     async def tick(self) -> None:
         """Without a voice that comes back: go by the clock."""
-        if not isinstance(self.gate, PlaybackClock):
-            return
         async with self._order:
-            for heard in self.gate.tick():
+            for heard in self.playback.tick():
                 await self._take_heard(heard, None)
 
     async def _take_heard(self, heard: Heard, audio: AvatarAudio | None) -> None:

@@ -17,7 +17,7 @@ from enum import Enum, auto
 
 from agenthuman_plugins.pipecat.picture._curtain import Curtain
 from agenthuman_plugins.speech.link import SPEECH_SAMPLE_RATE, SpeechLink
-from agenthuman_plugins.speech.progress import PlaybackClock, Utterance, VoiceGate
+from agenthuman_plugins.speech.progress import Playback, Utterance
 
 # Silence between an interrupted utterance and the next one, so that their sound can be told apart; a new reply
 # takes longer to be thought and spoken anyway.
@@ -45,12 +45,14 @@ class Speaker:
     """The queue between the pipeline and the speech link.
 
     Args:
-        gate: Is told which utterance is on its way, before its first sample leaves.
         curtain: Is told when the avatar has stopped.
+
+    Attributes:
+        playback: Is told which utterance is on its way, before its first sample leaves.
     """
 
-    def __init__(self, gate: VoiceGate | PlaybackClock, curtain: Curtain) -> None:
-        self.gate = gate
+    def __init__(self, playback: Playback, curtain: Curtain) -> None:
+        self.playback = playback
         self._curtain = curtain
         self._queue: deque[_Speech | _Mark] = deque()
         self._changed = asyncio.Event()
@@ -61,6 +63,17 @@ class Speaker:
         self._spoken_at = 0.0  # when what was sent will have been spoken; event loop's time
         self._open: Utterance | None = None  # sent in part
         self._sent = 0  # utterances on the present link, which numbers them 1, 2, …
+        self._held = False
+
+    @property
+    def between_utterances(self) -> bool:
+        """Whether no utterance was sent in part."""
+        return self._open is None
+
+    def hold(self, held: bool) -> None:
+        """Let no other utterance begin; the one that is being sent goes on."""
+        self._held = held
+        self._changed.set()
 
     def speak(self, utterance: Utterance, pcm: bytes) -> None:
         """Queue speech (16 kHz, mono, 16-bit)."""
@@ -129,7 +142,7 @@ class Speaker:
             self._sent += 1
             utterance.number, utterance.sent_s = self._sent, 0.0
             utterance.sent_at = asyncio.get_running_loop().time()
-            self.gate.expect(utterance)
+            self.playback.expect(utterance)
         self._open = utterance
         # One that the link has over before its end (the avatar was away for a moment) shifts its count.
         self._sent = max(self._sent, await self._sent_or_cut(link, speech.pcm))
@@ -152,16 +165,22 @@ class Speaker:
                 sending.cancel()
                 await asyncio.wait({sending}, timeout=_GIVE_UP_S)
 
+    def _wait_s(self, item: _Speech | _Mark) -> float | None:
+        """For how long an item has to wait; `None` while it is held."""
+        if not isinstance(item, _Speech):
+            return 0.0
+        if self._held and not item.utterance.number:
+            return None
+        return self._spoken_at - _AHEAD_S - asyncio.get_running_loop().time()
+
     async def _next(self) -> _Speech | _Mark:
         """Take what is next, as soon as it has to leave."""
-        clock = asyncio.get_running_loop().time
         while True:
             self._changed.clear()
             wait_s = None
             if self._queue:
-                is_speech = isinstance(self._queue[0], _Speech)
-                wait_s = self._spoken_at - _AHEAD_S - clock() if is_speech else 0.0
-                if wait_s <= 0:
+                wait_s = self._wait_s(self._queue[0])
+                if wait_s is not None and wait_s <= 0:
                     return self._queue.popleft()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait_s):

@@ -106,6 +106,15 @@ class PlaybackClock:
         self.busy.clear()
         return was_busy
 
+    @property
+    def said_s(self) -> float:
+        """How far the avatar has said the utterance that is being heard."""
+        return self._in_flight[0].position_s if self._in_flight else 0.0
+
+    def hear(self, pcm: bytes, sample_rate: int, concealed_s: float | None = None) -> list[Heard]:  # noqa: ARG002 - as in `Playback`
+        """Go by the clock alone: no voice comes back here."""
+        return []
+
     def tick(self) -> list[Heard]:
         """What the time since the last call means for the utterances, in order."""
         now, heard = self._clock(), []

@@ -6,6 +6,7 @@ how far it was played, and drops the rest: silence between replies, and the tail
 clock is the audio itself, so a stall of the network moves sound and position alike.
 """
 
+import asyncio
 import math
 from collections import deque
 from dataclasses import dataclass, replace
@@ -79,9 +80,14 @@ class Heard:
 
 
 class VoiceGate:
-    """Follows the utterances in flight through the audio that comes back."""
+    """Follows the utterances in flight through the audio that comes back.
+
+    Attributes:
+        busy: Set while something is in flight.
+    """
 
     def __init__(self) -> None:
+        self.busy = asyncio.Event()
         self._now = 0.0  # seconds of audio seen
         self._quiet_since = 0.0
         self._in_flight: deque[_Playing] = deque()
@@ -114,6 +120,7 @@ class VoiceGate:
     def expect(self, utterance: Utterance) -> None:
         """Note that an utterance is being sent."""
         self._in_flight.append(_Playing(utterance, self._now))
+        self.busy.set()
 
     def started(self, number: int) -> None:
         """Note the avatar's report that an utterance starts."""
@@ -148,6 +155,7 @@ class VoiceGate:
         if not self._in_flight:
             return False
         self._in_flight.clear()
+        self.busy.clear()
         self._positions.clear()
         self._stale, self._stretch, self._after_silence = True, [], False
         return True
@@ -170,6 +178,10 @@ class VoiceGate:
         if not blocks:
             return self._take_those_over(block)
         return [heard for block in blocks for heard in self._judge(block)]
+
+    def tick(self) -> list[Heard]:
+        """Go by the sound alone: time tells nothing here."""
+        return []
 
     def _measure(self, pcm: bytes, sample_rate: int) -> _Block:
         begin, self._now = self._now, self._now + len(pcm) / 2 / sample_rate
@@ -290,7 +302,10 @@ class VoiceGate:
 
     def _leave(self) -> Utterance:
         self._positions.clear()
-        return self._in_flight.popleft().utterance
+        over = self._in_flight.popleft().utterance
+        if not self._in_flight:
+            self.busy.clear()
+        return over
 
     def _measure_delay(self, playing: _Playing) -> None:
         if playing.started_at is None or playing.voiced_at is None:

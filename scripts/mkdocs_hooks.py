@@ -1,0 +1,77 @@
+"""What the build of the documentation does beyond its plugins: tables from the code, and diagrams without a third party.
+
+A line of a page such as `<!-- table: package.module:function -->` is replaced by what that function returns, as
+Markdown; with `diagram:` what it returns is the source of a Mermaid diagram.
+
+A page with a diagram loads Mermaid from this site. Without that script Material for MkDocs would have each reader's
+browser load it from a third party.
+"""
+
+import importlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
+from mkdocs.plugins import event_priority
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+
+_ROOT = Path(__file__).parent.parent
+_FETCH = _ROOT / "scripts" / "mermaid"
+_MERMAID = "javascripts/mermaid.min.js"  # in the site
+_MARKER = re.compile(r"^[ \t]*<!-- (?P<kind>table|diagram):\s*(?P<source>.*?)\s*-->[ \t]*$", re.MULTILINE)
+_TABLE_ROW = re.compile(r"^\|.*\|$", re.MULTILINE)
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Put Mermaid into the site."""
+    fetched = subprocess.run([sys.executable, _FETCH], capture_output=True, text=True, check=False)  # noqa: S603
+    if fetched.returncode:
+        raise PluginError(fetched.stderr.strip())
+    files.append(File.generated(config, _MERMAID, abs_src_path=fetched.stdout.strip()))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
+    """Replace the markers of a page."""
+
+    def printed(marker: re.Match[str]) -> str:
+        try:
+            text = _call(marker["source"])
+        except Exception as error:
+            raise PluginError(f"{page.file.src_uri}: {marker[0].strip()}: {error}") from error
+        return f"```mermaid\n{text}\n```" if marker["kind"] == "diagram" else text
+
+    return _MARKER.sub(printed, markdown)
+
+
+# After the plugin that writes llms.txt: there the source of a diagram says more than the tag of a script.
+@event_priority(-100)
+def on_page_content(html: str, page: Page, files: Files, **_: object) -> str:
+    """Have a page with a diagram load Mermaid before Material's own script looks for it."""
+    if '<pre class="mermaid ' not in html:
+        return html
+    mermaid = files.get_file_from_path(_MERMAID)
+    return f'{html}\n<script src="{mermaid.url_relative_to(page.file)}"></script>'
+
+
+@event_priority(-100)
+def on_post_build(config: MkDocsConfig) -> None:
+    """Take the padding out of the tables in llms.txt's pages: one long cell would blow up all others of its column."""
+    for written in Path(config.site_dir).rglob("*"):
+        if written.suffix == ".md" or written.name == "llms-full.txt":
+            written.write_text(_TABLE_ROW.sub(_unpadded, written.read_text()))
+
+
+def _unpadded(row: re.Match[str]) -> str:
+    return re.sub(r"-{4,}", "---", re.sub(r" {2,}", " ", row[0]))
+
+
+def _call(source: str) -> str:
+    module, colon, function = source.partition(":")
+    if not colon:
+        raise ValueError("expected module:function")
+    return str(getattr(importlib.import_module(module), function)()).strip()
