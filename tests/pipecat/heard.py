@@ -7,7 +7,7 @@ happens to it is in `HeardBot.wrong`.
 import asyncio
 import itertools
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -406,18 +406,17 @@ class HeardBot:
             yield f"two avatars under one identity: {evicted}"
         if self.direct and self.account.most_at_once > 1:
             yield "two sessions at once in direct mode"
+        heard = self.heard
         for opened in self.account.books:
-            silent_s = opened.opened_at - self._last_alive(opened.opened_at)
+            silent_s = opened.opened_at - self._last_alive(heard, opened.opened_at)
             if silent_s > _CONVERSATION_S:
                 yield f"session {opened.number} was opened when nobody had been there for {silent_s:.0f} s"
         if self.account.most_at_once > 2:
             yield f"{self.account.most_at_once} sessions at once"
 
-    def _last_alive(self, at: float) -> float:
-        heard = (piece.until for piece in self.heard if piece.until <= at)
-        return max(
-            itertools.chain(heard, (alive for alive in self.alive_at if alive <= at)), default=self._start
-        )
+    def _last_alive(self, heard: Sequence[Heard], at: float) -> float:
+        moments = [*self.alive_at, *(piece.until for piece in heard)]
+        return max((moment for moment in moments if moment <= at), default=self._start)
 
     def _wrong_words(self) -> Iterator[str]:
         heard, samples, latest = self.heard, Counter[int](), 0
