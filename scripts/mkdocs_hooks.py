@@ -11,6 +11,7 @@ import importlib
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
@@ -22,7 +23,9 @@ from mkdocs.structure.pages import Page
 _ROOT = Path(__file__).parent.parent
 _FETCH = _ROOT / "scripts" / "mermaid"
 _MERMAID = "javascripts/mermaid.min.js"  # in the site
-_MARKER = re.compile(r"^[ \t]*<!-- (?P<kind>table|diagram):\s*(?P<source>.*?)\s*-->[ \t]*$", re.MULTILINE)
+_MARKER = re.compile(
+    r"^(?P<indent>[ \t]*)<!-- (?P<kind>table|diagram):\s*(?P<source>.*?)\s*-->[ \t]*$", re.MULTILINE
+)
 _TABLE_ROW = re.compile(r"^\|.*\|$", re.MULTILINE)
 
 
@@ -43,7 +46,9 @@ def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
             text = _call(marker["source"])
         except Exception as error:
             raise PluginError(f"{page.file.src_uri}: {marker[0].strip()}: {error}") from error
-        return f"```mermaid\n{text}\n```" if marker["kind"] == "diagram" else text
+        if marker["kind"] == "diagram":
+            text = f"```mermaid\n{text}\n```"
+        return textwrap.indent(text, marker["indent"])
 
     return _MARKER.sub(printed, markdown)
 

@@ -123,6 +123,8 @@ def test_markers_are_replaced_by_what_the_code_prints(hooks: ModuleType) -> None
     """A table stands where its marker was, and a diagram as a block of Mermaid."""
     page = f"Before\n\n<!-- table: {__name__}:a_table -->\n\n<!-- diagram: {__name__}:a_diagram -->\nAfter"
     assert _printed(hooks, page) == f"Before\n\n{a_table()}\n\n```mermaid\n{a_diagram()}\n```\nAfter"
+    indented = _printed(hooks, f"??? note\n\n    <!-- table: {__name__}:a_table -->")
+    assert indented == "??? note\n\n" + "\n".join(f"    {line}" for line in a_table().splitlines())
 
 
 @pytest.mark.parametrize(

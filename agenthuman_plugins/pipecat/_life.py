@@ -186,19 +186,32 @@ def markdown() -> str:
 
 
 def mermaid() -> str:
-    """The states and transitions as the source of a Mermaid diagram, for the documentation."""
-    lines = ["stateDiagram-v2", "  direction LR", "  [*] --> OFF"]
-    lines += [f"  {state.name}: {state.value}" for state in State]
-    arrows: dict[tuple[State, State], list[str]] = {}
+    """The states and transitions as the source of a Mermaid diagram, for the documentation.
+
+    What leads to one state from nearly everywhere is drawn once: drawn singly, nobody could follow the lines.
+    """
+    sources: dict[tuple[Change, State], list[State]] = {}
     for (state, change), row in sorted(TABLE.items(), key=_order):
         if change not in (Change.BEGIN, Change.END) and row.to is not state:
-            arrows.setdefault((state, row.to), []).append(change.name.lower())
-    lines += [
-        f"  {before.name} --> {after.name}: {', '.join(names)}" for (before, after), names in arrows.items()
-    ]
-    return "\n".join([*lines, "  ENDED --> [*]"])
+            sources.setdefault((change, row.to), []).append(state)
+    arrows: dict[tuple[str, str], list[str]] = {}
+    for (change, after), states in sources.items():
+        for before in ["ANY"] if len(states) >= _NEARLY_ALL else [state.name for state in states]:
+            arrows.setdefault((before, after.name), []).append(change.name.lower())
+    return "\n".join(
+        [
+            "stateDiagram-v2",
+            *(f"  {state.name}: {state.value}" for state in State),
+            "  ANY: any of these",
+            "  [*] --> OFF",
+            *(f"  {before} --> {after}: {', '.join(names)}" for (before, after), names in arrows.items()),
+            "  ANY --> ENDED: end",
+            "  ENDED --> [*]",
+        ]
+    )
 
 
+_NEARLY_ALL = 4  # states from which one change leads to the same other one
 _ERRORS: dict[Report | None, str] = {None: "—", "once": "once for each category", "permanent": "permanent"}
 
 
