@@ -128,6 +128,7 @@ class Account:
         create_s: Seconds that a create takes; the session opens half-way.
         lost_answers: Creates to come that open a session and do not say so.
         failing_ends: Ends to come that fail.
+        failed_ends: Ends that failed.
         books: Every session.
         refusals: Loop's time and reason of each create that was refused.
         evictions: Pairs of sessions whose avatars were in one place at the same time: the second evicts the first.
@@ -154,6 +155,7 @@ class Account:
         self.create_s = 0.0
         self.lost_answers = 0
         self.failing_ends = 0
+        self.failed_ends = 0
         self.books: list[Opened] = []
         self.refusals: list[tuple[float, Exception]] = []
         self.evictions: list[tuple[Opened, Opened]] = []
@@ -292,6 +294,7 @@ class Account:
         await asyncio.sleep(0.05)
         if self.failing_ends:
             self.failing_ends -= 1
+            self.failed_ends += 1
             raise ServerError("the service is down", status_code=503, retryable=True)
         self._end_now(opened, "client")
         return self._state(opened)

@@ -25,7 +25,7 @@ from pipecat.frames.frames import (
     TTSStoppedFrame,
 )
 from pipecat.pipeline.pipeline import Pipeline
-from pipecat.pipeline.worker import PipelineParams, PipelineWorker
+from pipecat.pipeline.worker import PipelineParams, PipelineWorker, ProcessorUnusablePolicy
 from pipecat.processors.frame_processor import FrameDirection
 from pipecat.transports.base_output import BaseOutputTransport
 from pipecat.transports.base_transport import TransportParams
@@ -203,6 +203,7 @@ class HeardBot:
             self.pipeline,
             params=PipelineParams(audio_out_sample_rate=RATE),
             cancel_on_idle_timeout=False,
+            processor_unusable_policy=ProcessorUnusablePolicy.END,  # a bot that falls back is of use
             enable_rtvi=False,
         )
         started = asyncio.Event()
@@ -398,6 +399,9 @@ class HeardBot:
         yield from self._wrong_sessions()
         yield from self._wrong_words()
         yield from self._wrong_frames()
+        permanent = [error.error for error in self.errors if error.error.startswith("The avatar is given up")]
+        if len(permanent) != len(self.events["on_gave_up"]):
+            yield f"given up {len(self.events['on_gave_up'])} times, told as {permanent}"
 
     def _wrong_sessions(self) -> Iterator[str]:
         if leaked := self.account.leaked:
@@ -411,7 +415,8 @@ class HeardBot:
             silent_s = opened.opened_at - self._last_alive(heard, opened.opened_at)
             if silent_s > _CONVERSATION_S:
                 yield f"session {opened.number} was opened when nobody had been there for {silent_s:.0f} s"
-        if self.account.most_at_once > 2:
+        # The present avatar, the next one, and one that could not be ended yet.
+        if self.account.most_at_once > 2 + (self.account.failed_ends > 0):
             yield f"{self.account.most_at_once} sessions at once"
 
     def _last_alive(self, heard: Sequence[Heard], at: float) -> float:
@@ -439,13 +444,13 @@ class HeardBot:
 
     @property
     def _repeated(self) -> int:
-        """In direct mode nobody hears how far an avatar that reports no starts came: a word may be said again."""
-        return self.direct and not self.account.link_options.get("reports_starts", True)
+        """Of an avatar that reports no starts nobody knows exactly how far it came: a word may be said again."""
+        return not self.account.link_options.get("reports_starts", True)
 
     @property
     def _tolerance(self) -> float:
-        """By how much a word may be longer: in direct mode the block in which the avatar was lost counts twice."""
-        return _TOLERANCE + self.direct / self.account.link_options.get("fps", 25) / WORD_S
+        """By how much a word may be longer: the block in which the avatar was lost may be heard twice."""
+        return _TOLERANCE + 1 / self.account.link_options.get("fps", 25) / WORD_S
 
     def _wrong_frames(self) -> Iterator[str]:
         sides: dict[str | None, list[str]] = defaultdict(list)

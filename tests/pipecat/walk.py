@@ -23,6 +23,7 @@ from tests.pipecat.account import Account, minutes_used_up
 from tests.pipecat.heard import HeardBot
 
 _MODES = ("proxied", "proxied", "carried", "direct")
+_USELESS_SESSIONS = 5  # in a row, after which an avatar is given up
 _AVATARS = ("avat_1", "avat_2", "avat_3", "avat_refused")
 _WEIGHTS = {
     "speak": 12,
@@ -100,6 +101,7 @@ class Walk:
 
     Attributes:
         losses: How often its avatar was taken away.
+        choice: The avatar that was chosen last; `None` if that is refused, and the one before it stays.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -114,6 +116,7 @@ class Walk:
         self.account.refused_avatars.add("avat_refused")
         self.bot = HeardBot(self.account, mode=plan.mode, settings=plan.settings, connect=plan.connect)
         self.losses = 0
+        self.choice: str | None = None
 
     async def go(self) -> None:
         """Take all steps, let everything come to its end, and check what must hold."""
@@ -133,13 +136,17 @@ class Walk:
         await self.bot.said()
         await asyncio.sleep(70)  # longer than any pause between two tries
         replies = []
-        for _ in range(4):
+        for _ in range(8):
             replies.append(await self.bot.say(2))
             await self.bot.said()
             await asyncio.sleep(5)
+        by_avatars = set[int]().union(*map(self.bot.said_by, account.books))
         if not self.bot.events["on_gave_up"]:
-            by_avatars = set[int]().union(*map(self.bot.said_by, account.books))
             assert any(self.bot.words_of(reply) <= by_avatars for reply in replies), "no avatar comes back"
+            assert not self.choice or self.choice == account.books[-1].avatar, "another avatar than the chosen one"
+        else:
+            reasons = {"use_up", "change"} & {name for name, *_ in self.plan.steps}
+            assert reasons or self.losses >= _USELESS_SESSIONS, "given up without a reason"
         if self.plan.seed % 3:
             await self.bot.leave(EndFrame())
         else:  # after which Pipecat cannot run the pipeline again
@@ -189,7 +196,8 @@ class Walk:
         self.account.create_s = round(argument * 6)
 
     async def _failing_end(self, _: float) -> None:
-        self.account.failing_ends += 1
+        """The next end fails; another try works."""
+        self.account.failing_ends = 1
 
     async def _lost_answer(self, _: float) -> None:
         self.account.lost_answers += 1
@@ -200,7 +208,9 @@ class Walk:
 
     async def _change(self, argument: float) -> None:
         """Another avatar, or the same."""
-        await self.bot.change(avatar=_AVATARS[int(argument * len(_AVATARS))])
+        avatar = _AVATARS[int(argument * len(_AVATARS))]
+        self.choice = None if avatar in self.account.refused_avatars else avatar
+        await self.bot.change(avatar=avatar)
 
     async def _stop(self, _: float) -> None:
         """Stop, and run again."""
