@@ -143,7 +143,9 @@ class Walk:
         by_avatars = set[int]().union(*map(self.bot.said_by, account.books))
         if not self.bot.events["on_gave_up"]:
             assert any(self.bot.words_of(reply) <= by_avatars for reply in replies), "no avatar comes back"
-            assert not self.choice or self.choice == account.books[-1].avatar, "another avatar than the chosen one"
+            assert not self.choice or self.choice == account.books[-1].avatar, (
+                "another avatar than the chosen one"
+            )
         else:
             reasons = {"use_up", "change"} & {name for name, *_ in self.plan.steps}
             assert reasons or self.losses >= _USELESS_SESSIONS, "given up without a reason"
