@@ -30,6 +30,7 @@ from agenthuman_plugins.pipecat._life import Change, State
 from agenthuman_plugins.pipecat._presence import Presence
 from agenthuman_plugins.pipecat._rooms import Rooms
 from agenthuman_plugins.pipecat._session import AvatarSession, CannotOverlapError
+from agenthuman_plugins.pipecat._switcher import NOT_ITS_TURN, Turn
 from agenthuman_plugins.pipecat.reply import Delivery
 from agenthuman_plugins.pipecat.settings import AgentHumanVideoSettings
 
@@ -56,6 +57,7 @@ class Keeper:
         presence: Carries out the transitions.
         delivery: Whose speech the avatar says.
         rooms: Says whether two sessions can run at a time.
+        turn: Says whether a switcher gives the service work.
         settings: As they are at each moment.
         left_behind: Ends what could not be ended.
         on_turn: Called with each session when its avatar begins to speak.
@@ -70,6 +72,7 @@ class Keeper:
         presence: Presence,
         delivery: Delivery,
         rooms: Rooms,
+        turn: Turn,
         settings: AgentHumanVideoSettings,
         left_behind: LeftBehind,
         on_turn: Callable[[AvatarSession], None],
@@ -80,6 +83,7 @@ class Keeper:
         self._presence = presence
         self._delivery = delivery
         self._rooms = rooms
+        self._turn = turn
         self._settings = settings
         self._left_behind = left_behind
         self._on_turn = on_turn
@@ -178,6 +182,9 @@ class Keeper:
         while True:
             if self._presence.life.state in (State.OFF, State.GIVEN_UP):
                 return False
+            if not self._turn.ours and self._delivery.idle:
+                await self._presence.take(Change.DISMISS, NOT_ITS_TURN)
+                return False
             if self._presence.life.state is not State.CONNECTING and self._silent_s() > self._idle_limit_s():
                 await self._presence.take(Change.DISMISS, "nobody speaks")
                 return False
@@ -186,9 +193,9 @@ class Keeper:
                     self._try_at, self._asked_at + _SLOT_GAP_S
                 )  # a reply is a good time to ask
             left_s = self._try_at - self._clock()
-            if left_s <= 0:
+            if left_s <= 0 and self._turn.may_open:
                 return True
-            await self._within(min(left_s, _LOOK_EVERY_S), lambda: False)
+            await self._within(min(left_s, _LOOK_EVERY_S) if left_s > 0 else _LOOK_EVERY_S, lambda: False)
 
     async def _bring(self, session: AvatarSession) -> bool:
         """Wait for a session's avatar and let it speak; `False` if it did not come, which is told."""
@@ -276,6 +283,9 @@ class Keeper:
             now = self._clock()
             if not self._delivery.idle:
                 self._spoke_at = now
+            if not self._turn.ours and self._delivery.idle:
+                await self._dismiss(session, NOT_ITS_TURN)
+                return None
             limit_s = self._settings.max_idle_secs
             if limit_s is not None and self._silent_s(since=session.connected_at) > limit_s:
                 await self._dismiss(session, "no speech for a while")

@@ -27,6 +27,7 @@ from pipecat.services.settings import ServiceSettings
 
 from agenthuman_plugins.client import AsyncAgentHuman, ConfigurationError, Session
 from agenthuman_plugins.client.rooms import ASPECT_RATIOS, Room
+from agenthuman_plugins.pipecat._branch import BranchExit
 from agenthuman_plugins.pipecat._errors import category_of
 from agenthuman_plugins.pipecat._frames import Way, way_of
 from agenthuman_plugins.pipecat._keeper import Keeper
@@ -37,9 +38,17 @@ from agenthuman_plugins.pipecat._presence import Presence
 from agenthuman_plugins.pipecat._rooms import Rooms, RoomSource
 from agenthuman_plugins.pipecat._session import AvatarSession
 from agenthuman_plugins.pipecat._stats import AvatarStats
+from agenthuman_plugins.pipecat._switcher import Turn
 from agenthuman_plugins.pipecat.picture import AvatarPicture
-from agenthuman_plugins.pipecat.picture._transport import nearest_aspect_ratio, output_params
+from agenthuman_plugins.pipecat.picture._check import check_capabilities
+from agenthuman_plugins.pipecat.picture._transport import (
+    Passage,
+    nearest_aspect_ratio,
+    output_params,
+    output_transport,
+)
 from agenthuman_plugins.pipecat.reply import Delivery
+from agenthuman_plugins.pipecat.reply._echo import Echo
 from agenthuman_plugins.pipecat.settings import (
     AgentHumanVideoSettings,
     AgentHumanVideoUpdateSettingsFrame,
@@ -166,6 +175,9 @@ class AgentHumanVideoService(AIService):
         self._link_factory = link_factory
         self._through_pipeline = self._make_rooms().through_pipeline
         self._picture = AvatarPicture(self)
+        self._branch_exit = BranchExit(self)
+        self._turn = Turn(self, self._on_service_switched)
+        self._passage: Passage | None = None  # direct mode
         self._stats = AvatarStats(self, self._picture)
         self._life = Life()
         self._delivery = self._make_delivery()
@@ -199,13 +211,15 @@ class AgentHumanVideoService(AIService):
         if self._given_client is None and self._owned_client is None:
             self._owned_client = self._make_client()
         self._end_by, self._audible = None, False
+        self._branch_exit.find()
+        self._turn.find()
         self._picture.begin()
         self._delivery = self._make_delivery()
         self._presence = self._make_presence()
         await self.set_usable(True)
         await self._presence.take(Change.BEGIN)
         self._keeper = self._make_keeper(setup.audio_out_sample_rate)
-        if self._connect_at_start:
+        if self._connect_at_start and self._turn.ours:
             self._keeper.want()
         self._keeping = self.create_task(self._keeper.run(), "avatar")
 
@@ -214,6 +228,11 @@ class AgentHumanVideoService(AIService):
         await super().start(frame)
         if self._through_pipeline:
             self._picture.check(self._resolve_aspect_ratio())
+            return
+        if self._passage is None:
+            self._passage = Passage(output_transport(self))
+        for sentence in check_capabilities(self.pipeline_worker):
+            logger.warning(f"{self}: {sentence}")
 
     async def stop(self, frame: EndFrame) -> None:
         """Let the avatar finish what it is saying, then end the session."""
@@ -243,6 +262,13 @@ class AgentHumanVideoService(AIService):
 
     async def _finish_speech(self) -> None:
         await self._delivery.end_utterance()
+        if self._branch_exit.holding and self._branch_exit.in_the_way is not None:
+            if not self._delivery.played_out.is_set():
+                logger.info(
+                    f"{self}: the rest passes as plain audio, because of {self._branch_exit.in_the_way} in its branch"
+                )
+                await self._delivery.hand_back()
+            return
         limit_s = self._delivery.unplayed_s + self._settings.avatar_wait_s + _DRAIN_MARGIN_S
         try:
             async with asyncio.timeout(limit_s):
@@ -276,6 +302,15 @@ class AgentHumanVideoService(AIService):
         elif self._owned_client is not None:
             client, self._owned_client = self._owned_client, None
             await client.aclose()
+
+    # Frames out
+
+    async def push_frame(self, frame: Frame, direction: FrameDirection = FrameDirection.DOWNSTREAM) -> None:
+        """Push a frame, past what holds it back in a branch while the avatar says goodbye."""
+        if self._passage is not None and direction is FrameDirection.DOWNSTREAM:
+            self._passage.enter(frame)
+        if not await self._branch_exit.push(frame, direction):
+            await super().push_frame(frame, direction)
 
     # Frames in
 
@@ -346,7 +381,7 @@ class AgentHumanVideoService(AIService):
             await self._update_settings(delta)
 
     def _want_avatar(self) -> None:
-        if self._keeper is not None:
+        if self._keeper is not None and self._turn.ours:
             self._keeper.bot_speaks()
 
     def _note_user(self, frame: Frame) -> None:
@@ -369,6 +404,7 @@ class AgentHumanVideoService(AIService):
             avatar_expected=lambda: self._life.avatar_expected,
             playback=VoiceGate() if self._through_pipeline else PlaybackClock(),
             curtain=self._picture.curtain,
+            echo=None if self._through_pipeline else Echo(lambda: output_transport(self)),
         )
 
     def _make_presence(self) -> Presence:
@@ -412,6 +448,7 @@ class AgentHumanVideoService(AIService):
             presence=self._presence,
             delivery=self._delivery,
             rooms=rooms,
+            turn=self._turn,
             settings=self._settings,
             left_behind=left_behind,
             on_turn=self._on_turn,
@@ -446,6 +483,7 @@ class AgentHumanVideoService(AIService):
         assert opened.session is not None  # noqa: S101 - open
         session_id = opened.session.session_id
         logger.debug(f"{self}: session {session_id} started")
+        self._turn.session_opened()
         self._stats.session_started(session_id, slot_wait_s=opened.slot_wait_s)
         await self._tell("on_session_started", session_id)
 
@@ -453,8 +491,19 @@ class AgentHumanVideoService(AIService):
         assert ended.session is not None  # noqa: S101 - it was open
         session_id = ended.session.session_id
         logger.debug(f"{self}: session {session_id} ended")
+        self._turn.session_ended()
         await self._stats.session_ended(session_id)
         await self._tell("on_session_ended", session_id)
+
+    async def _on_service_switched(self, ours: bool) -> None:
+        """A switcher gives its work to this service from now on, or to another one."""
+        if not ours:
+            self._delivery.transport_speaks = False  # the switcher tells its end to others
+            await self._delivery.end_utterance()
+            return
+        self._picture.look_for_transport()
+        if self._connect_at_start and self._keeper is not None:
+            self._keeper.want()
 
     def _on_turn(self, session: AvatarSession) -> None:
         if session.session is not None and session.connected_at is not None:
@@ -474,6 +523,8 @@ class AgentHumanVideoService(AIService):
         if self._through_pipeline or audible is self._audible:
             return
         self._audible = audible
+        if not audible and self._passage is not None:
+            await self._passage.through()  # clients show texts that come after the end with the next reply
         await self.broadcast_frame(BotStartedSpeakingFrame if audible else BotStoppedSpeakingFrame)
 
     def _resolve_aspect_ratio(self) -> str:

@@ -208,6 +208,8 @@ async def running(
     transport_ready: bool = True,
     settings: dict[str, Any] | None = None,
     behind: Sequence[FrameProcessor] = (),
+    around: Callable[[FrameProcessor], FrameProcessor] = lambda service: service,
+    worker_options: dict[str, Any] | None = None,
     **service_options: Any,
 ) -> AsyncIterator[Bot]:
     """Run a bot with a fake account; whatever way it ends, no session may be left open."""
@@ -220,7 +222,15 @@ async def running(
         return links[-1]
 
     service = AgentHumanVideoService(client=client, link_factory=make_link, **service_options)
-    async with running_service(service, client, links, transport_ready=transport_ready, behind=behind) as bot:
+    async with running_service(
+        service,
+        client,
+        links,
+        transport_ready=transport_ready,
+        behind=behind,
+        around=around,
+        worker_options=worker_options,
+    ) as bot:
         yield bot
     assert not client.leaked
 
@@ -233,14 +243,19 @@ async def running_service(
     *,
     transport_ready: bool = True,
     behind: Sequence[FrameProcessor] = (),
+    around: Callable[[FrameProcessor], FrameProcessor] = lambda service: service,
+    worker_options: dict[str, Any] | None = None,
 ) -> AsyncIterator[Bot]:
-    """Run a bot around a service that was made elsewhere; `behind` comes after the last tap."""
+    """Run a bot around a service that was made elsewhere.
+
+    `behind` comes after the last tap; `around` puts the service into a pipeline in the pipeline.
+    """
     up, down = Tap(FrameDirection.UPSTREAM), Tap(FrameDirection.DOWNSTREAM)
     worker = PipelineWorker(
-        Pipeline([up, service, down, *behind]),
+        Pipeline([up, around(service), down, *behind]),
         params=PipelineParams(audio_out_sample_rate=RATE),
         cancel_on_idle_timeout=False,
-        enable_rtvi=False,
+        **{"enable_rtvi": False, **(worker_options or {})},
     )
     bot = Bot(service, worker, up, down, client, links if links is not None else [])
     _record_events(bot)

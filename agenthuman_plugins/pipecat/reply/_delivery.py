@@ -1,6 +1,7 @@
 """Delivers the bot's speech through the avatar, and everything else in its place around it."""
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -20,6 +21,7 @@ from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 from agenthuman_plugins.pipecat._compat import copy_interruptible, is_interruptible
 from agenthuman_plugins.pipecat._frames import SpeechHeldFrame
 from agenthuman_plugins.pipecat.picture._curtain import Curtain
+from agenthuman_plugins.pipecat.reply._echo import Echo
 from agenthuman_plugins.pipecat.reply._resampler import SpeechResampler, WholeSamples
 from agenthuman_plugins.pipecat.reply._speaker import Speaker
 from agenthuman_plugins.speech.link import AvatarAudio
@@ -51,6 +53,7 @@ class Delivery:
         avatar_expected: Says whether the next utterance is for the avatar; else it passes as plain audio.
         playback: Says how far the avatar has spoken.
         curtain: Is told when speech is cut, and when the avatar has stopped.
+        echo: Is told what was said, where the voice does not come back.
 
     Attributes:
         playback: Says how far the avatar has spoken.
@@ -71,8 +74,10 @@ class Delivery:
         avatar_expected: Callable[[], bool],
         playback: Playback,
         curtain: Curtain,
+        echo: Echo | None = None,
     ) -> None:
         self._service = service
+        self._echo = echo
         self._tell = tell
         self._on_audible = on_audible
         self._avatar_expected = avatar_expected
@@ -167,6 +172,8 @@ class Delivery:
             self._begin_time(utterance)
             utterance.measure(frame.audio, frame.sample_rate, frame.num_channels)
             self._timeline.add_speech(frame, utterance, frame.num_frames / frame.sample_rate)
+            if self._echo is not None:
+                self._echo.add(frame, utterance)
             self.played_out.clear()
             self.speaker.speak(
                 utterance, self._resampler.resample(frame.audio, frame.sample_rate, frame.num_channels)
@@ -300,6 +307,7 @@ class Delivery:
             self.speaker.end_utterance()
         else:
             await self._release(self._timeline.finish(utterance))  # text without speech waits for nothing
+            self._note_played_out()
 
     async def interrupt(self, frame: InterruptionFrame, direction: FrameDirection) -> None:
         """Stop the reply and drop what was not played, unless all of it must be heard."""
@@ -337,6 +345,8 @@ class Delivery:
             self.cuts += 1
             self._curtain.close()
         self.speaker.drop(interrupt=was_in_flight)
+        if self._echo is not None:
+            self._echo.clear()
         self._resampler.reset()
         self._samples.reset()
 
@@ -413,6 +423,8 @@ class Delivery:
             await self._tell("on_playback_started", utterance.context_id)
         if heard.pcm and audio is not None and (heard.voiced or heard.starved_s < _SILENT_S):
             await self._push_voice(heard, audio)
+        if self._echo is not None:
+            await self._echo.said(utterance, math.inf if heard.finished else heard.position_s)
         await self._release(self._timeline.advance(utterance, heard.position_s))
         if heard.finished:
             await self._finish(utterance)
@@ -420,6 +432,7 @@ class Delivery:
             self.speaker.speak(utterance, self._resampler.flush())  # it may be the end
             if heard.starved_s > _REST_S:
                 await self._rest(utterance, heard.starved_s)
+        self._note_played_out()  # last: the session may end then, and this with it
 
     async def _push_voice(self, heard: Heard, audio: AvatarAudio) -> None:
         utterance = heard.utterance
@@ -440,6 +453,10 @@ class Delivery:
             logger.warning(f"{self._service}: the speech stopped without a TTSStoppedFrame")
             await self._end(_stop_of(utterance))
 
+    def _note_played_out(self) -> None:
+        if self._timeline.empty:
+            self.played_out.set()
+
     async def _finish(self, utterance: Utterance) -> None:
         self._silent_since = time.time()
         await self._release(self._timeline.finish(utterance))
@@ -453,8 +470,6 @@ class Delivery:
             # the sound that was pushed before it, however long that takes.
             waiting.frame.pts = None
             await self._push(waiting.frame)
-        if self._timeline.empty:
-            self.played_out.set()
 
     async def _push(self, frame: Frame) -> None:
         if isinstance(frame, TTSStartedFrame):
