@@ -361,12 +361,13 @@ class AgentHumanVideoService(AIService):
 
     async def _take(self, frame: Frame) -> None:
         if _announces_speech(frame):
-            self._want_avatar()
+            self._want_avatar(begins=True)
         await self._delivery.take(frame)
 
     async def _take_speech(self, frame: TTSAudioRawFrame) -> None:
+        if frame.audio:
+            self._want_avatar(begins=False)
         if await self._delivery.take_speech(frame):
-            self._want_avatar()
             self._presence.speech_waits()
 
     async def _update_from(self, frame: AgentHumanVideoUpdateSettingsFrame) -> None:
@@ -376,13 +377,15 @@ class AgentHumanVideoService(AIService):
         try:
             delta = delta_of(frame)
         except ConfigurationError as error:
-            await self.push_error(f"The settings stay as they are: {error}", exception=error)
+            await self.push_error(
+                f"The settings stay as they are: {error}", exception=error, category=category_of(error)
+            )
         else:
             await self._update_settings(delta)
 
-    def _want_avatar(self) -> None:
+    def _want_avatar(self, *, begins: bool) -> None:
         if self._keeper is not None and self._turn.ours:
-            self._keeper.bot_speaks()
+            self._keeper.bot_speaks(begins=begins)
 
     def _note_user(self, frame: Frame) -> None:
         if (

@@ -283,7 +283,7 @@ async def test_first_speech_is_what_is_sure_to_be_spoken(
     """With connect="first_speech" the session is opened, and billed, for speech and for nothing else."""
     asked = []
     async with running(connect="first_speech") as bot:
-        monkeypatch.setattr(bot.service._keeper, "bot_speaks", lambda: asked.append(True))
+        monkeypatch.setattr(bot.service._keeper, "bot_speaks", lambda **_: asked.append(True))
         await bot.send(*reply())
         await bot.until_processed(type(reply()[-1]))
         assert bool(asked) is spoken

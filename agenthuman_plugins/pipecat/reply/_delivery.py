@@ -35,9 +35,7 @@ from agenthuman_plugins.speech.progress import (
 )
 
 # For how long the TTS has sent nothing, while all that it had sent was played:
-_SILENT_S = (
-    0.3  # what followed the speech leaves; no more silence is pushed, so that a transport counts the pause
-)
+_SILENT_S = 0.3  # what followed it leaves; no more silence is pushed, so that a transport counts the pause
 _REST_S = 3.0  # the bot counts as silent, as with Pipecat's transports, and nothing waits for it any more
 _STARVED_END_S = 10.0  # the reply is over: the TTS has sent no end
 _NS = 1_000_000_000
