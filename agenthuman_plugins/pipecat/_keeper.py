@@ -36,7 +36,10 @@ from agenthuman_plugins.pipecat.settings import AgentHumanVideoSettings
 
 _BACKOFF_S = (1.0, 30.0)  # first and longest pause before a new session
 _SLOT_BACKOFF_S = (2.0, 30.0)  # while the account is full: others may end a session at any time
-_SLOT_GAP_S = 1.0  # between two questions, however fast the replies come
+_SLOT_GAP_S = (
+    2.0  # between two questions, however fast the replies come; a minute allows 60 requests of all kinds
+)
+_REPLY_GAP_S = 1.0  # without speech, after which it is another reply
 # Sessions in a row whose avatar never came or left at once. Each is billed, so there must be an end.
 _MAX_USELESS_SESSIONS = 5
 _STAYED_S = 5.0  # of an avatar that did not leave at once
@@ -45,6 +48,7 @@ _LAST_CALL_S = (
     2.0  # before a session's end: enough to leave in good order, as its clock and ours may differ a little
 )
 _CAP_WINDOW_S = 10.0  # before the cap, in which the end of a reply is waited for
+_CLEAN_UP_EVERY_S = 10.0  # while something is left behind
 _LOOK_EVERY_S = 0.1
 _TICK_S = 0.02  # while a cut-over is near
 
@@ -97,12 +101,15 @@ class Keeper:
         self._spent_s = 0.0  # of sessions that have ended
         self._begun_at = self._clock()
         self._spoke_at: float | None = None  # somebody, the user or the bot
-        self._reply_at = -float("inf")  # the bot began to speak, or went on
+        self._speech_at = -float("inf")  # the bot spoke, as far as we are told
+        self._reply_at = -float("inf")  # it began to
         self._asked_at = -float("inf")
         self._full_since: float | None = None
         self._try_at = -float("inf")  # no session is asked for before
         self._pause_s = 0.0
         self._useless = 0
+        self._cleaning: asyncio.Task[None] | None = None
+        self._clean_at = -float("inf")
 
     # What the service tells it
 
@@ -111,9 +118,12 @@ class Keeper:
         self._presence.life.take(Change.WANT)
         self._news.set()
 
-    def bot_speaks(self) -> None:
-        """Note that the bot is about to speak, or speaks."""
-        self._spoke_at = self._reply_at = self._clock()
+    def bot_speaks(self, *, begins: bool) -> None:
+        """Note that the bot is about to speak, or speaks; what comes after a gap begins, too."""
+        now = self._clock()
+        if begins or now - self._speech_at > _REPLY_GAP_S:
+            self._reply_at = now
+        self._spoke_at = self._speech_at = now
         self.want()
 
     def user_speaks(self) -> None:
@@ -155,8 +165,10 @@ class Keeper:
 
     async def _until_wanted(self) -> None:
         life, refused = self._presence.life, self._settings.avatar
-        while life.state is State.OFF:
+        if life.state is State.OFF:
             await self._within(None, lambda: life.state is not State.OFF)
+            # Who speaks after a silence does not wait out a pause from before it.
+            self._pause_s, self._full_since, self._try_at = 0.0, None, -float("inf")
         while life.state is State.GIVEN_UP:
             await self._within(_LOOK_EVERY_S, lambda: False)
             if self._settings.avatar != refused and self._cap_left_s() > 0:
@@ -225,8 +237,11 @@ class Keeper:
         if self._present is session:
             self._present = None
         reason = session.reason or SpeechLinkError("The avatar was lost.", retryable=True)
-        if not await self._choice_refused(session, reason):
-            await self._presence.take(*self._judge(session, reason))
+        change, reason = self._judge(session, reason)
+        if await self._choice_refused(session, reason, for_good=self._useless >= _MAX_USELESS_SESSIONS):
+            self._useless, self._try_at = 0, self._clock()
+        else:
+            await self._presence.take(change, reason)
 
     def _judge(self, session: AvatarSession, reason: Exception) -> tuple[Change, Exception]:
         """What a failure means: ask again later, wait for a slot, or give up; and why, for people."""
@@ -469,12 +484,24 @@ class Keeper:
             left_s = until - self._clock()
             if condition() or left_s <= 0:
                 return
+            self._clean_up()
             await self._presence.note_boundary()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(min(left_s, _LOOK_EVERY_S)):
                     await self._news.wait()
 
+    def _clean_up(self) -> None:
+        """End in the background what was left behind: it is billed, and may take the only slot."""
+        is_busy = self._cleaning is not None and not self._cleaning.done()
+        if self._left_behind.empty or is_busy or self._clock() < self._clean_at:
+            return
+        self._clean_at = self._clock() + _CLEAN_UP_EVERY_S
+        self._cleaning = asyncio.create_task(self._left_behind.end(), name="end what was left behind")
+
     async def _end_all(self) -> None:
+        if self._cleaning is not None:
+            self._cleaning.cancel()
+            await asyncio.wait([self._cleaning])
         sessions = set(self._sessions)
         for session in sessions:
             session.leave()
