@@ -26,7 +26,7 @@ _MIN_LOUDNESS = 0.01
 _STILL = 0.2  # of the mouth's usual movement
 # Of 1, which is the very same curve; 0 is as far from it as its own mean. A voice comes back nearly as it was, unless it
 # was torn, and then each half of it has a place of its own.
-_MIN_FIT_OF_VOICE = 0.8
+_MIN_FIT_OF_VOICE = 0.7
 _MIN_FIT_OF_MOUTH = 0.3
 _DISTINCT = 0.2  # by which the best place must be better than any other
 _APART_S = 0.08  # from which on a place is another one
