@@ -4,6 +4,7 @@ BIN := .venv/bin
 AGENTS := .venv-agents/bin
 # They mostly wait, so four wait at once; those with media run one by one, since they need the whole machine.
 QUICK := $(BIN)/python -m pytest -m "not chain" -n 4 --dist loadfile
+RECORDED := $(wildcard tests/*/test_cassettes.py)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
@@ -27,7 +28,7 @@ quick: .venv/.dev ## Run the tests that start no server, browser or tool (under 
 	@$(QUICK) $(ARGS)
 
 test-oldest: .venv-pipecat-oldest/.installed ## Run the Pipecat service's tests on the oldest Pipecat that we support
-	@.venv-pipecat-oldest/bin/python -m pytest tests/pipecat -m "not chain and not campaign" --ignore-glob='*/test_chain*.py' --ignore tests/pipecat/faults --ignore tests/pipecat/test_examples.py $(ARGS)
+	@.venv-pipecat-oldest/bin/python -m pytest tests/pipecat -m "not chain and not campaign" --ignore-glob='*/test_chain*.py' --ignore tests/pipecat/faults --ignore tests/pipecat/test_examples.py --ignore tests/pipecat/test_cassettes.py $(ARGS)
 
 generate: .venv/.dev ## Write the sync client and its resources from the async ones
 	@$(BIN)/python scripts/generate_sync
@@ -61,8 +62,8 @@ campaign: .venv/.dev ## Run the seeded fault campaigns at full count (minutes to
 	@AGENTHUMAN_CAMPAIGN=full scripts/with_network $(BIN)/python -m pytest -m campaign --timeout 3600
 
 record: .venv/.dev ## Record the cassettes anew against the emulator, and replay them
-	@$(BIN)/python -m pytest tests/client/test_cassettes.py tests/langchain/test_cassettes.py -m vcr --record-mode=rewrite
-	@$(BIN)/python -m pytest tests/client/test_cassettes.py tests/langchain/test_cassettes.py
+	@$(BIN)/python -m pytest $(RECORDED) -m vcr --record-mode=rewrite
+	@$(BIN)/python -m pytest $(RECORDED)
 
 record-live: .venv/.dev ## Record one session of the real service (AGENTHUMAN_API_KEY; bills its minutes)
 	@$(BIN)/python -m tests.client.record_live

@@ -23,6 +23,7 @@ import uuid
 from loguru import logger
 from pipecat.audio.vad.silero import SileroVADAnalyzer
 from pipecat.frames.frames import LLMRunFrame
+from pipecat.pipeline.capabilities import BotCapabilities
 from pipecat.pipeline.pipeline import Pipeline
 from pipecat.pipeline.worker import PipelineParams, PipelineWorker
 from pipecat.processors.aggregators.llm_context import LLMContext
@@ -79,9 +80,14 @@ async def run_bot(
             aggregators.assistant(),
         ]
     )
+    # --8<-- [start:capabilities]
     worker = PipelineWorker(
-        pipeline, params=PipelineParams(audio_out_sample_rate=16_000, enable_metrics=True)
+        pipeline,
+        params=PipelineParams(audio_out_sample_rate=16_000, enable_metrics=True),
+        # The avatar sends the video, which Pipecat cannot know: clients would hide it.
+        capabilities=BotCapabilities(video_out=True),
     )
+    # --8<-- [end:capabilities]
 
     # --8<-- [start:room]
     @transport.event_handler("on_audio_track_subscribed")

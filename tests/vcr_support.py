@@ -42,6 +42,9 @@ _RESPONSE_HEADERS = {
 _LOCAL = re.compile(rb"http://127\.0\.0\.1:\d+")
 _BOUNDARY = re.compile(r"boundary=(\w+)")  # random for each upload
 _FIXED_BOUNDARY = "0" * 32
+# A token that was minted for a room: it is a secret, and another one at each run.
+_MINTED = re.compile(rb"eyJ[\w-]+\.[\w-]+\.[\w-]+")
+_FIXED_TOKEN = b"scrubbed-room-token"
 _ROOM_URL = "wss://rooms.example.com"
 _ROOM_URLS = {"roomURL", "livekit_url", "ws_uri"}
 
@@ -123,7 +126,7 @@ def emulators() -> "Iterator[Callable[..., Emulator]]":
 
 
 def _clean_request(request: Request) -> Request:
-    """Applied to what is recorded and to what is looked for, so both have the same address and boundary."""
+    """Applied to what is recorded and to what is looked for, so both have the same address, boundary and tokens."""
     parts = urlsplit(request.uri)
     if parts.hostname == "127.0.0.1":
         request.uri = urlunsplit((*urlsplit(DEFAULT_BASE_URL)[:2], *parts[2:]))
@@ -135,6 +138,7 @@ def _clean_request(request: Request) -> Request:
     }
     if request.body:
         body = _LOCAL.sub(DEFAULT_BASE_URL.encode(), bytes(request.body))
+        body = _MINTED.sub(_FIXED_TOKEN, body)
         request.body = (
             body if boundary is None else body.replace(boundary[1].encode(), _FIXED_BOUNDARY.encode())
         )

@@ -30,12 +30,16 @@ from agenthuman_plugins.pipecat._life import Change, State
 from agenthuman_plugins.pipecat._presence import Presence
 from agenthuman_plugins.pipecat._rooms import Rooms
 from agenthuman_plugins.pipecat._session import AvatarSession, CannotOverlapError
+from agenthuman_plugins.pipecat._switcher import NOT_ITS_TURN, Turn
 from agenthuman_plugins.pipecat.reply import Delivery
 from agenthuman_plugins.pipecat.settings import AgentHumanVideoSettings
 
 _BACKOFF_S = (1.0, 30.0)  # first and longest pause before a new session
 _SLOT_BACKOFF_S = (2.0, 30.0)  # while the account is full: others may end a session at any time
-_SLOT_GAP_S = 1.0  # between two questions, however fast the replies come
+_SLOT_GAP_S = (
+    2.0  # between two questions, however fast the replies come; a minute allows 60 requests of all kinds
+)
+_REPLY_GAP_S = 1.0  # without speech, after which it is another reply
 # Sessions in a row whose avatar never came or left at once. Each is billed, so there must be an end.
 _MAX_USELESS_SESSIONS = 5
 _STAYED_S = 5.0  # of an avatar that did not leave at once
@@ -56,6 +60,7 @@ class Keeper:
         presence: Carries out the transitions.
         delivery: Whose speech the avatar says.
         rooms: Says whether two sessions can run at a time.
+        turn: Says whether a switcher gives the service work.
         settings: As they are at each moment.
         left_behind: Ends what could not be ended.
         on_turn: Called with each session when its avatar begins to speak.
@@ -70,6 +75,7 @@ class Keeper:
         presence: Presence,
         delivery: Delivery,
         rooms: Rooms,
+        turn: Turn,
         settings: AgentHumanVideoSettings,
         left_behind: LeftBehind,
         on_turn: Callable[[AvatarSession], None],
@@ -80,6 +86,7 @@ class Keeper:
         self._presence = presence
         self._delivery = delivery
         self._rooms = rooms
+        self._turn = turn
         self._settings = settings
         self._left_behind = left_behind
         self._on_turn = on_turn
@@ -93,7 +100,8 @@ class Keeper:
         self._spent_s = 0.0  # of sessions that have ended
         self._begun_at = self._clock()
         self._spoke_at: float | None = None  # somebody, the user or the bot
-        self._reply_at = -float("inf")  # the bot began to speak, or went on
+        self._speech_at = -float("inf")  # the bot spoke, as far as we are told
+        self._reply_at = -float("inf")  # it began to
         self._asked_at = -float("inf")
         self._full_since: float | None = None
         self._try_at = -float("inf")  # no session is asked for before
@@ -107,9 +115,12 @@ class Keeper:
         self._presence.life.take(Change.WANT)
         self._news.set()
 
-    def bot_speaks(self) -> None:
-        """Note that the bot is about to speak, or speaks."""
-        self._spoke_at = self._reply_at = self._clock()
+    def bot_speaks(self, *, begins: bool) -> None:
+        """Note that the bot is about to speak, or speaks; what comes after a gap begins, too."""
+        now = self._clock()
+        if begins or now - self._speech_at > _REPLY_GAP_S:
+            self._reply_at = now
+        self._spoke_at = self._speech_at = now
         self.want()
 
     def user_speaks(self) -> None:
@@ -178,6 +189,9 @@ class Keeper:
         while True:
             if self._presence.life.state in (State.OFF, State.GIVEN_UP):
                 return False
+            if not self._turn.ours and self._delivery.idle:
+                await self._presence.take(Change.DISMISS, NOT_ITS_TURN)
+                return False
             if self._presence.life.state is not State.CONNECTING and self._silent_s() > self._idle_limit_s():
                 await self._presence.take(Change.DISMISS, "nobody speaks")
                 return False
@@ -186,9 +200,9 @@ class Keeper:
                     self._try_at, self._asked_at + _SLOT_GAP_S
                 )  # a reply is a good time to ask
             left_s = self._try_at - self._clock()
-            if left_s <= 0:
+            if left_s <= 0 and self._turn.may_open:
                 return True
-            await self._within(min(left_s, _LOOK_EVERY_S), lambda: False)
+            await self._within(min(left_s, _LOOK_EVERY_S) if left_s > 0 else _LOOK_EVERY_S, lambda: False)
 
     async def _bring(self, session: AvatarSession) -> bool:
         """Wait for a session's avatar and let it speak; `False` if it did not come, which is told."""
@@ -218,8 +232,11 @@ class Keeper:
         if self._present is session:
             self._present = None
         reason = session.reason or SpeechLinkError("The avatar was lost.", retryable=True)
-        if not await self._choice_refused(session, reason):
-            await self._presence.take(*self._judge(session, reason))
+        change, reason = self._judge(session, reason)
+        if await self._choice_refused(session, reason, for_good=self._useless >= _MAX_USELESS_SESSIONS):
+            self._useless, self._try_at = 0, self._clock()
+        else:
+            await self._presence.take(change, reason)
 
     def _judge(self, session: AvatarSession, reason: Exception) -> tuple[Change, Exception]:
         """What a failure means: ask again later, wait for a slot, or give up; and why, for people."""
@@ -276,6 +293,9 @@ class Keeper:
             now = self._clock()
             if not self._delivery.idle:
                 self._spoke_at = now
+            if not self._turn.ours and self._delivery.idle:
+                await self._dismiss(session, NOT_ITS_TURN)
+                return None
             limit_s = self._settings.max_idle_secs
             if limit_s is not None and self._silent_s(since=session.connected_at) > limit_s:
                 await self._dismiss(session, "no speech for a while")

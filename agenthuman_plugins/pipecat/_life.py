@@ -82,6 +82,7 @@ def _rows() -> dict[tuple[State, Change], Row]:
     rows = {
         (off, Change.WANT): Row(connecting),
         (connecting, Change.ARRIVE): Row(avatar),
+        (connecting, Change.DISMISS): Row(off, hand_back=True),
         (connecting, Change.LATE): Row(plain, hand_back=True, level="WARNING"),
         (avatar, Change.RELEASE): Row(plain, hand_back=True, level="INFO"),
         (avatar, Change.CUT): Row(returning, hand_back=True, level="INFO"),

@@ -12,13 +12,10 @@ from pipecat.frames.frames import (
     CancelFrame,
     EndFrame,
     Frame,
-    HeartbeatFrame,
     InterruptionFrame,
-    LLMFullResponseStartFrame,
     OutputTransportReadyFrame,
     StartFrame,
     StopFrame,
-    SystemFrame,
     TTSAudioRawFrame,
     TTSStartedFrame,
     UserStartedSpeakingFrame,
@@ -30,7 +27,9 @@ from pipecat.services.settings import ServiceSettings
 
 from agenthuman_plugins.client import AsyncAgentHuman, ConfigurationError, Session
 from agenthuman_plugins.client.rooms import ASPECT_RATIOS, Room
+from agenthuman_plugins.pipecat._branch import BranchExit
 from agenthuman_plugins.pipecat._errors import category_of
+from agenthuman_plugins.pipecat._frames import Way, way_of
 from agenthuman_plugins.pipecat._keeper import Keeper
 from agenthuman_plugins.pipecat._left_behind import LeftBehind
 from agenthuman_plugins.pipecat._life import Change, Life, State
@@ -39,13 +38,22 @@ from agenthuman_plugins.pipecat._presence import Presence
 from agenthuman_plugins.pipecat._rooms import Rooms, RoomSource
 from agenthuman_plugins.pipecat._session import AvatarSession
 from agenthuman_plugins.pipecat._stats import AvatarStats
+from agenthuman_plugins.pipecat._switcher import Turn
 from agenthuman_plugins.pipecat.picture import AvatarPicture
-from agenthuman_plugins.pipecat.picture._transport import nearest_aspect_ratio, output_params
+from agenthuman_plugins.pipecat.picture._check import check_capabilities
+from agenthuman_plugins.pipecat.picture._transport import (
+    Passage,
+    nearest_aspect_ratio,
+    output_params,
+    output_transport,
+)
 from agenthuman_plugins.pipecat.reply import Delivery
+from agenthuman_plugins.pipecat.reply._echo import Echo
 from agenthuman_plugins.pipecat.settings import (
     AgentHumanVideoSettings,
     AgentHumanVideoUpdateSettingsFrame,
     complete_settings,
+    delta_of,
 )
 from agenthuman_plugins.speech.link import SpeechLink
 from agenthuman_plugins.speech.of_session import speech_link
@@ -167,6 +175,9 @@ class AgentHumanVideoService(AIService):
         self._link_factory = link_factory
         self._through_pipeline = self._make_rooms().through_pipeline
         self._picture = AvatarPicture(self)
+        self._branch_exit = BranchExit(self)
+        self._turn = Turn(self, self._on_service_switched)
+        self._passage: Passage | None = None  # direct mode
         self._stats = AvatarStats(self, self._picture)
         self._life = Life()
         self._delivery = self._make_delivery()
@@ -200,13 +211,15 @@ class AgentHumanVideoService(AIService):
         if self._given_client is None and self._owned_client is None:
             self._owned_client = self._make_client()
         self._end_by, self._audible = None, False
+        self._branch_exit.find()
+        self._turn.find()
         self._picture.begin()
         self._delivery = self._make_delivery()
         self._presence = self._make_presence()
         await self.set_usable(True)
         await self._presence.take(Change.BEGIN)
         self._keeper = self._make_keeper(setup.audio_out_sample_rate)
-        if self._connect_at_start:
+        if self._connect_at_start and self._turn.ours:
             self._keeper.want()
         self._keeping = self.create_task(self._keeper.run(), "avatar")
 
@@ -215,6 +228,11 @@ class AgentHumanVideoService(AIService):
         await super().start(frame)
         if self._through_pipeline:
             self._picture.check(self._resolve_aspect_ratio())
+            return
+        if self._passage is None:
+            self._passage = Passage(output_transport(self))
+        for sentence in check_capabilities(self.pipeline_worker):
+            logger.warning(f"{self}: {sentence}")
 
     async def stop(self, frame: EndFrame) -> None:
         """Let the avatar finish what it is saying, then end the session."""
@@ -244,6 +262,13 @@ class AgentHumanVideoService(AIService):
 
     async def _finish_speech(self) -> None:
         await self._delivery.end_utterance()
+        if self._branch_exit.holding and self._branch_exit.in_the_way is not None:
+            if not self._delivery.played_out.is_set():
+                logger.info(
+                    f"{self}: the rest passes as plain audio, because of {self._branch_exit.in_the_way} in its branch"
+                )
+                await self._delivery.hand_back()
+            return
         limit_s = self._delivery.unplayed_s + self._settings.avatar_wait_s + _DRAIN_MARGIN_S
         try:
             async with asyncio.timeout(limit_s):
@@ -278,11 +303,20 @@ class AgentHumanVideoService(AIService):
             client, self._owned_client = self._owned_client, None
             await client.aclose()
 
+    # Frames out
+
+    async def push_frame(self, frame: Frame, direction: FrameDirection = FrameDirection.DOWNSTREAM) -> None:
+        """Push a frame, past what holds it back in a branch while the avatar says goodbye."""
+        if self._passage is not None and direction is FrameDirection.DOWNSTREAM:
+            self._passage.enter(frame)
+        if not await self._branch_exit.push(frame, direction):
+            await super().push_frame(frame, direction)
+
     # Frames in
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
-        """Sort a frame: speech to the avatar, what follows speech behind it, the rest straight on."""
-        await super().process_frame(frame, direction)
+        """Do with a frame what the table in `_frames.py` says; what goes upstream passes at once."""
+        await super().process_frame(frame, direction)  # starts, stops and cancels
         if isinstance(frame, InterruptionFrame):
             await self._delivery.interrupt(frame, direction)
         elif direction is FrameDirection.UPSTREAM:
@@ -290,15 +324,30 @@ class AgentHumanVideoService(AIService):
             await self.push_frame(frame, direction)
         elif self._delivery.is_stale(frame):
             logger.trace(f"{self}: dropping {frame} of a reply that is over")
-        elif isinstance(frame, SystemFrame | StartFrame | EndFrame | HeartbeatFrame | StopFrame):
-            self._note_user(frame)
-            if isinstance(frame, StopFrame):
-                await self._pause(frame)
-            await self.push_frame(frame, direction)
-        elif isinstance(frame, AgentHumanVideoUpdateSettingsFrame) and frame.service in (None, self):
-            await self._update_from(frame)
         else:
-            await self._take(frame)
+            await self._sort(frame)
+
+    async def _sort(self, frame: Frame) -> None:
+        match way_of(frame):
+            case Way.IN_PLACE:
+                await self._take(frame)
+            case Way.SWALLOW if isinstance(frame, TTSAudioRawFrame):
+                await self._take_speech(frame)
+            case Way.SWALLOW if isinstance(frame, AgentHumanVideoUpdateSettingsFrame):
+                await self._update_from(frame)
+            case Way.ACT:
+                await self._act(frame)
+                await self.push_frame(frame)
+            case _:
+                self._note_user(frame)
+                await self.push_frame(frame)
+
+    async def _act(self, frame: Frame) -> None:
+        """Act on what `AIService` does not act on."""
+        if isinstance(frame, StopFrame):
+            await self._pause(frame)
+        elif isinstance(frame, CancelFrame):
+            await self._delivery.cancel()
 
     def _note_transport(self, frame: Frame) -> None:
         # The ready frame can be lost to an interruption; a transport that plays is ready, too.
@@ -311,25 +360,32 @@ class AgentHumanVideoService(AIService):
             self._delivery.transport_speaks = isinstance(frame, BotStartedSpeakingFrame)
 
     async def _take(self, frame: Frame) -> None:
-        if isinstance(frame, LLMFullResponseStartFrame | TTSStartedFrame | TTSAudioRawFrame):
-            self._want_avatar()
-        if not isinstance(frame, TTSAudioRawFrame):
-            await self._delivery.take(frame)
-        elif await self._delivery.take_speech(frame):
+        if _announces_speech(frame):
+            self._want_avatar(begins=True)
+        await self._delivery.take(frame)
+
+    async def _take_speech(self, frame: TTSAudioRawFrame) -> None:
+        if frame.audio:
+            self._want_avatar(begins=False)
+        if await self._delivery.take_speech(frame):
             self._presence.speech_waits()
 
     async def _update_from(self, frame: AgentHumanVideoUpdateSettingsFrame) -> None:
-        delta = frame.delta or AgentHumanVideoSettings.from_mapping(frame.settings)
+        if frame.service not in (None, self):
+            await self._delivery.take(frame)
+            return
         try:
-            delta.check()
+            delta = delta_of(frame)
         except ConfigurationError as error:
-            await self.push_error(f"The settings stay as they are: {error}", exception=error)
+            await self.push_error(
+                f"The settings stay as they are: {error}", exception=error, category=category_of(error)
+            )
         else:
             await self._update_settings(delta)
 
-    def _want_avatar(self) -> None:
-        if self._keeper is not None:
-            self._keeper.bot_speaks()
+    def _want_avatar(self, *, begins: bool) -> None:
+        if self._keeper is not None and self._turn.ours:
+            self._keeper.bot_speaks(begins=begins)
 
     def _note_user(self, frame: Frame) -> None:
         if (
@@ -351,6 +407,7 @@ class AgentHumanVideoService(AIService):
             avatar_expected=lambda: self._life.avatar_expected,
             playback=VoiceGate() if self._through_pipeline else PlaybackClock(),
             curtain=self._picture.curtain,
+            echo=None if self._through_pipeline else Echo(lambda: output_transport(self)),
         )
 
     def _make_presence(self) -> Presence:
@@ -394,6 +451,7 @@ class AgentHumanVideoService(AIService):
             presence=self._presence,
             delivery=self._delivery,
             rooms=rooms,
+            turn=self._turn,
             settings=self._settings,
             left_behind=left_behind,
             on_turn=self._on_turn,
@@ -428,6 +486,7 @@ class AgentHumanVideoService(AIService):
         assert opened.session is not None  # noqa: S101 - open
         session_id = opened.session.session_id
         logger.debug(f"{self}: session {session_id} started")
+        self._turn.session_opened()
         self._stats.session_started(session_id, slot_wait_s=opened.slot_wait_s)
         await self._tell("on_session_started", session_id)
 
@@ -435,8 +494,19 @@ class AgentHumanVideoService(AIService):
         assert ended.session is not None  # noqa: S101 - it was open
         session_id = ended.session.session_id
         logger.debug(f"{self}: session {session_id} ended")
+        self._turn.session_ended()
         await self._stats.session_ended(session_id)
         await self._tell("on_session_ended", session_id)
+
+    async def _on_service_switched(self, ours: bool) -> None:
+        """A switcher gives its work to this service from now on, or to another one."""
+        if not ours:
+            self._delivery.transport_speaks = False  # the switcher tells its end to others
+            await self._delivery.end_utterance()
+            return
+        self._picture.look_for_transport()
+        if self._connect_at_start and self._keeper is not None:
+            self._keeper.want()
 
     def _on_turn(self, session: AvatarSession) -> None:
         if session.session is not None and session.connected_at is not None:
@@ -456,6 +526,8 @@ class AgentHumanVideoService(AIService):
         if self._through_pipeline or audible is self._audible:
             return
         self._audible = audible
+        if not audible and self._passage is not None:
+            await self._passage.through()  # clients show texts that come after the end with the next reply
         await self.broadcast_frame(BotStartedSpeakingFrame if audible else BotStoppedSpeakingFrame)
 
     def _resolve_aspect_ratio(self) -> str:
@@ -465,3 +537,8 @@ class AgentHumanVideoService(AIService):
         if params is None or not params.video_out_enabled:
             return ASPECT_RATIOS[0]
         return nearest_aspect_ratio(params.video_out_width, params.video_out_height)
+
+
+def _announces_speech(frame: Frame) -> bool:
+    """Whether speech is sure to follow: an LLM's response may be a tool call alone, or not be spoken."""
+    return isinstance(frame, TTSStartedFrame) or getattr(frame, "will_be_spoken", False)

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 from pipecat.frames.frames import (
     Frame,
+    OutputAudioRawFrame,
     OutputTransportReadyFrame,
     TTSAudioRawFrame,
     TTSStartedFrame,
@@ -20,6 +21,8 @@ from pipecat.pipeline.pipeline import Pipeline
 from pipecat.pipeline.worker import PipelineParams, PipelineWorker
 from pipecat.processors.aggregators.llm_context import LLMContext
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
+from pipecat.transports.base_output import BaseOutputTransport
+from pipecat.transports.base_transport import TransportParams
 from pipecat.workers.runner import WorkerRunner
 
 from agenthuman_plugins.client import Session
@@ -97,6 +100,26 @@ class Tap(FrameProcessor):
     async def until(self, condition: Callable[[], object]) -> None:
         async with asyncio.timeout(WAIT_S), self._arrived:
             await self._arrived.wait_for(condition)
+
+
+class Output(BaseOutputTransport):
+    """A transport that plays in real time, from the moment at which it may."""
+
+    def __init__(self, params: TransportParams) -> None:
+        super().__init__(params)
+        self.played_s = 0.0
+        self.plays = asyncio.Event()
+        self.plays.set()
+
+    async def start(self, frame: Frame) -> None:
+        await super().start(frame)  # type: ignore[arg-type]
+        await self.set_transport_ready(frame)  # type: ignore[arg-type]
+
+    async def write_audio_frame(self, frame: OutputAudioRawFrame) -> bool:
+        await self.plays.wait()
+        await asyncio.sleep(frame.num_frames / frame.sample_rate)
+        self.played_s += frame.num_frames / frame.sample_rate
+        return True
 
 
 @dataclass
@@ -185,6 +208,8 @@ async def running(
     transport_ready: bool = True,
     settings: dict[str, Any] | None = None,
     behind: Sequence[FrameProcessor] = (),
+    around: Callable[[FrameProcessor], FrameProcessor] = lambda service: service,
+    worker_options: dict[str, Any] | None = None,
     **service_options: Any,
 ) -> AsyncIterator[Bot]:
     """Run a bot with a fake account; whatever way it ends, no session may be left open."""
@@ -197,7 +222,15 @@ async def running(
         return links[-1]
 
     service = AgentHumanVideoService(client=client, link_factory=make_link, **service_options)
-    async with running_service(service, client, links, transport_ready=transport_ready, behind=behind) as bot:
+    async with running_service(
+        service,
+        client,
+        links,
+        transport_ready=transport_ready,
+        behind=behind,
+        around=around,
+        worker_options=worker_options,
+    ) as bot:
         yield bot
     assert not client.leaked
 
@@ -210,14 +243,19 @@ async def running_service(
     *,
     transport_ready: bool = True,
     behind: Sequence[FrameProcessor] = (),
+    around: Callable[[FrameProcessor], FrameProcessor] = lambda service: service,
+    worker_options: dict[str, Any] | None = None,
 ) -> AsyncIterator[Bot]:
-    """Run a bot around a service that was made elsewhere; `behind` comes after the last tap."""
+    """Run a bot around a service that was made elsewhere.
+
+    `behind` comes after the last tap; `around` puts the service into a pipeline in the pipeline.
+    """
     up, down = Tap(FrameDirection.UPSTREAM), Tap(FrameDirection.DOWNSTREAM)
     worker = PipelineWorker(
-        Pipeline([up, service, down, *behind]),
+        Pipeline([up, around(service), down, *behind]),
         params=PipelineParams(audio_out_sample_rate=RATE),
         cancel_on_idle_timeout=False,
-        enable_rtvi=False,
+        **{"enable_rtvi": False, **(worker_options or {})},
     )
     bot = Bot(service, worker, up, down, client, links if links is not None else [])
     _record_events(bot)

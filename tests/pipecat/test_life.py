@@ -18,6 +18,7 @@ _GONE = "on_gave_up"
 ROWS: list[tuple[str, str, str, str, bool, list[str]]] = [
     ("OFF", "WANT", "CONNECTING", "", False, []),
     ("CONNECTING", "ARRIVE", "AVATAR", "", False, [_IN]),
+    ("CONNECTING", "DISMISS", "OFF", "", True, []),
     ("CONNECTING", "LATE", "PLAIN", "", True, [_PLAIN]),
     ("CONNECTING", "LOSE", "PLAIN", "once", True, [_PLAIN]),
     ("CONNECTING", "FULL", "WAITING", "once", True, [_PLAIN]),

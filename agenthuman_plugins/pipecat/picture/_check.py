@@ -1,7 +1,8 @@
-"""Does the output transport show what the avatar sends? Says what is wrong with its parameters, and how to right it."""
+"""Does the bot show what the avatar sends? Says what is wrong with its parameters, and how to fix it."""
 
 from collections.abc import Iterator
 
+from pipecat.pipeline.worker import PipelineWorker
 from pipecat.transports.base_transport import TransportParams
 
 AVATAR_FPS = 25
@@ -47,6 +48,26 @@ def check_size(params: TransportParams, width: int, height: int, *, scaled_here:
     problem = (
         f"The avatar's picture of {width}x{height} is scaled to the transport's {shown[0]}x{shown[1]}, which takes"
         f" up to {cost} of CPU a picture: set video_out_width={width} and video_out_height={height}."
+    )
+    return [problem]
+
+
+def check_capabilities(worker: PipelineWorker) -> list[str]:
+    """Check what clients are told about a bot whose avatar publishes by itself.
+
+    Args:
+        worker: Tells them, by RTVI, what its transports do.
+
+    Returns:
+        As `check_params`.
+    """
+    capabilities = getattr(worker, "capabilities", None)  # since Pipecat 1.13
+    told = getattr(worker, "_rtvi", None) is not None
+    if not told or capabilities is None or capabilities.video_out is not False:
+        return []
+    problem = (
+        "Clients are told that the bot sends no video, because its transport sends none, and may hide the avatar's:"
+        " give the PipelineWorker capabilities=BotCapabilities(video_out=True)."
     )
     return [problem]
 

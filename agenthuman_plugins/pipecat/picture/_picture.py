@@ -17,6 +17,7 @@ from agenthuman_plugins.pipecat.picture._transport import (
     VoiceBacklog,
     output_transport,
     params_of,
+    takes_media,
 )
 from agenthuman_plugins.speech.link import AvatarAudio, AvatarVideo, SpeechLink
 from agenthuman_plugins.speech.progress import voiced_span
@@ -69,6 +70,12 @@ class AvatarPicture:
     def transport_is_ready(self) -> None:
         """Note that the transport takes pictures; before, none is converted."""
         self._ready.set()
+
+    def look_for_transport(self) -> None:
+        """Note that the transport takes pictures if it does; nobody may have told a service that had no work."""
+        transport = output_transport(self._service)
+        if transport is not None and takes_media(transport):
+            self.transport_is_ready()
 
     def reconnecting(self) -> None:
         """Note that the link's connection is being restored, in which no picture can come."""

@@ -1,9 +1,19 @@
-"""What the transport behind the service shows."""
+"""The output transport behind the service: where it is, what it shows, and what waits in it."""
 
+import asyncio
+import contextlib
 import weakref
 from collections import deque
+from collections.abc import Iterator
 
-from pipecat.frames.frames import Frame, OutputAudioRawFrame, OutputImageRawFrame
+from pipecat.frames.frames import (
+    EndFrame,
+    Frame,
+    OutputAudioRawFrame,
+    OutputImageRawFrame,
+    StartFrame,
+    SystemFrame,
+)
 from pipecat.processors.frame_processor import FrameProcessor
 from pipecat.transports.base_output import BaseOutputTransport
 from pipecat.transports.base_transport import TransportParams
@@ -12,19 +22,47 @@ from agenthuman_plugins.client.rooms import ASPECT_RATIOS
 
 
 def output_transport(processor: FrameProcessor) -> BaseOutputTransport | None:
-    """The first output transport behind `processor`, or `None` if there is none."""
-    following = processor.next
-    while following is not None:
-        if isinstance(following, BaseOutputTransport):
-            return following
-        following = following.next or _pipeline_around(following)
+    """The output transport behind `processor`, or `None` if there is none.
+
+    Of several in the branches of one parallel pipeline, it is the first that shows video.
+    """
+    for following in processors_behind(processor):
+        if (transport := transport_within(following)) is not None:
+            return transport
     return None
 
 
-def _pipeline_around(sink: FrameProcessor) -> FrameProcessor | None:
-    """A pipeline in a pipeline ends in a sink, which pushes by a method of the pipeline that it is the end of."""
+def processors_behind(processor: FrameProcessor) -> Iterator[FrameProcessor]:
+    """What a frame from `processor` comes to, in order; pipelines are named, not walked through."""
+    while (following := _behind(processor)) is not None:
+        yield following
+        processor = following
+
+
+def _behind(processor: FrameProcessor) -> FrameProcessor | None:
+    around = pipeline_around(processor)
+    return processor.next if around is None else around.next
+
+
+def transport_within(processor: FrameProcessor) -> BaseOutputTransport | None:
+    """The output transport that `processor` is or holds, at any depth; the first that shows video, else the first."""
+    transports = list(_transports_within(processor))
+    shows_video = (transport for transport in transports if params_of(transport).video_out_enabled)
+    return next(shows_video, transports[0] if transports else None)
+
+
+def _transports_within(processor: FrameProcessor) -> Iterator[BaseOutputTransport]:
+    if isinstance(processor, BaseOutputTransport):
+        yield processor
+    for part in processor.processors:
+        yield from _transports_within(part)
+
+
+def pipeline_around(sink: FrameProcessor) -> FrameProcessor | None:
+    """The pipeline, or the parallel pipeline, whose end `sink` is."""
+    # An end pushes by a method of what it is the end of; Pipecat has no public way.
     pipeline = getattr(getattr(sink, "_downstream_push_frame", None), "__self__", None)
-    return pipeline.next if isinstance(pipeline, FrameProcessor) else None
+    return pipeline if isinstance(pipeline, FrameProcessor) else None
 
 
 def output_params(processor: FrameProcessor) -> TransportParams | None:
@@ -36,6 +74,11 @@ def output_params(processor: FrameProcessor) -> TransportParams | None:
 def params_of(transport: BaseOutputTransport) -> TransportParams:
     """The transport's parameters."""
     return transport._params  # noqa: SLF001 - Pipecat has no public way; its own services read it too
+
+
+def takes_media(transport: BaseOutputTransport) -> bool:
+    """Whether the transport has said that it is ready."""
+    return bool(transport._media_senders)  # noqa: SLF001 - as above
 
 
 def nearest_aspect_ratio(width: int, height: int) -> str:
@@ -50,6 +93,7 @@ def nearest_aspect_ratio(width: int, height: int) -> str:
     return min(ASPECT_RATIOS, key=distance)
 
 
+_PASSAGE_S = 0.25  # from us through the transport, if nothing is played there; else milliseconds
 _MAX_VOICE_S = 1.0  # more was dropped, because nobody is connected
 
 
@@ -129,6 +173,40 @@ class VoiceBacklog:
         if isinstance(frame, OutputAudioRawFrame):
             # The last chunk of a reply is filled up with silence.
             self._waiting_s = max(self._waiting_s - frame.num_frames / frame.sample_rate, 0.0)
+
+
+class Passage:
+    """Tells when the output transport has passed on what was pushed to it, behind the sound that it had.
+
+    Args:
+        transport: Where the frames go; without one nobody waits.
+    """
+
+    def __init__(self, transport: BaseOutputTransport | None) -> None:
+        self._newest: Frame | None = None
+        self._through = asyncio.Event()
+        self._through.set()
+        self._watches = transport is not None
+        if transport is not None:
+            transport.add_event_handler("on_after_push_frame", self._on_pushed)
+
+    def enter(self, frame: Frame) -> None:
+        """Note a frame that is about to be pushed; what has its own time or no place in the order is not counted."""
+        if self._watches and frame.pts is None and not isinstance(frame, SystemFrame | StartFrame | EndFrame):
+            self._newest = frame
+            self._through.clear()
+
+    async def through(self) -> None:
+        """Wait until the newest frame has passed; not for long, since somebody may have kept it."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_PASSAGE_S):
+                await self._through.wait()
+        self._through.set()
+
+    async def _on_pushed(self, _: object, frame: Frame) -> None:
+        if frame is self._newest:
+            self._newest = None
+            self._through.set()
 
 
 def _queued(transport: BaseOutputTransport | None) -> int:
