@@ -36,7 +36,7 @@ from agenthuman_plugins.pipecat import (
     AgentHumanVideoUpdateSettingsFrame,
 )
 from benchmarks import _results
-from benchmarks._witness import LIMIT_S, running
+from benchmarks._bot import LIMIT_S, running
 from tests.pipecat.bot import speech
 from tests.pipecat.faults.ear import Ear
 from tests.pipecat.faults.words import WORD_S, heard, spoken

@@ -37,9 +37,9 @@ from agenthuman_plugins.client._config import DEFAULT_AVATAR
 from agenthuman_plugins.emulator.process import Child
 from agenthuman_plugins.emulator.voice import Voice
 from agenthuman_plugins.pipecat import AgentHumanVideoService
+from benchmarks._bot import LIMIT_S, RATE, running
 from benchmarks._lips import Lips, in_step, loudness, openness
 from benchmarks._own_network import apart, why_not
-from benchmarks._witness import LIMIT_S, RATE, running
 
 _SIZE = (320, 240)  # pixels: drawing and coding them is the emulator's work, not the bot's
 _EVERY_S = 7.0

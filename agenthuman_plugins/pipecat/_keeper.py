@@ -48,6 +48,7 @@ _LAST_CALL_S = (
     2.0  # before a session's end: enough to leave in good order, as its clock and ours may differ a little
 )
 _CAP_WINDOW_S = 10.0  # before the cap, in which the end of a reply is waited for
+_CLEAN_UP_EVERY_S = 10.0  # while something is left behind
 _LOOK_EVERY_S = 0.1
 _TICK_S = 0.02  # while a cut-over is near
 
@@ -107,6 +108,8 @@ class Keeper:
         self._try_at = -float("inf")  # no session is asked for before
         self._pause_s = 0.0
         self._useless = 0
+        self._cleaning: asyncio.Task[None] | None = None
+        self._clean_at = -float("inf")
 
     # What the service tells it
 
@@ -162,8 +165,10 @@ class Keeper:
 
     async def _until_wanted(self) -> None:
         life, refused = self._presence.life, self._settings.avatar
-        while life.state is State.OFF:
+        if life.state is State.OFF:
             await self._within(None, lambda: life.state is not State.OFF)
+            # Who speaks after a silence does not wait out a pause from before it.
+            self._pause_s, self._full_since, self._try_at = 0.0, None, -float("inf")
         while life.state is State.GIVEN_UP:
             await self._within(_LOOK_EVERY_S, lambda: False)
             if self._settings.avatar != refused and self._cap_left_s() > 0:
@@ -479,12 +484,24 @@ class Keeper:
             left_s = until - self._clock()
             if condition() or left_s <= 0:
                 return
+            self._clean_up()
             await self._presence.note_boundary()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(min(left_s, _LOOK_EVERY_S)):
                     await self._news.wait()
 
+    def _clean_up(self) -> None:
+        """End in the background what was left behind: it is billed, and may take the only slot."""
+        is_busy = self._cleaning is not None and not self._cleaning.done()
+        if self._left_behind.empty or is_busy or self._clock() < self._clean_at:
+            return
+        self._clean_at = self._clock() + _CLEAN_UP_EVERY_S
+        self._cleaning = asyncio.create_task(self._left_behind.end(), name="end what was left behind")
+
     async def _end_all(self) -> None:
+        if self._cleaning is not None:
+            self._cleaning.cancel()
+            await asyncio.wait([self._cleaning])
         sessions = set(self._sessions)
         for session in sessions:
             session.leave()

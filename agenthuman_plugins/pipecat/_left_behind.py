@@ -23,6 +23,11 @@ class LeftBehind:
         self._session_ids: set[str] = set()
         self._client_refs: set[str] = set()
 
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is left behind."""
+        return not (self._session_ids or self._client_refs)
+
     def note_session(self, session_id: str, error: Exception) -> None:
         """Note a session that could not be ended."""
         logger.warning(f"Session {session_id} could not be ended, which is tried again: {error}")

@@ -217,8 +217,10 @@ async def running(
     client = client or FakeClient()
     links: list[InProcessSpeechLink] = []
 
+    clock = asyncio.get_running_loop().time  # which a test may run in virtual time
+
     def make_link(_: Session, rate: int) -> InProcessSpeechLink:
-        links.append(InProcessSpeechLink(audio_sample_rate=rate, **(link_options or {})))
+        links.append(InProcessSpeechLink(audio_sample_rate=rate, clock=clock, **(link_options or {})))
         return links[-1]
 
     service = AgentHumanVideoService(client=client, link_factory=make_link, **service_options)

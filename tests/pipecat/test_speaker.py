@@ -1,12 +1,14 @@
 """The queue between the pipeline and the speech link."""
 
 import asyncio
+import gc
 import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
 
+from agenthuman_plugins.client import SpeechLinkError
 from agenthuman_plugins.pipecat.picture._curtain import Curtain
 from agenthuman_plugins.pipecat.reply import _speaker
 from agenthuman_plugins.pipecat.reply._speaker import Speaker
@@ -156,3 +158,24 @@ async def _running(speaker: Speaker, link: _SlowLink) -> AsyncIterator[None]:
     finally:
         running.cancel()
         await asyncio.wait([running])
+
+
+async def test_link_that_fails_while_it_is_given_up_leaves_no_trace(caplog: pytest.LogCaptureFixture) -> None:
+    """A write that fails when nobody waits for it any more is no defect that the log must tell."""
+    link, utterance = _SlowLink(), Utterance(duration_s=1.0)
+    failed = SpeechLinkError("gone")
+
+    async def send(_: bytes) -> int:
+        link.writing.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise failed
+
+    link.send = send  # type: ignore[method-assign]
+    speaker = Speaker(VoiceGate(), Curtain(lambda: 0.0, lambda: 0.0))
+    async with _running(speaker, link):
+        speaker.speak(utterance, b"lost")
+        await link.writing.wait()
+    gc.collect()
+    assert not caplog.records

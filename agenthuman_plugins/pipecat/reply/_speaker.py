@@ -164,6 +164,8 @@ class Speaker:
             if not sending.done():
                 sending.cancel()
                 await asyncio.wait({sending}, timeout=_GIVE_UP_S)
+            if sending.done() and not sending.cancelled():
+                sending.exception()  # of a link that is given up; unread, it would be logged as a defect
 
     def _wait_s(self, item: _Speech | _Mark) -> float | None:
         """For how long an item has to wait; `None` while it is held."""

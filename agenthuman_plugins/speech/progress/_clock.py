@@ -57,14 +57,14 @@ class PlaybackClock:
     """Follows the utterances in flight by what the link reports and the time that passes.
 
     Args:
-        clock: Seconds from an arbitrary start.
+        clock: Seconds from an arbitrary start; `None` takes `time.monotonic`.
 
     Attributes:
         busy: Set while something is in flight.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+    def __init__(self, clock: Callable[[], float] | None = None) -> None:
+        self._clock = clock or time.monotonic  # looked up now, for tests in virtual time
         self._in_flight: deque[_Playing] = deque()
         self._reports_start = False  # whether this avatar reports starts at all
         self.busy = asyncio.Event()
@@ -109,6 +109,11 @@ class PlaybackClock:
         self._in_flight.clear()
         self.busy.clear()
         return was_busy
+
+    @property
+    def searching(self) -> bool:
+        """Never: there is no sound."""
+        return False
 
     @property
     def said_s(self) -> float:

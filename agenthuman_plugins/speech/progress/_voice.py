@@ -116,6 +116,11 @@ class VoiceGate:
         return self._in_flight[0].utterance
 
     @property
+    def searching(self) -> bool:
+        """Whether sound is kept until it is known to be the new utterance's, as after an interruption."""
+        return self._stale
+
+    @property
     def said_s(self) -> float:
         """How far the avatar has said the utterance that is being heard, without what its receiver made up."""
         oldest = next((position_s for _, position_s in self._positions), 0.0)
