@@ -20,11 +20,12 @@ _BENCHMARKS = {
     "skew": "benchmarks.skew",
 }
 # Modules with a `report(console)` that prints by itself and writes its part of `benchmarks/results.md`;
-# only on request, since they need an environment of their own.
+# only on request, since they need an environment of their own, or minutes.
 _REPORTS = {
     "peers": "benchmarks.peers",
     "cost": "benchmarks.peers.cost",
     "langchain": "benchmarks.langchain_faults._report",
+    "renewal": "benchmarks.renewal",
 }
 
 

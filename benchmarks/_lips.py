@@ -1,7 +1,12 @@
 """How far the lips are from the voice, from what is seen and heard: the opening of the mouth, and the loudness.
 
-Both are noted with the moment at which they appear, on one clock. Where the two curves fit best over each stretch of
-speech is the lag between them; the same face and voice in perfect step say what that is without any delay.
+Both are noted with the moment at which they appear, on one clock. What was said is known, so each is compared with
+itself: where in time the mouth of a stretch of speech was seen, and where its voice was heard, is the difference between
+the two. To compare the mouth with the voice would not do: they are alike enough to find each other within a second, and
+in a sentence of even syllables also a syllable away.
+
+It leaves out what nobody could judge: a stretch in which the mouth hardly moves, and one that was so torn that it is
+not known again. The share of those that count is part of the result.
 """
 
 from dataclasses import dataclass, field
@@ -13,12 +18,20 @@ from agenthuman_plugins.emulator.face import Face, Look
 from agenthuman_plugins.emulator.mouth import Mouth
 
 _STEP_S = 0.01
-_WINDOW_S = 1.2
-_HOP_S = 0.3
-_MAX_LAG_S = 0.6
+_WINDOW_S = 0.8
+_HOP_S = 0.1
+_MAX_LAG_S = 0.5
+_PROBE_S = 2.0  # of speech, by which a reply is found
 _MIN_LOUDNESS = 0.01
-_MIN_FIT = 0.6  # of 1; a stretch whose lips do not follow its voice has no lag to speak of
+_STILL = 0.2  # of the mouth's usual movement
+_MIN_FIT = 0.3  # of 1, which is the very same curve; 0 is as far from it as its own mean
+_DISTINCT = 0.2  # by which the best place must be better than any other
+_APART_S = 0.08  # from which on a place is another one
+_LEAD_S = 0.5  # of silence around the speech
+_FIRST_S = 1.0
 _RATE, _FPS = 16_000, 25
+
+Curve = npt.NDArray[np.float64]
 
 
 @dataclass
@@ -33,26 +46,62 @@ class Lips:
     seen: list[tuple[float, float]] = field(default_factory=list)
     heard: list[tuple[float, float]] = field(default_factory=list)
 
-    def voice_behind_s(self) -> list[float]:
-        """How much later the voice comes than the lips, for each stretch of speech."""
-        seen_at, openness = np.array(self.seen).T
-        heard_at, loudness = np.array(self.heard).T
-        grid = np.arange(max(seen_at[0], heard_at[0]), min(seen_at[-1], heard_at[-1]), _STEP_S)
-        # A picture stays until the next one.
-        mouth = openness[np.searchsorted(seen_at, grid, side="right") - 1]
-        voice = np.convolve(np.interp(grid, heard_at, loudness), np.ones(4) / 4, mode="same")
-        width, hop, reach = (round(s / _STEP_S) for s in (_WINDOW_S, _HOP_S, _MAX_LAG_S))
-        lags = []
-        for start in range(reach, len(grid) - width - reach, hop):
-            spoken = voice[start : start + width]
-            if spoken.max() < _MIN_LOUDNESS:
-                continue
-            fits = [
-                _fit(spoken, mouth[start - lag : start - lag + width]) for lag in range(-reach, reach + 1)
-            ]
-            if max(fits) >= _MIN_FIT:
-                lags.append((int(np.argmax(fits)) - reach) * _STEP_S)
-        return lags
+    def between(self, begin: float, end: float) -> "Lips":
+        """What was seen and heard in a span of time."""
+        return Lips(*([p for p in points if begin <= p[0] <= end] for points in (self.seen, self.heard)))
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A stretch of a reply.
+
+    Attributes:
+        at_s: Where it begins, from the reply's first sample.
+        voice_behind_s: How much later its voice came than its lips; `None` if that cannot be told.
+    """
+
+    at_s: float
+    voice_behind_s: float | None
+
+    @property
+    def is_first(self) -> bool:
+        """Whether it lies within the first second of the reply."""
+        return self.at_s + _WINDOW_S <= _FIRST_S + _STEP_S
+
+
+def compare(reply: Lips, exact: Lips) -> list[Stretch]:
+    """Judge a reply, stretch by stretch.
+
+    Args:
+        reply: What came of it, silence around it included. It may have been cut; then it ends where it was.
+        exact: The same speech `in_step`.
+    """
+    begin = max(reply.seen[0][0], reply.heard[0][0])
+    grid = np.arange(begin, min(reply.seen[-1][0], reply.heard[-1][0]), _STEP_S)
+    mouth, voice = _mouth(reply, grid), _voice(reply, grid)
+    exact_grid = np.arange(0, min(exact.seen[-1][0], exact.heard[-1][0]), _STEP_S)
+    exact_mouth, exact_voice = _mouth(exact, exact_grid), _voice(exact, exact_grid)
+    offset = _find(exact_voice, voice)
+    length = min(len(exact_grid), len(grid) - offset)  # of the reply, as far as it came
+    exact_mouth, exact_voice = exact_mouth[:length], exact_voice[:length]
+    # The browser looks at fewer pixels and has a volume of its own.
+    mouth *= _level(exact_mouth) / _level(mouth[max(offset, 0) :])
+    voice *= _level(exact_voice) / _level(voice[max(offset, 0) :])
+    width, hop, reach = _steps(_WINDOW_S), _steps(_HOP_S), _steps(_MAX_LAG_S)
+    stretches = []
+    for start in range(_steps(_LEAD_S - _WINDOW_S / 4), length - width - reach, hop):
+        spoken, moved = exact_voice[start : start + width], exact_mouth[start : start + width]
+        from_ = start + offset - reach
+        if spoken.max() < _MIN_LOUDNESS or moved.std() < _STILL * exact_mouth.std() or from_ < 0:
+            continue
+        span = slice(from_, from_ + width + 2 * reach)
+        heard_at, seen_at = _place(spoken, voice[span]), _place(moved, mouth[span])
+        lag_s = None
+        if heard_at is not None and seen_at is not None:
+            lag_s = (heard_at - seen_at) * _STEP_S
+            offset += heard_at - reach  # a voice with holes gets later and later
+        stretches.append(Stretch(start * _STEP_S - _LEAD_S, lag_s))
+    return stretches
 
 
 def openness(rgb: bytes | memoryview, width: int, height: int) -> float:
@@ -73,17 +122,78 @@ def in_step(pcm: bytes, size: tuple[int, int], avatar: str) -> Lips:
     """The avatar saying `pcm` (16 kHz) with every picture shown at the first sample of its block."""
     face, mouth, lips = Face(*size, Look.of(avatar)), Mouth(), Lips()
     block = 2 * _RATE // _FPS
-    pcm = bytes(_RATE) + pcm + bytes(_RATE)
+    silence = bytes(2 * round(_RATE * _LEAD_S))
+    # Blocks are counted from the first sample of speech, as the avatar does.
+    ahead = len(silence) // block * block
+    pcm = silence[:ahead] + pcm + silence
+    shift_s = _LEAD_S - ahead / 2 / _RATE
     for number, start in enumerate(range(0, len(pcm) - block + 1, block)):
         shape = mouth.update(np.frombuffer(pcm[start : start + block], np.int16))
         bgr: npt.NDArray[np.uint8] = face.draw(number / _FPS, shape)
-        lips.seen.append((number / _FPS, openness(bgr[..., ::-1].tobytes(), *size)))
+        lips.seen.append((number / _FPS + shift_s, openness(bgr[..., ::-1].tobytes(), *size)))
     piece = round(2 * _RATE * _STEP_S)
     lips.heard = [
-        (start / 2 / _RATE, loudness(pcm[start : start + piece])) for start in range(0, len(pcm), piece)
+        (start / 2 / _RATE + shift_s, loudness(pcm[start : start + piece]))
+        for start in range(0, len(pcm), piece)
     ]
     return lips
 
 
-def _fit(voice: npt.NDArray[np.float64], mouth: npt.NDArray[np.float64]) -> float:
-    return float(np.corrcoef(voice, mouth)[0, 1]) if mouth.std() > 0 and voice.std() > 0 else -1.0
+def _mouth(lips: Lips, grid: Curve) -> Curve:
+    """A picture stays until the next one."""
+    at, openness_ = np.array(lips.seen).T
+    return np.asarray(openness_[np.maximum(np.searchsorted(at, grid, side="right") - 1, 0)])
+
+
+def _voice(lips: Lips, grid: Curve) -> Curve:
+    at, loudness_ = np.array(lips.heard).T
+    return np.convolve(np.interp(grid, at, loudness_), np.ones(4) / 4, mode="same")
+
+
+def _find(exact: Curve, heard: Curve) -> int:
+    """Where a reply begins, by the part of it that is known best: any may be torn."""
+    width, best, offset = min(_steps(_PROBE_S), len(heard)), -1.0, 0
+    for start in range(_steps(_LEAD_S), max(len(exact) - width, _steps(_LEAD_S) + 1), width // 2):
+        probe = exact[start : start + width]
+        alike = _likeness(probe, heard)
+        if probe.max() >= _MIN_LOUDNESS and alike.size and alike.max() > best:
+            best, offset = float(alike.max()), int(alike.argmax()) - start
+    return offset
+
+
+def _place(part: Curve, whole: Curve) -> int | None:
+    """Where a curve holds a part; `None` if that is nowhere, or not certain."""
+    if len(whole) < len(part):
+        return None
+    fit = _fit(part, whole)
+    best = int(fit.argmax())
+    inner = fit[1:-1]
+    peaks = 1 + np.flatnonzero((inner >= fit[:-2]) & (inner >= fit[2:]))
+    others = fit[peaks[np.abs(peaks - best) > _steps(_APART_S)]]
+    distinct = not others.size or fit[best] - others.max() >= _DISTINCT
+    return best if fit[best] >= _MIN_FIT and distinct else None
+
+
+def _fit(part: Curve, whole: Curve) -> Curve:
+    """How much of a curve is explained at each place of another one (R²)."""
+    squares = np.convolve(whole**2, np.ones(len(part)), "valid")
+    error = (part**2).sum() - 2 * np.correlate(whole, part, "valid") + squares
+    return np.asarray(1 - error / (len(part) * part.var()))
+
+
+def _likeness(part: Curve, whole: Curve) -> Curve:
+    """The same, whatever the volume (correlation)."""
+    count, ones = len(part), np.ones(len(part))
+    mean = np.convolve(whole, ones, "valid") / count
+    spread = np.sqrt(np.maximum(np.convolve(whole**2, ones, "valid") / count - mean**2, 1e-12))
+    return np.asarray(np.correlate(whole, part - part.mean(), "valid") / count / (part.std() or 1.0) / spread)
+
+
+def _level(curve: Curve) -> float:
+    """What a curve reaches where there is something."""
+    high = curve[curve > curve.max() / 10]
+    return float(np.quantile(high, 0.8)) if high.size else 1.0
+
+
+def _steps(seconds: float) -> int:
+    return round(seconds / _STEP_S)

@@ -2,8 +2,8 @@
 
 Text to speech, room server, avatar worker and our service, then a file that notes what comes to the transport when
 (`agenthuman demo --record`), or SmallWebRTC and Chromium (`agenthuman demo`) with a script in the page that looks at
-the picture and listens to the voice as the page gets them. The browser needs two idle cores; with less, its own
-jitter buffers are what is measured.
+the picture and listens to the voice as the page gets them. The first second of each reply stands apart: that is where a
+voice is fitted to its picture. The browser needs two idle cores; with less, its own jitter buffers are what is measured.
 """
 
 import asyncio
@@ -15,8 +15,6 @@ import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from statistics import median
-from typing import Any
 
 import av
 import numpy as np
@@ -28,11 +26,15 @@ from agenthuman_plugins.demo._assistant import reply_to
 from agenthuman_plugins.demo._recording import record
 from agenthuman_plugins.demo._services import VIDEO_SIZE, running_services
 from agenthuman_plugins.emulator.voice import Voice
-from benchmarks._lips import Lips, in_step, openness
+from benchmarks._lips import Lips, Stretch, compare, in_step, openness
 from benchmarks._row import Row
+from benchmarks._witness import Witness
 
 _QUESTION = "Tell me a story"
+_FIRST_WORDS, _LAST_WORDS = "every morning", "ever since"
+_STORIES = 2
 _INTERRUPTIONS = 6
+_MARGIN_S = 0.8  # around a reply
 _LIMIT_MS = 60_000.0
 _FLAGS = (
     "--no-sandbox",
@@ -42,80 +44,60 @@ _FLAGS = (
     "--autoplay-policy=no-user-gesture-required",
     "--disable-features=WebRtcHideLocalIpsWithMdns",
 )
-# The counting of pixels is the one of `_lips.openness`.
-_WITNESS = """async () => {
-  const context = new AudioContext({ latencyHint: 0 });
-  const analyser = context.createAnalyser();
-  context.createMediaStreamSource(document.getElementById("voice").srcObject).connect(analyser);
-  const samples = new Float32Array(analyser.fftSize = 512);
-  const face = document.getElementById("face");
-  const [w, h] = [face.videoWidth, face.videoHeight];
-  const area = [w * 2 / 5, h / 2, w / 5, h * 3 / 10].map(Math.round);
-  const [across, down] = [area[2] / 2, area[3] / 2].map(Math.round); // half size: the browser has more to do
-  const canvas = new OffscreenCanvas(across, down).getContext("2d", { willReadFrequently: true });
-  window.seen = [];
-  window.heard = [];
-  const look = (now, { expectedDisplayTime }) => {
-    canvas.drawImage(face, ...area, 0, 0, across, down);
-    const pixels = canvas.getImageData(0, 0, across, down).data;
-    let inside = 0;
-    for (let i = 0; i < pixels.length; i += 4) {
-      const [red, green, blue] = [pixels[i], pixels[i + 1], pixels[i + 2]];
-      if (red < 95 && red - green > 22 && blue > green + 4) inside += 1;
-    }
-    window.seen.push([expectedDisplayTime, inside]);
-    face.requestVideoFrameCallback(look);
-  };
-  face.requestVideoFrameCallback(look);
-  setInterval(() => {
-    analyser.getFloatTimeDomainData(samples);
-    let energy = 0;
-    for (const sample of samples) energy += sample * sample;
-    const level = Math.sqrt(energy / samples.length);
-    window.heard.push([performance.now(), level]);
-  }, 10);
-}"""
-_NOTE_CLICK = """() => document.getElementById("interrupt").addEventListener(
-  "click", () => { window.pressed = performance.now(); }, { capture: true, once: true })"""
-# Resolves when there was no voice for 500 ms, with the moment at which that began.
-_SILENT = """(since) => new Promise((resolve) => {
-  const timer = setInterval(() => {
-    const heard = window.heard.filter(([at]) => at >= since);
-    const last = heard.findLastIndex(([, level]) => level > 0.01) + 1;
-    if (heard.length && last < heard.length && heard.at(-1)[0] - heard[last][0] >= 500) {
-      clearInterval(timer);
-      resolve(heard[last][0]);
-    }
-  }, 10);
-})"""
 
 
 async def measure() -> list[Row]:
     logger.disable("pipecat")
     logger.disable("agenthuman_plugins")
-    story = reply_to([{"role": "user", "content": _QUESTION}])
-    pcm = await asyncio.to_thread(Voice().synthesize, story)
-    exact = median((await asyncio.to_thread(in_step, pcm, VIDEO_SIZE, DEFAULT_AVATAR)).voice_behind_s())
-    recorded = [1000 * (lag - exact) for lag in (await _recorded(story)).voice_behind_s()]
-    async with _demo() as url, _page(url) as page:
+    story, voice = reply_to([{"role": "user", "content": _QUESTION}]), Voice()
+    at_once = await asyncio.to_thread(_exactly, voice, [story])
+    by_sentence = await asyncio.to_thread(_exactly, voice, re.split(r"(?<=[.!?]) ", story))
+    recorded = compare(await _recorded(story), at_once)
+    spans, interruptions, fps = [], [], []
+    async with _demo() as url, _page() as page:
+        witness = Witness(page)
+        await witness.prepare()
+        await page.goto(url)
         await page.wait_for_selector("#log .bot:not(.speaking)")  # the greeting has been said
-        await page.evaluate(_WITNESS)
-        await _ask(page)
-        await page.wait_for_selector("#log li.bot:not(.speaking) >> text=ever since")
-        await page.wait_for_selector("#interrupt:disabled")
-        lips = Lips(
-            *(await page.evaluate("[window.seen, window.heard].map((l) => l.map(([t, v]) => [t / 1000, v]))"))
-        )
-        silences = [await _interrupt(page) for _ in range(_INTERRUPTIONS)]
-    lags = [1000 * (lag - exact) for lag in lips.voice_behind_s()]
-    fps = len(lips.seen) / (lips.seen[-1][0] - lips.seen[0][0])
+        await witness.begin()
+        for _ in range(_STORIES):
+            began, (shown_at, shown) = await witness.now_s(), await witness.presented()
+            await _ask(page)
+            await page.wait_for_selector(f"#log li:last-child.bot:not(.speaking) >> text={_LAST_WORDS}")
+            spans.append((began, await witness.now_s() + _MARGIN_S))
+            now, shown_by_now = await witness.presented()
+            fps.append((shown_by_now - shown) / (now - shown_at))
+        for _ in range(_INTERRUPTIONS):
+            began = await witness.now_s()
+            await _ask(page)
+            interruptions.append(await witness.interrupt(after_words=_FIRST_WORDS))
+            spans.append((began, interruptions[-1].pressed_s))
+        lips = await witness.lips()
+    replies = [compare(lips.between(began - _MARGIN_S, ended), by_sentence) for began, ended in spans]
+    stretches = [stretch for reply in replies for stretch in reply]
+    judged = [sum(s.voice_behind_s is not None for s in reply) / len(reply) for reply in replies]
     return [
-        Row("voice behind the lips, at the transport", recorded),
-        Row("voice behind the lips, in the browser", lags),
-        Row("distance of voice and lips, in the browser", [abs(lag) for lag in lags]),
-        Row("interruption to silence, in the browser", silences),
-        Row("pictures a second, in the browser", [fps], "fps"),
+        Row("voice behind the lips, at the transport", _behind_ms(recorded)),
+        Row("voice behind the lips, in the browser", _behind_ms(stretches)),
+        Row(
+            "distance of voice and lips, in the browser, first second of a reply",
+            [abs(ms) for ms in _behind_ms([s for s in stretches if s.is_first])],
+        ),
+        Row("… after that second", [abs(ms) for ms in _behind_ms([s for s in stretches if not s.is_first])]),
+        Row("… stretches of a reply that could be judged", [100 * share for share in judged], "%"),
+        Row("interruption to silence, in the browser", [i.silent_ms for i in interruptions]),
+        Row("… of which until the pipeline has told the page", [i.told_ms for i in interruptions]),
+        Row("… of which in the browser's jitter buffer", [i.buffered_ms for i in interruptions]),
+        Row("pictures a second, in the browser", fps, "fps"),
     ]
+
+
+def _exactly(voice: Voice, parts: list[str]) -> Lips:
+    return in_step(b"".join(map(voice.synthesize, parts)), VIDEO_SIZE, DEFAULT_AVATAR)
+
+
+def _behind_ms(stretches: list[Stretch]) -> list[float]:
+    return [1000 * s.voice_behind_s for s in stretches if s.voice_behind_s is not None]
 
 
 async def _recorded(story: str) -> Lips:
@@ -150,19 +132,8 @@ async def _ask(page: Page) -> None:
     await page.wait_for_selector("#log li:last-child.bot.speaking")
 
 
-async def _interrupt(page: Page) -> float:
-    """Interrupt a story and return how long its voice goes on, in milliseconds."""
-    await _ask(page)
-    await page.wait_for_selector("#log .bot.speaking >> text=every morning")
-    await page.evaluate(_NOTE_CLICK)
-    await page.click("#interrupt")  # the tool takes its time before it presses
-    pressed = await page.evaluate("window.pressed")
-    silent: Any = await page.evaluate(_SILENT, pressed)
-    return float(silent - pressed)
-
-
 @asynccontextmanager
-async def _page(url: str) -> AsyncIterator[Page]:
+async def _page() -> AsyncIterator[Page]:
     chromium = next(
         (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))),
         None,
@@ -174,7 +145,6 @@ async def _page(url: str) -> AsyncIterator[Page]:
         try:
             page = await browser.new_page(viewport={"width": 1280, "height": 800})
             page.set_default_timeout(_LIMIT_MS)
-            await page.goto(url)
             yield page
         finally:
             await browser.close()

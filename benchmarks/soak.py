@@ -1,8 +1,9 @@
 """A bot that talks for a long time and is interrupted every seven seconds: `python -m benchmarks soak --minutes 20`.
 
-The whole local chain: emulator, room server and avatar as processes, the bot in this one, so that its memory is
-the bot's alone. Where the system allows, in a network namespace of its own. Prints a line a minute and writes
-`benchmarks/results/soak.txt`; fails when a promise is broken.
+Its sessions end after a minute, so that the avatar is renewed some twenty times. The whole local chain: emulator, room
+server and avatar as processes, the bot in this one, so that its memory is the bot's alone. Where the system allows, in a
+network namespace of its own. Prints a line a minute and writes `benchmarks/results/soak.txt`; fails when a promise is
+broken.
 """
 
 import argparse
@@ -24,25 +25,22 @@ from pipecat.frames.frames import (
     Frame,
     InterruptionFrame,
     OutputImageRawFrame,
-    OutputTransportReadyFrame,
     TTSAudioRawFrame,
     TTSStartedFrame,
     TTSStoppedFrame,
 )
-from pipecat.pipeline.pipeline import Pipeline
-from pipecat.pipeline.worker import PipelineParams, PipelineWorker
+from pipecat.pipeline.worker import PipelineWorker
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
-from pipecat.workers.runner import WorkerRunner
 
 from agenthuman_plugins.client import AsyncAgentHuman
 from agenthuman_plugins.client._config import DEFAULT_AVATAR
 from agenthuman_plugins.emulator.process import Child
 from agenthuman_plugins.emulator.voice import Voice
 from agenthuman_plugins.pipecat import AgentHumanVideoService
+from benchmarks._bot import LIMIT_S, RATE, running
 from benchmarks._lips import Lips, in_step, loudness, openness
 from benchmarks._own_network import apart, why_not
 
-_RATE = 16_000
 _SIZE = (320, 240)  # pixels: drawing and coding them is the emulator's work, not the bot's
 _EVERY_S = 7.0
 _STORY = (
@@ -51,11 +49,11 @@ _STORY = (
     "So the robot sang, as loud as it could, until the last of the ships had found the harbour."
 )
 _SHORT = "That is all there is to say about it."
+_SESSION_S = 60  # so that the avatar is renewed all the time, too
 _STUCK_S = 5.0  # a reply that does not begin, or does not end after an interruption, for so long
 _WARM_UP_MINUTES = 2
 _MAX_GROWTH = 0.05
 _MAX_SKEW_MS = 250.0  # a bound, also beside other work; `python -m benchmarks skew` measures it exactly
-_LIMIT_S = 60.0
 _RESULT = Path(__file__).parent / "results" / "soak.txt"
 _IN_NAMESPACE = "AGENTHUMAN_SOAK_IN_NAMESPACE"
 
@@ -126,7 +124,7 @@ class _Talk:
         for turn in range(1, sys.maxsize):
             if turn % 4 == 0:
                 context_id = await self._say(short)
-                await self._expect(context_id, self._witness.stopped, _STUCK_S + len(short) / 2 / _RATE)
+                await self._expect(context_id, self._witness.stopped, _STUCK_S + len(short) / 2 / RATE)
             context_id = await self._say(story)
             await self._expect(context_id, self._witness.voiced, _STUCK_S)
             await asyncio.sleep(began + turn * _EVERY_S - asyncio.get_running_loop().time())
@@ -138,12 +136,12 @@ class _Talk:
         self._count += 1
         self._witness.minute.replies += 1
         context_id = f"reply-{self._count}"
-        piece = _RATE // 50 * 2
+        piece = RATE // 50 * 2
         await self._worker.queue_frames(
             [
                 TTSStartedFrame(context_id=context_id),
                 *(
-                    TTSAudioRawFrame(pcm[i : i + piece], _RATE, 1, context_id=context_id)
+                    TTSAudioRawFrame(pcm[i : i + piece], RATE, 1, context_id=context_id)
                     for i in range(0, len(pcm), piece)
                 ),
                 TTSStoppedFrame(context_id=context_id),
@@ -182,8 +180,14 @@ async def _soak(minutes: int) -> int:
         (await asyncio.to_thread(in_step, short, _SIZE, DEFAULT_AVATAR)).voice_behind_s() or [0.0]
     )
     where = "in a network namespace" if os.environ.get(_IN_NAMESPACE) else "in the machine's own network"
-    options: dict[str, Any] = {"plan": "pro", "sweep": False, "expiry": False, "video_size": _SIZE, "port": 0}
-    emulator = await Child.start("agenthuman_plugins.emulator", options, timeout_s=_LIMIT_S)
+    options: dict[str, Any] = {
+        "plan": "pro",
+        "sweep": False,
+        "session_limit_s": _SESSION_S,
+        "video_size": _SIZE,
+        "port": 0,
+    }
+    emulator = await Child.start("agenthuman_plugins.emulator", options, timeout_s=LIMIT_S)
     url, api_key = emulator.ready["url"], emulator.ready["api_key"]
     report = _Report(f"Soak of {minutes} minutes {where}, room server: {emulator.ready['room_server']}.")
     try:
@@ -203,7 +207,10 @@ async def _soak(minutes: int) -> int:
         ),
         (not stuck, f"stuck replies: {stuck}"),
         (not errors, f"errors: {len(errors)} {errors[:3] or ''}"),
-        (not left, f"sessions left open: {left} of {len(sessions)}"),
+        (
+            not left,
+            f"sessions that the bot did not end before their limit of {_SESSION_S} s: {left} of {len(sessions)}",
+        ),
     ]
     report.say("")
     for kept, line in verdicts:
@@ -224,25 +231,7 @@ async def _talk(
     errors, witness = _Errors(), _Witness()
     async with AsyncAgentHuman(api_key=api_key, base_url=url) as client:
         service = AgentHumanVideoService(client=client)
-        connected = asyncio.Event()
-
-        @service.event_handler("on_avatar_connected")
-        async def on_connected(_: object) -> None:
-            connected.set()
-
-        worker = PipelineWorker(
-            Pipeline([errors, service, witness]),
-            params=PipelineParams(audio_out_sample_rate=_RATE),
-            idle_timeout_secs=None,
-            enable_rtvi=False,
-        )
-        runner = WorkerRunner(handle_sigint=False)
-        await runner.add_workers(worker)
-        running = asyncio.create_task(runner.run())
-        try:
-            async with asyncio.timeout(_LIMIT_S):
-                await connected.wait()
-            await witness.push_frame(OutputTransportReadyFrame(), FrameDirection.UPSTREAM)
+        async with running(errors, service, witness) as worker:
             talk = asyncio.create_task(_Talk(worker, witness).run(story, short))
             own = psutil.Process()
             for number in range(1, minutes + 1):
@@ -263,9 +252,6 @@ async def _talk(
                 )
             talk.cancel()
             await asyncio.wait([talk])
-        finally:
-            await worker.cancel()
-            await asyncio.wait([running], timeout=_LIMIT_S)
     return memory, skews, stuck, errors.seen
 
 

@@ -1,16 +1,25 @@
-"""The browser's call: Pipecat's, with a picture that looks good and keeps in step with the voice."""
+"""The browser's call: Pipecat's, with a picture that looks good, in step with a voice that stops at once."""
 
 import asyncio
 import time
+from collections import deque
 from fractions import Fraction
 from typing import Any
 
 import aiortc.codecs.vpx
+import numpy as np
 from aiortc import MediaStreamTrack
 from av import VideoFrame
-from pipecat.frames.frames import OutputAudioRawFrame
+from pipecat.frames.frames import Frame, InterruptionFrame, OutputAudioRawFrame
+from pipecat.processors.frame_processor import FrameDirection
 from pipecat.transports.smallwebrtc.connection import SmallWebRTCConnection
-from pipecat.transports.smallwebrtc.transport import SmallWebRTCOutputTransport, SmallWebRTCTransport
+from pipecat.transports.smallwebrtc.transport import (
+    RawAudioTrack,
+    SmallWebRTCOutputTransport,
+    SmallWebRTCTransport,
+)
+
+from agenthuman_plugins.pipecat._compat import is_interruptible
 
 # aiortc starts at 0.5 Mbit/s, at which a soft background falls into blocks.
 aiortc.codecs.vpx.DEFAULT_BITRATE = 2_000_000
@@ -39,18 +48,34 @@ class CallTransport(SmallWebRTCTransport):
 
 
 class _Output(SmallWebRTCOutputTransport):
-    """Has a piece of the voice ready while the one before it is being played.
+    """Has a piece of the voice ready while the one before it is being played, and drops both when it is interrupted.
 
     Pipecat's gives the next one when the last one is over, within 10 ms, or silence is played in between: on a busy
-    machine a voice with holes, which is later after each of them.
+    machine a voice with holes, which is later after each of them. And it plays what it gave to the end, whoever
+    interrupts.
     """
 
-    _playing: asyncio.Task[bool] | None = None
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._playing: asyncio.Task[bool] | None = None
+        self._given: deque[bool] = deque(
+            maxlen=2
+        )  # pieces that may be playing: whether each may be interrupted
+
+    async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
+        """Do what Pipecat's does; after an interruption, fall silent."""
+        await super().process_frame(frame, direction)
+        if isinstance(frame, InterruptionFrame) and all(self._given):
+            _fade_out(self._client._audio_output_track)  # noqa: SLF001 - Pipecat has no public way
 
     async def write_audio_frame(self, frame: OutputAudioRawFrame) -> bool:
         """Play this piece of sound behind the one before; returns when that one was played, and whether it was."""
+        self._given.append(is_interruptible(frame))
         before, self._playing = self._playing, asyncio.create_task(super().write_audio_frame(frame))
-        return await before if before is not None else True
+        if before is None:
+            return True
+        await asyncio.wait([before])
+        return not before.cancelled() and before.result()
 
     async def cleanup(self) -> None:
         """Free everything, whatever is still being played."""
@@ -58,6 +83,20 @@ class _Output(SmallWebRTCOutputTransport):
         if self._playing is not None:
             self._playing.cancel()
             await asyncio.gather(self._playing, return_exceptions=True)
+
+
+def _fade_out(track: RawAudioTrack | None) -> None:
+    """Drop what a track has not played, but for a moment that ends it without a click."""
+    if track is None or not track._chunk_queue:  # noqa: SLF001 - as above
+        return
+    pcm, _ = track._chunk_queue[0]  # noqa: SLF001
+    for _, played in track._chunk_queue:  # noqa: SLF001
+        if played is not None:
+            played.cancel()
+    track._chunk_queue.clear()  # noqa: SLF001
+    samples = np.frombuffer(pcm, np.int16)
+    faded = (samples * np.linspace(1, 0, len(samples))).astype(np.int16)
+    track.add_audio_bytes(faded.tobytes())
 
 
 class _Stamped(MediaStreamTrack):

@@ -52,6 +52,8 @@ class Emulator:
         sweep_after_s: Time that an avatar may be alone in its room, in seconds.
         expiry: Whether sessions end when the plan's limit is reached.
         minutes: Minutes that the plan includes; by default as many as the plan has.
+        slots: Sessions at the same time; by default as many as the plan has.
+        session_limit_s: Seconds after which a session ends, with `expiry`; by default the plan's limit.
         limit_status: HTTP status when minutes, sessions or avatars are used up, which the pages do not tell.
         requests_per_minute: Limit on the requests to `/v1`, 60 at the real service; by default there is none.
         video_size: Width and height of the avatar's picture at 4:3.
@@ -89,6 +91,8 @@ class Emulator:
         sweep_after_s: float = SWEEP_AFTER_S,
         expiry: bool = True,
         minutes: int | None = None,
+        slots: int | None = None,
+        session_limit_s: float | None = None,
         limit_status: int = 403,
         requests_per_minute: int | None = None,
         video_size: Sequence[int] = VIDEO_SIZE,
@@ -104,11 +108,17 @@ class Emulator:
         if plan not in PLANS:
             raise EmulatorError(f"There is no plan {plan!r}: choose one of {', '.join(PLANS)}.")
         width, height = video_size
+        limit = None if session_limit_s is None else timedelta(seconds=session_limit_s)
+        own: dict[str, Any] = {
+            "included_minutes": minutes,
+            "max_sessions": slots,
+            "max_session_duration": limit,
+        }
         self._host = host
         self._port = port
         self._rooms = RoomServerRooms(room_server) if media else None
         rules = Rules(
-            plan=PLANS[plan] if minutes is None else replace(PLANS[plan], included_minutes=minutes),
+            plan=replace(PLANS[plan], **{name: value for name, value in own.items() if value is not None}),
             sweep_after=timedelta(seconds=sweep_after_s) if sweep else None,
             expiry=expiry,
             limit_status=limit_status,

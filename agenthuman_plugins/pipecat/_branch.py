@@ -27,7 +27,7 @@ class BranchExit:
 
     Between the processor and the end of its branch nothing may stand that could change sound or pictures, or needs to
     see them: only pipelines, `IdentityFilter`, and a `FunctionFilter` for frames that go upstream, as a
-    `ServiceSwitcher` has one. They are told by their very class, since a subclass can do anything. Behind the parallel
+    `ServiceSwitcher` has one. Only these exact classes count, since a subclass can do anything. Behind the parallel
     pipeline everything is allowed.
 
     Args:
@@ -46,7 +46,7 @@ class BranchExit:
         self.in_the_way: FrameProcessor | None = None
 
     def find(self) -> None:
-        """Look at the pipelines around the processor; to be called when they are complete."""
+        """Look at the pipelines around the processor. A run begins, so they are complete."""
         found, self.in_the_way = self._look()
         self.holding = False
         if found is None or found is self._outermost:
@@ -78,7 +78,7 @@ class BranchExit:
             return False
         if direction is FrameDirection.UPSTREAM or isinstance(frame, StartFrame | EndFrame | CancelFrame):
             return False
-        # What comes out of several branches leaves once; Pipecat has no public way.
+        # A frame that comes out of several branches leaves once; Pipecat has no public way to ask.
         seen: set[int] = getattr(outermost, "_seen_ids", set())
         if frame.id not in seen:
             seen.add(frame.id)

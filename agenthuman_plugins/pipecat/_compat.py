@@ -10,3 +10,9 @@ def is_interruptible(frame: Frame) -> bool:
     if flag is None:
         return not isinstance(frame, frames.UninterruptibleFrame)
     return bool(flag)
+
+
+def copy_interruptible(source: Frame, target: Frame) -> None:
+    """Let no interruption drop a frame that is made of one which must be kept; before 1.12 only a class can tell."""
+    if not is_interruptible(source):
+        target.interruptible = False

@@ -36,7 +36,10 @@ from agenthuman_plugins.pipecat.settings import AgentHumanVideoSettings
 
 _BACKOFF_S = (1.0, 30.0)  # first and longest pause before a new session
 _SLOT_BACKOFF_S = (2.0, 30.0)  # while the account is full: others may end a session at any time
-_SLOT_GAP_S = 1.0  # between two questions, however fast the replies come
+_SLOT_GAP_S = (
+    2.0  # between two questions, however fast the replies come; a minute allows 60 requests of all kinds
+)
+_REPLY_GAP_S = 1.0  # without speech, after which it is another reply
 # Sessions in a row whose avatar never came or left at once. Each is billed, so there must be an end.
 _MAX_USELESS_SESSIONS = 5
 _STAYED_S = 5.0  # of an avatar that did not leave at once
@@ -98,7 +101,8 @@ class Keeper:
         self._spent_s = 0.0  # of sessions that have ended
         self._begun_at = self._clock()
         self._spoke_at: float | None = None  # somebody, the user or the bot
-        self._reply_at = -float("inf")  # the bot began to speak, or went on
+        self._speech_at = -float("inf")  # the bot spoke, as far as we are told
+        self._reply_at = -float("inf")  # it began to
         self._asked_at = -float("inf")
         self._full_since: float | None = None
         self._try_at = -float("inf")  # no session is asked for before
@@ -114,9 +118,12 @@ class Keeper:
         self._presence.life.take(Change.WANT)
         self._news.set()
 
-    def bot_speaks(self) -> None:
-        """Note that the bot is about to speak, or speaks."""
-        self._spoke_at = self._reply_at = self._clock()
+    def bot_speaks(self, *, begins: bool) -> None:
+        """Note that the bot is about to speak, or speaks; what comes after a gap begins, too."""
+        now = self._clock()
+        if begins or now - self._speech_at > _REPLY_GAP_S:
+            self._reply_at = now
+        self._spoke_at = self._speech_at = now
         self.want()
 
     def user_speaks(self) -> None:
@@ -230,8 +237,11 @@ class Keeper:
         if self._present is session:
             self._present = None
         reason = session.reason or SpeechLinkError("The avatar was lost.", retryable=True)
-        if not await self._choice_refused(session, reason):
-            await self._presence.take(*self._judge(session, reason))
+        change, reason = self._judge(session, reason)
+        if await self._choice_refused(session, reason, for_good=self._useless >= _MAX_USELESS_SESSIONS):
+            self._useless, self._try_at = 0, self._clock()
+        else:
+            await self._presence.take(change, reason)
 
     def _judge(self, session: AvatarSession, reason: Exception) -> tuple[Change, Exception]:
         """What a failure means: ask again later, wait for a slot, or give up; and why, for people."""

@@ -109,11 +109,12 @@ class LinkRunner:
             picture.lipsync.buffered(audio.buffered_s)
             before, pushed_s = self.playback.audible, self._delivery.pushed_s
             await self._delivery.hear(audio)
-            picture.voice_pushed(self._delivery.pushed_s - pushed_s)
+            audio_s = len(audio.pcm) / 2 / audio.num_channels / audio.sample_rate
+            picture.voice_pushed(self._delivery.pushed_s - pushed_s, audio_s, held=self.playback.searching)
             if (audible := self.playback.audible) is not None and audible is not before:
                 lead_s = audible.lead_s or 0.0
                 picture.lipsync.answered(self._clock() - audible.sent_at - lead_s)
-                picture.speech_heard(audible.number, lead_s, audio)
+                picture.speech_heard(audible.number, audible.position_s - audio_s)
 
     async def _follow(self, tasks: asyncio.TaskGroup) -> None:
         """Follow what the link reports."""

@@ -42,7 +42,7 @@ class Turn:
         self._open_sessions = 0
 
     def find(self) -> None:
-        """Look for switchers around the service; to be called at the begin of a run, when the pipelines are complete."""
+        """Look for switchers around the service. A run begins, so the pipelines are complete."""
         self._open_sessions = 0
         if not self._members:
             self._members = list(_memberships(self._service))
@@ -60,7 +60,7 @@ class Turn:
 
     @property
     def may_open(self) -> bool:
-        """Whether a session may be opened: no other service of the switcher has one, or it had the time to end it."""
+        """Whether a session may be opened: no other service of the switcher has one, or it had enough time to end it."""
         others = {turn for switcher, _ in self._members for turn in _turns[switcher]} - {self}
         in_use = any(turn._open_sessions for turn in others)  # noqa: SLF001 - of the same class
         return not in_use or asyncio.get_running_loop().time() - self._began_at > _LEAVE_S
@@ -71,11 +71,11 @@ class Turn:
 
     def session_ended(self) -> None:
         """Note that a session has ended."""
-        self._open_sessions -= 1
+        self._open_sessions = max(self._open_sessions - 1, 0)  # one of the run before may end late
 
     async def _on_passing(self, _: object, frame: Frame) -> None:
-        # The switcher keeps it from a service without work, which may still be speaking. One that goes upstream has left
-        # the switcher here, which lets no frame out twice.
+        # The switcher does not deliver it to a service without work, which may still be speaking. One that goes upstream
+        # has already left the switcher here, and no frame leaves that twice.
         if isinstance(frame, InterruptionFrame) and not self.ours:
             await self._service.queue_frame(frame)
 

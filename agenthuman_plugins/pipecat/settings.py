@@ -119,3 +119,18 @@ def complete_settings(given: ServiceSettings | None) -> AgentHumanVideoSettings:
         settings.apply_update(given)  # type: ignore[arg-type]  # a plain ServiceSettings has fewer fields
     settings.check()
     return settings
+
+
+def delta_of(frame: AgentHumanVideoUpdateSettingsFrame) -> AgentHumanVideoSettings:
+    """What a frame changes; its delta may be a plain `ServiceSettings`.
+
+    Raises:
+        ConfigurationError: A value cannot work.
+    """
+    delta: ServiceSettings | None = frame.delta
+    if not isinstance(delta, AgentHumanVideoSettings):
+        delta = AgentHumanVideoSettings.from_mapping(
+            frame.settings if delta is None else delta.given_fields()
+        )
+    delta.check()
+    return delta

@@ -12,13 +12,10 @@ from pipecat.frames.frames import (
     CancelFrame,
     EndFrame,
     Frame,
-    HeartbeatFrame,
     InterruptionFrame,
-    LLMFullResponseStartFrame,
     OutputTransportReadyFrame,
     StartFrame,
     StopFrame,
-    SystemFrame,
     TTSAudioRawFrame,
     TTSStartedFrame,
     UserStartedSpeakingFrame,
@@ -32,6 +29,7 @@ from agenthuman_plugins.client import AsyncAgentHuman, ConfigurationError, Sessi
 from agenthuman_plugins.client.rooms import ASPECT_RATIOS, Room
 from agenthuman_plugins.pipecat._branch import BranchExit
 from agenthuman_plugins.pipecat._errors import category_of
+from agenthuman_plugins.pipecat._frames import Way, way_of
 from agenthuman_plugins.pipecat._keeper import Keeper
 from agenthuman_plugins.pipecat._left_behind import LeftBehind
 from agenthuman_plugins.pipecat._life import Change, Life, State
@@ -55,6 +53,7 @@ from agenthuman_plugins.pipecat.settings import (
     AgentHumanVideoSettings,
     AgentHumanVideoUpdateSettingsFrame,
     complete_settings,
+    delta_of,
 )
 from agenthuman_plugins.speech.link import SpeechLink
 from agenthuman_plugins.speech.of_session import speech_link
@@ -316,8 +315,8 @@ class AgentHumanVideoService(AIService):
     # Frames in
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
-        """Sort a frame: speech to the avatar, what follows speech behind it, the rest straight on."""
-        await super().process_frame(frame, direction)
+        """Do with a frame what the table in `_frames.py` says; what goes upstream passes at once."""
+        await super().process_frame(frame, direction)  # starts, stops and cancels
         if isinstance(frame, InterruptionFrame):
             await self._delivery.interrupt(frame, direction)
         elif direction is FrameDirection.UPSTREAM:
@@ -325,15 +324,30 @@ class AgentHumanVideoService(AIService):
             await self.push_frame(frame, direction)
         elif self._delivery.is_stale(frame):
             logger.trace(f"{self}: dropping {frame} of a reply that is over")
-        elif isinstance(frame, SystemFrame | StartFrame | EndFrame | HeartbeatFrame | StopFrame):
-            self._note_user(frame)
-            if isinstance(frame, StopFrame):
-                await self._pause(frame)
-            await self.push_frame(frame, direction)
-        elif isinstance(frame, AgentHumanVideoUpdateSettingsFrame) and frame.service in (None, self):
-            await self._update_from(frame)
         else:
-            await self._take(frame)
+            await self._sort(frame)
+
+    async def _sort(self, frame: Frame) -> None:
+        match way_of(frame):
+            case Way.IN_PLACE:
+                await self._take(frame)
+            case Way.SWALLOW if isinstance(frame, TTSAudioRawFrame):
+                await self._take_speech(frame)
+            case Way.SWALLOW if isinstance(frame, AgentHumanVideoUpdateSettingsFrame):
+                await self._update_from(frame)
+            case Way.ACT:
+                await self._act(frame)
+                await self.push_frame(frame)
+            case _:
+                self._note_user(frame)
+                await self.push_frame(frame)
+
+    async def _act(self, frame: Frame) -> None:
+        """Act on what `AIService` does not act on."""
+        if isinstance(frame, StopFrame):
+            await self._pause(frame)
+        elif isinstance(frame, CancelFrame):
+            await self._delivery.cancel()
 
     def _note_transport(self, frame: Frame) -> None:
         # The ready frame can be lost to an interruption; a transport that plays is ready, too.
@@ -346,25 +360,32 @@ class AgentHumanVideoService(AIService):
             self._delivery.transport_speaks = isinstance(frame, BotStartedSpeakingFrame)
 
     async def _take(self, frame: Frame) -> None:
-        if isinstance(frame, LLMFullResponseStartFrame | TTSStartedFrame | TTSAudioRawFrame):
-            self._want_avatar()
-        if not isinstance(frame, TTSAudioRawFrame):
-            await self._delivery.take(frame)
-        elif await self._delivery.take_speech(frame):
+        if _announces_speech(frame):
+            self._want_avatar(begins=True)
+        await self._delivery.take(frame)
+
+    async def _take_speech(self, frame: TTSAudioRawFrame) -> None:
+        if frame.audio:
+            self._want_avatar(begins=False)
+        if await self._delivery.take_speech(frame):
             self._presence.speech_waits()
 
     async def _update_from(self, frame: AgentHumanVideoUpdateSettingsFrame) -> None:
-        delta = frame.delta or AgentHumanVideoSettings.from_mapping(frame.settings)
+        if frame.service not in (None, self):
+            await self._delivery.take(frame)
+            return
         try:
-            delta.check()
+            delta = delta_of(frame)
         except ConfigurationError as error:
-            await self.push_error(f"The settings stay as they are: {error}", exception=error)
+            await self.push_error(
+                f"The settings stay as they are: {error}", exception=error, category=category_of(error)
+            )
         else:
             await self._update_settings(delta)
 
-    def _want_avatar(self) -> None:
+    def _want_avatar(self, *, begins: bool) -> None:
         if self._keeper is not None and self._turn.ours:
-            self._keeper.bot_speaks()
+            self._keeper.bot_speaks(begins=begins)
 
     def _note_user(self, frame: Frame) -> None:
         if (
@@ -516,3 +537,8 @@ class AgentHumanVideoService(AIService):
         if params is None or not params.video_out_enabled:
             return ASPECT_RATIOS[0]
         return nearest_aspect_ratio(params.video_out_width, params.video_out_height)
+
+
+def _announces_speech(frame: Frame) -> bool:
+    """Whether speech is sure to follow: an LLM's response may be a tool call alone, or not be spoken."""
+    return isinstance(frame, TTSStartedFrame) or getattr(frame, "will_be_spoken", False)

@@ -47,6 +47,7 @@ class Avatar:
         transit_s: Delay of voice and picture.
         join_s: How long the avatar takes to appear.
         still: It sends no picture by itself, only what `show` is given.
+        tint: Blue of its picture, by which it can be told from another one; `None` makes it as grey as the rest.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Avatar:
         transit_s: float = 0.4,
         join_s: float = 0.0,
         still: bool = False,
+        tint: int | None = None,
     ) -> None:
         self.wire = Wire()
         self.is_there = False
@@ -72,10 +74,11 @@ class Avatar:
             fps=FPS,
             audio_sample_rate=rate,
             connect_delay_s=join_s,
+            draw=None if tint is None else _tinted(tint, width * height),
         )
-        # Unbounded, as the queues of the SDKs are where a benchmark does not say otherwise.
-        self._audio: asyncio.Queue[tuple[float, AvatarAudio]] = asyncio.Queue()  # with the time of arrival
-        self._video: asyncio.Queue[AvatarVideo] = asyncio.Queue()
+        # Unbounded, as the queues of the SDKs are where a benchmark does not say otherwise. `None` ends a stream.
+        self._audio: asyncio.Queue[tuple[float, AvatarAudio] | None] = asyncio.Queue()  # with the arrival
+        self._video: asyncio.Queue[AvatarVideo | None] = asyncio.Queue()
         self._tasks: list[asyncio.Task[None]] = []
 
     async def connect(self, *, timeout_s: float) -> None:
@@ -96,7 +99,8 @@ class Avatar:
     async def speak(self, pcm: bytes, rate: int) -> None:
         """Take speech at another rate, as some vendors do."""
         self.took(len(pcm) / 2 / rate)
-        await self._link.send(_resampled(pcm, rate, SPEECH_SAMPLE_RATE))
+        if self.is_there:
+            await self._link.send(_resampled(pcm, rate, SPEECH_SAMPLE_RATE))
 
     async def end_utterance(self) -> None:
         self.wire.ends.append(time.perf_counter())
@@ -113,17 +117,16 @@ class Avatar:
         return self._link.events()
 
     async def audio(self) -> AsyncIterator[AvatarAudio]:
-        while True:
-            arrived, audio = await self._audio.get()
+        while arrival := await self._audio.get():
+            arrived, audio = arrival
             self.heard.append((arrived, is_loud(audio.pcm)))
             yield audio
 
     async def video(self) -> AsyncIterator[AvatarVideo]:
         """The pictures; like a real link's stream, it skips to the newest."""
-        while True:
-            picture = await self._video.get()
+        while picture := await self._video.get():
             while not self._video.empty():
-                picture = self._video.get_nowait()
+                picture = self._video.get_nowait() or picture
             yield picture
 
     def show(self, picture: AvatarVideo) -> None:
@@ -135,13 +138,13 @@ class Avatar:
         return self._video.qsize()
 
     async def every_picture(self) -> AsyncIterator[AvatarVideo]:
-        while True:
-            yield await self._video.get()
+        while picture := await self._video.get():
+            yield picture
 
     async def pieces(self, piece_s: float) -> AsyncIterator[AvatarAudio]:
         """The voice in shorter pieces, each at its time: how an SDK hands it on."""
-        while True:
-            arrived, audio = await self._audio.get()
+        while arrival := await self._audio.get():
+            arrived, audio = arrival
             size = round(audio.sample_rate * piece_s) * 2
             for number, start in enumerate(range(0, len(audio.pcm), size)):
                 pcm = audio.pcm[start : start + size]
@@ -149,6 +152,14 @@ class Avatar:
                 await asyncio.sleep(max(0.0, due - time.perf_counter()))
                 self.heard.append((due, is_loud(pcm)))
                 yield AvatarAudio(pcm, audio.sample_rate)
+
+    def vanish(self) -> None:
+        """End in the middle of whatever it does, as when its vendor ends the session: nothing more is sent."""
+        self.is_there = False
+        self._link.crash("The session has ended.")
+        loop = asyncio.get_running_loop()
+        for stream in (self._audio, self._video):
+            loop.call_later(self._transit_s, stream.put_nowait, None)
 
     async def aclose(self) -> None:
         for task in self._tasks:
@@ -167,6 +178,16 @@ class Avatar:
     def _take_picture(self, picture: AvatarVideo) -> None:
         if not self._still:
             self._video.put_nowait(picture)
+
+
+def _tinted(tint: int, pixels: int) -> Callable[[bytes, float], bytes]:
+    """The plain picture of the in-process avatar, but for its blue."""
+
+    def draw(pcm: bytes, _: float) -> bytes:
+        grey = 32 + int(np.abs(np.frombuffer(pcm, np.int16).astype(int)).max(initial=0)) * 223 // 32_768
+        return bytes((grey, grey, tint)) * pixels
+
+    return draw
 
 
 def _resampled(pcm: bytes, rate: int, to_rate: int) -> bytes:

@@ -19,10 +19,13 @@ from pipecat.frames.frames import (
     OutputAudioRawFrame,
     OutputImageRawFrame,
     StartFrame,
+    StopFrame,
+    SystemFrame,
     TTSAudioRawFrame,
     TTSStartedFrame,
     TTSStoppedFrame,
 )
+from pipecat.pipeline.parallel_pipeline import ParallelPipeline
 from pipecat.pipeline.pipeline import Pipeline
 from pipecat.pipeline.worker import PipelineParams, PipelineWorker
 from pipecat.processors.aggregators.llm_context import LLMContext
@@ -43,11 +46,12 @@ _LIMIT_S = 30.0  # hang limit
 
 @dataclass
 class Heard:
-    """A piece of audio that the transport played: its beginning, and its first and last loud moment."""
+    """A piece of audio that the transport played: its beginning, its first and last loud moment, and its samples."""
 
     at: float
     seconds: float
     loud: tuple[float, float] | None
+    pcm: bytes
 
 
 class Screen(BaseOutputTransport):
@@ -85,7 +89,7 @@ class Screen(BaseOutputTransport):
         now = time.perf_counter()
         loud = np.flatnonzero(np.abs(np.frombuffer(frame.audio, np.int16).astype(int)) > LOUD)
         span = (now + loud[0] / frame.sample_rate, now + loud[-1] / frame.sample_rate) if len(loud) else None
-        self.audio.append(Heard(now, seconds, span))
+        self.audio.append(Heard(now, seconds, span, frame.audio))
         self._free_at = max(self._free_at, now) + seconds
         await asyncio.sleep(max(0.0, self._free_at - now))
         return True
@@ -107,17 +111,20 @@ class Tap(FrameProcessor):
     Attributes:
         seen: Frames; of pictures it keeps none, since whoever holds one is taken for a slow reader.
         pictures: When pictures passed, and their grey.
+        tints: Their blue.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.seen: list[tuple[float, Frame, FrameDirection]] = []
         self.pictures: list[tuple[float, int]] = []
+        self.tints: list[int] = []
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
         await super().process_frame(frame, direction)
         if isinstance(frame, OutputImageRawFrame):
             self.pictures.append((time.perf_counter(), frame.image[0]))
+            self.tints.append(frame.image[2])
         else:
             self.seen.append((time.perf_counter(), frame, direction))
         await self.push_frame(frame, direction)
@@ -128,29 +135,54 @@ class Tap(FrameProcessor):
 
 @dataclass
 class Bot:
-    """A running pipeline: tap, service, tap, transport, tap, assistant's context."""
+    """A pipeline that runs: tap, service, tap, transport, tap, assistant's context."""
 
-    worker: PipelineWorker
+    pipeline: Pipeline
     before: Tap
     behind: Tap
     screen: Screen
     beyond: Tap
     vendor: Vendor
     context: LLMContext
-    running: asyncio.Task[None] | None = None
-    started: asyncio.Event = field(default_factory=asyncio.Event)
+    worker: PipelineWorker = field(init=False)
+    running: asyncio.Task[None] = field(init=False)
+    started: asyncio.Event = field(init=False)
+
+    async def start(self, *, setup_timeout_s: float = 20.0) -> None:
+        """Run the pipeline, the first time or once more, with a worker of its own."""
+        self.started = started = asyncio.Event()
+        self.worker = PipelineWorker(
+            self.pipeline,
+            params=PipelineParams(audio_out_sample_rate=self.vendor.conditions.output_rate),
+            cancel_on_idle_timeout=False,
+            enable_rtvi=False,
+            setup_timeout_secs=setup_timeout_s,
+        )
+
+        @self.worker.event_handler("on_pipeline_started")
+        async def on_started(*_: object) -> None:
+            started.set()
+
+        runner = WorkerRunner(handle_sigint=False)
+        await runner.add_workers(self.worker)
+        self.running = asyncio.create_task(runner.run())
+
+    async def ready(self) -> None:
+        """Wait until the pipeline has started and the avatar is connected."""
+        async with asyncio.timeout(_LIMIT_S):
+            await self.started.wait()
+        await self.until(lambda: self.vendor.is_there)
 
     async def send(self, *frames: Frame) -> None:
         await self.worker.queue_frames(frames)
 
-    async def end(self) -> None:
-        await self.send(EndFrame())
-        assert self.running
+    async def end(self, frame: Frame | None = None) -> None:
+        """End the run with this frame; by default an `EndFrame`."""
+        await self.send(frame or EndFrame())
         await asyncio.wait([self.running], timeout=_LIMIT_S)
 
     async def cancel(self) -> None:
         await self.worker.cancel()
-        assert self.running
         await asyncio.wait([self.running], timeout=_LIMIT_S)
 
     async def say(
@@ -211,40 +243,46 @@ class Bot:
 
 
 @contextlib.asynccontextmanager
-async def bot(vendor: Vendor, *, setup_timeout_s: float = 20.0, wait: bool = True) -> AsyncIterator[Bot]:
-    """Run a bot with a service of this vendor until the context ends."""
+async def bot(
+    vendor: Vendor, *, setup_timeout_s: float = 20.0, wait: bool = True, in_branch: bool = False
+) -> AsyncIterator[Bot]:
+    """Run a bot with a service of this vendor until the context ends.
+
+    Args:
+        vendor: Whose service.
+        setup_timeout_s: How long the pipeline may take to be set up.
+        wait: Whether to wait for the avatar.
+        in_branch: Whether the service is in a branch of a `ParallelPipeline`, beside one that passes nothing.
+    """
     async with vendor.service() as service:
         context = LLMContext([])
         before, behind, beyond = Tap(), Tap(), Tap()
         screen = Screen(vendor.conditions)
-        worker = PipelineWorker(
-            Pipeline(
-                [before, service, behind, screen, beyond, LLMContextAggregatorPair(context).assistant()]
-            ),
-            params=PipelineParams(audio_out_sample_rate=vendor.conditions.output_rate),
-            cancel_on_idle_timeout=False,
-            enable_rtvi=False,
-            setup_timeout_secs=setup_timeout_s,
+        with_service: list[FrameProcessor] = [service, behind]
+        if in_branch:
+            with_service = [ParallelPipeline(with_service, [Deaf()])]
+        pipeline = Pipeline(
+            [before, *with_service, screen, beyond, LLMContextAggregatorPair(context).assistant()]
         )
-        made = Bot(worker, before, behind, screen, beyond, vendor, context)
-
-        @worker.event_handler("on_pipeline_started")
-        async def on_started(*_: object) -> None:
-            made.started.set()
-
-        runner = WorkerRunner(handle_sigint=False)
-        await runner.add_workers(worker)
-        made.running = asyncio.create_task(runner.run())
+        made = Bot(pipeline, before, behind, screen, beyond, vendor, context)
+        await made.start(setup_timeout_s=setup_timeout_s)
         try:
             if wait:
-                async with asyncio.timeout(_LIMIT_S):
-                    await made.started.wait()
-                await made.until(lambda: vendor.is_there)
+                await made.ready()
             yield made
         finally:
             if not made.running.done():
-                await worker.cancel()
+                await made.worker.cancel()
             await asyncio.wait([made.running], timeout=_LIMIT_S)
+
+
+class Deaf(FrameProcessor):
+    """A branch that takes no part in the speech."""
+
+    async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
+        await super().process_frame(frame, direction)
+        if isinstance(frame, SystemFrame | EndFrame | StopFrame):
+            await self.push_frame(frame, direction)
 
 
 def tone(seconds: float, rate: int) -> bytes:

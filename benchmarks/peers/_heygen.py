@@ -37,9 +37,7 @@ class HeyGen(Vendor):
             web.post("/sessions/stop", self._stop),
             web.get("/ws", self._speech),
         )
-        avatar = self.avatar(_TRACK_RATE)
         async with self.serving(*routes) as self._url, aiohttp.ClientSession() as session:
-            await avatar.connect(timeout_s=_LIMIT_S)
             with (
                 mock.patch.object(LiveAvatarApi, "BASE_URL", self._url),
                 mock.patch.multiple(
@@ -55,8 +53,10 @@ class HeyGen(Vendor):
         return web.json_response({"code": 1000, "data": data, "message": ""})
 
     async def _start(self, _: web.Request) -> web.Response:
+        session_id = await self.create()
+        await self.avatar(_TRACK_RATE).connect(timeout_s=_LIMIT_S)
         data = {
-            "session_id": await self.create(),
+            "session_id": session_id,
             "livekit_url": "ws://fake",
             "livekit_client_token": "test",
             "livekit_agent_token": "test",
@@ -70,7 +70,7 @@ class HeyGen(Vendor):
         return web.json_response({"code": 1000, "data": None, "message": ""})
 
     async def _speech(self, request: web.Request) -> web.WebSocketResponse:
-        socket = web.WebSocketResponse(max_msg_size=0)
+        self._socket = socket = web.WebSocketResponse(max_msg_size=0)
         await socket.prepare(request)
         avatar = self.avatars[-1]
         async for message in socket:
@@ -84,8 +84,13 @@ class HeyGen(Vendor):
                     await avatar.interrupt()
         return socket
 
+    def closed(self) -> None:
+        self._closing = asyncio.create_task(self._socket.close())
+        self._livekit.end()
+
     def _room(self) -> "_Room":
-        return _Room(self.conditions.join_s)
+        self._livekit = _Room(self.conditions.join_s)
+        return self._livekit
 
     async def _audio_stream(self, **_: Any) -> AsyncIterator[Any]:
         async for audio in self.avatars[-1].pieces(_TRACK_PIECE_S):
@@ -106,9 +111,19 @@ class _Room:
         self.local_participant = SimpleNamespace(sid="PA_bot")
         self.remote_participants: dict[str, Any] = {}
         self._join_s = join_s
+        self._handlers: dict[str, Callable[..., None]] = {}
 
-    def on(self, _: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-        return lambda handler: handler
+    def on(self, event: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+        return lambda handler: self._handlers.setdefault(event, handler)
+
+    def end(self) -> None:
+        """The room is deleted: the avatar leaves, then everybody is disconnected."""
+        for event, argument in (
+            ("participant_disconnected", self.remote_participants.pop("avatar", None)),
+            ("disconnected", "ROOM_DELETED"),
+        ):
+            if handler := self._handlers.get(event):
+                handler(argument)
 
     async def connect(self, *_: str) -> None:
         await asyncio.sleep(self._join_s)

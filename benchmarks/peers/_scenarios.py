@@ -66,7 +66,7 @@ async def reply_with_a_pause(kind: VendorType) -> Figures:
     async with bot(kind(Conditions())) as made:
         rate = _OUTPUT_RATE
         await made.say(tone(1.0, rate), silence(0.5, rate), tone(1.0, rate), rate=rate)
-        await made.until(lambda: _heard_s(made) > 1.7, limit_s=8.0)
+        await made.until(lambda: heard_s(made) > 1.7, limit_s=8.0)
         await made.until(
             lambda: made.turns() and not made.turns()[-1][1] and _quiet_s(made) > 0.8, limit_s=6.0
         )
@@ -219,9 +219,9 @@ async def refused(kind: VendorType) -> Figures:
     async with bot(kind(Conditions(refuses=True)), wait=False) as made:
         await made.started.wait()
         await made.say(tone(1.0, _OUTPUT_RATE), rate=_OUTPUT_RATE)
-        await made.until(lambda: _heard_s(made) > 0.95, limit_s=5.0)
+        await made.until(lambda: heard_s(made) > 0.95, limit_s=5.0)
         errors = made.before.of(ErrorFrame, FrameDirection.UPSTREAM)
-        return {"voice_s": _heard_s(made), "errors": len(errors)}
+        return {"voice_s": heard_s(made), "errors": len(errors)}
 
 
 async def sessions(kind: VendorType) -> Figures:
@@ -266,7 +266,8 @@ def _spoken_words(made: Bot) -> list[str]:
     return " ".join(str(m.get("content") or "") for m in said).split()
 
 
-def _heard_s(made: Bot) -> float:
+def heard_s(made: Bot) -> float:
+    """Seconds of speech that the user has heard."""
     return sum(end - start for start, end in made.screen.speech)
 
 

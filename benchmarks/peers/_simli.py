@@ -19,6 +19,7 @@ try:
     import av
     from pipecat.services.simli.video import SimliVideoService
     from simli.transports import livekit_transport, p2p_transport
+    from websockets import WebSocketException
 except Exception as error:  # noqa: BLE001 - Pipecat raises bare ones without the SDK
     _MISSING: Exception | None = error
 else:
@@ -41,9 +42,7 @@ class Simli(Vendor):
     async def service(self) -> AsyncIterator[FrameProcessor]:
         if _MISSING:
             raise CannotRunError("simli-ai is not installed")
-        avatar = self.avatar(_TRACK_RATE)
         async with self.serving():
-            await avatar.connect(timeout_s=_LIMIT_S)
             with (
                 mock.patch.object(p2p_transport, "P2PTransport", self._connection),
                 mock.patch.object(livekit_transport, "LivekitTransport", self._connection),
@@ -51,25 +50,32 @@ class Simli(Vendor):
                 yield SimliVideoService(api_key="test", face_id="test")
 
     def _connection(self, *_: object) -> "_Connection":
-        return _Connection(self, self.avatars[-1])
+        return _Connection(self)
 
 
 class _Connection:
     """The avatar's tracks, and the socket that its speech goes to."""
 
-    def __init__(self, vendor: Vendor, avatar: Avatar) -> None:
+    _avatar: Avatar
+
+    def __init__(self, vendor: Vendor) -> None:
         self.wsConnection = self
         self._vendor = vendor
-        self._avatar = avatar
 
     async def Connect(self) -> None:  # noqa: N802 - the SDK's name
-        if self._vendor.conditions.refuses:
+        if self._vendor.conditions.refuses or self._vendor.full:
             raise PermissionError("refused")
         await asyncio.sleep(self._vendor.conditions.join_s or self._vendor.conditions.create_s)
+        self._avatar = self._vendor.avatar(_TRACK_RATE)
+        await self._avatar.connect(timeout_s=_LIMIT_S)
+        self._vendor.begin(f"connection-{len(self._vendor.opened) + 1}")
 
-    async def stop(self) -> None: ...
+    async def stop(self) -> None:
+        self._vendor.ended += self._vendor.opened[-1:]
 
     async def send(self, message: str | bytes) -> None:
+        if not self._avatar.is_there:
+            raise WebSocketException("The session has ended.")
         if isinstance(message, str):
             if self._avatar.wire.speech:  # the SDK sends one when it starts, too
                 await self._avatar.interrupt()

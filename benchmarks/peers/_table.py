@@ -5,7 +5,9 @@ import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from benchmarks.peers import _scenarios
+from pipecat.frames.frames import EndFrame, StopFrame
+
+from benchmarks.peers import _scenarios, _transitions
 from benchmarks.peers._scenarios import Figures, VendorType
 
 Scenario = Callable[[VendorType], Awaitable[Figures]]
@@ -157,6 +159,80 @@ TABLE: list[tuple[Scenario, list[Row]]] = [
                 ("cancelled", "cancelled while running"),
                 ("ended", "ended by EndFrame"),
             )
+        ],
+    ),
+    (
+        _transitions.session_limit,
+        [
+            Row(
+                "session limit in mid-speech: words lost, or said twice, of 65",
+                "wrong_words",
+                _exactly(0),
+                "0",
+                "",
+            ),
+            Row("… longest time without a voice", "hole_s", _at_most(0.1), "0 s (<= 0.1 s)", "s"),
+            Row("… longest time that the picture stands", "stands_s", _at_most(0.2), "<= 0.2 s", "s"),
+        ],
+    ),
+    (
+        _transitions.slot_freed,
+        [
+            Row("account full: voice heard of 2 s", "plain_s", lambda s: s > 1.9, "2 s", "s"),
+            Row("… slot freed, until the bot has a face", "face_s", _at_most(30), "<= 30 s", "s"),
+        ],
+    ),
+    (
+        _transitions.changed_avatar,
+        [
+            Row("avatar changed in mid-reply, until it shows", "change_s", _at_most(30), "<= 30 s", "s"),
+            Row("… words lost, or said twice, of 45", "wrong_words", _exactly(0), "0", ""),
+            Row("… longest time without a voice", "hole_s", _at_most(0.1), "0 s (<= 0.1 s)", "s"),
+            Row("… longest time that the picture stands", "stands_s", _at_most(0.2), "<= 0.2 s", "s"),
+        ],
+    ),
+    (
+        _transitions.end_in_branch,
+        [
+            Row(
+                "goodbye and EndFrame in a branch: heard of 2 s", "goodbye_s", lambda s: s > 1.95, "2 s", "s"
+            ),
+            Row("… later than without a service", "later_ms", _at_most(100), "<= 100 ms"),
+            Row("… pictures meanwhile", "pictures", lambda count: count >= 48, ">= 48", ""),
+        ],
+    ),
+    *(
+        (
+            functools.partial(_transitions.second_run, ends=ends),
+            [
+                Row(
+                    f"second run, after {ends.__name__}: voice heard of 1 s",
+                    "second_s",
+                    lambda s: 0.95 < s < 1.05,
+                    "1 s",
+                    "s",
+                ),
+                Row("… sessions left open", "left", _exactly(0), "0", ""),
+            ],
+        )
+        for ends in (StopFrame, EndFrame)
+    ),
+    (
+        _transitions.frames,
+        [
+            Row(
+                "mixer control behind a reply of 3 s: kept by the service",
+                "mixer_ms",
+                _at_most(100),
+                "<= 100 ms",
+            ),
+            Row("a user's own system frame: the same", "system_ms", _at_most(100), "<= 100 ms"),
+            Row(
+                "own data and control frames: ahead of the speech before them",
+                "ahead_ms",
+                _at_most(2 * _BLOCK_MS),
+                "<= 80 ms",
+            ),
         ],
     ),
 ]

@@ -37,13 +37,11 @@ class Tavus(Vendor):
     async def service(self) -> AsyncIterator[FrameProcessor]:
         if _MISSING:
             raise CannotRunError("daily-python is not installed")
-        avatar = self.avatar(self.conditions.output_rate)
         routes = (
             web.post("/conversations", self._create),
             web.post("/conversations/{id}/end", self._end),
         )
         async with self.serving(*routes) as url, aiohttp.ClientSession() as session:
-            await avatar.connect(timeout_s=_LIMIT_S)
             with (
                 mock.patch.object(TavusApi, "BASE_URL", url),
                 mock.patch.object(daily, "CallClient", self._call_client),
@@ -53,14 +51,19 @@ class Tavus(Vendor):
 
     async def _create(self, _: web.Request) -> web.Response:
         session_id = await self.create()
+        await self.avatar(self.conditions.output_rate).connect(timeout_s=_LIMIT_S)
         return web.json_response({"conversation_id": session_id, "conversation_url": "https://fake"})
 
     async def _end(self, request: web.Request) -> web.Response:
         self.ended.append(request.match_info["id"])
         return web.json_response({})
 
+    def closed(self) -> None:
+        self._call.end()
+
     def _call_client(self, event_handler: Any) -> "_CallClient":
-        return _CallClient(event_handler, self.avatars[-1], self.conditions.join_s)
+        self._call = _CallClient(event_handler, self.avatars[-1], self.conditions.join_s)
+        return self._call
 
 
 class _CallClient:
@@ -81,6 +84,10 @@ class _CallClient:
 
     def join(self, *_: object, completion: Callable[..., None], **__: object) -> None:
         self._run(self._join(completion))
+
+    def end(self) -> None:
+        """The conversation is over: the replica leaves."""
+        self._run(asyncio.to_thread(self._handler.on_participant_left, {"id": _PARTICIPANT}, "leftCall"))
 
     def leave(self, completion: Callable[..., None]) -> None:
         completion(None)

@@ -47,6 +47,23 @@ async def test_expiry_comes_by_itself(clock: FakeClock):
         assert await until(lambda: emulator.sessions()[0]["ended_by"]) == "expiry"
 
 
+async def test_slots_and_session_limit_can_be_given(clock: FakeClock):
+    """An emulator may allow another number of sessions than its plan, and end them after another time."""
+    async with (
+        Emulator(media=False, clock=clock, slots=2, session_limit_s=30) as emulator,
+        client(emulator.url, emulator.api_key) as http,
+    ):
+        answers = [await http.post("/v1/sessions", json=PROXY) for _ in range(3)]
+        assert [answer.status_code for answer in answers] == [200, 200, 403]
+        session = answers[0].json()["session"]
+        assert (session["started_at"], session["expiration"]) == (
+            "2024-01-15T10:30:00Z",
+            "2024-01-15T10:30:30Z",
+        )
+        clock.advance(seconds=30)
+        assert await until(lambda: emulator.sessions()[0]["ended_by"]) == "expiry"
+
+
 async def test_signal_handlers_are_left_alone():
     """A library takes no signal handler."""
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)

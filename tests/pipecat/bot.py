@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 from pipecat.frames.frames import (
     Frame,
+    OutputAudioRawFrame,
     OutputTransportReadyFrame,
     TTSAudioRawFrame,
     TTSStartedFrame,
@@ -20,6 +21,8 @@ from pipecat.pipeline.pipeline import Pipeline
 from pipecat.pipeline.worker import PipelineParams, PipelineWorker
 from pipecat.processors.aggregators.llm_context import LLMContext
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
+from pipecat.transports.base_output import BaseOutputTransport
+from pipecat.transports.base_transport import TransportParams
 from pipecat.workers.runner import WorkerRunner
 
 from agenthuman_plugins.client import Session
@@ -97,6 +100,26 @@ class Tap(FrameProcessor):
     async def until(self, condition: Callable[[], object]) -> None:
         async with asyncio.timeout(WAIT_S), self._arrived:
             await self._arrived.wait_for(condition)
+
+
+class Output(BaseOutputTransport):
+    """A transport that plays in real time, from the moment at which it may."""
+
+    def __init__(self, params: TransportParams) -> None:
+        super().__init__(params)
+        self.played_s = 0.0
+        self.plays = asyncio.Event()
+        self.plays.set()
+
+    async def start(self, frame: Frame) -> None:
+        await super().start(frame)  # type: ignore[arg-type]
+        await self.set_transport_ready(frame)  # type: ignore[arg-type]
+
+    async def write_audio_frame(self, frame: OutputAudioRawFrame) -> bool:
+        await self.plays.wait()
+        await asyncio.sleep(frame.num_frames / frame.sample_rate)
+        self.played_s += frame.num_frames / frame.sample_rate
+        return True
 
 
 @dataclass

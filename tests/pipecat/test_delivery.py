@@ -7,24 +7,28 @@ import pytest
 from pipecat.frames.frames import (
     BotStartedSpeakingFrame,
     BotStoppedSpeakingFrame,
+    EndFrame,
     Frame,
     InterruptionFrame,
     LLMFullResponseEndFrame,
     LLMFullResponseStartFrame,
-    OutputAudioRawFrame,
+    MetricsFrame,
     TTSAudioRawFrame,
     TTSStartedFrame,
     TTSStoppedFrame,
     TTSTextFrame,
 )
+from pipecat.metrics.metrics import TTFBMetricsData
 from pipecat.processors.aggregators.llm_context import LLMContext
 from pipecat.processors.aggregators.llm_response_universal import LLMContextAggregatorPair
 from pipecat.processors.frame_processor import FrameDirection
-from pipecat.transports.base_output import BaseOutputTransport
 from pipecat.transports.base_transport import TransportParams
 
+from agenthuman_plugins.client import DailyRoom
+from agenthuman_plugins.pipecat import AgentHumanVideoService
 from agenthuman_plugins.pipecat._compat import is_interruptible
-from tests.pipecat.bot import RATE, WAIT_S, Bot, Tap, running, sentence, speech, tone, word
+from agenthuman_plugins.pipecat.reply import _delivery
+from tests.pipecat.bot import RATE, WAIT_S, Bot, Output, Tap, running, sentence, speech, tone, word
 
 
 def _words(begun_ns: int, *starts_s: float, context_id: str = "c1") -> list[Frame]:
@@ -268,29 +272,9 @@ async def test_handed_back_words_keep_their_place_in_the_voice() -> None:
         assert 0.9 - played - 0.1 < (last.pts - handed_back) / 1e9 < 0.9
 
 
-class _Output(BaseOutputTransport):
-    """A transport that plays in real time, from the moment at which it may."""
-
-    def __init__(self, params: TransportParams) -> None:
-        super().__init__(params)
-        self.played_s = 0.0
-        self.plays = asyncio.Event()
-        self.plays.set()
-
-    async def start(self, frame: Frame) -> None:
-        await super().start(frame)  # type: ignore[arg-type]
-        await self.set_transport_ready(frame)  # type: ignore[arg-type]
-
-    async def write_audio_frame(self, frame: OutputAudioRawFrame) -> bool:
-        await self.plays.wait()
-        await asyncio.sleep(frame.num_frames / frame.sample_rate)
-        self.played_s += frame.num_frames / frame.sample_rate
-        return True
-
-
 async def test_word_does_not_leave_a_late_transport_before_its_sound() -> None:
     """However late the transport is with the sound, no word leaves it before the sound that it begins with."""
-    output, beyond = _Output(TransportParams(audio_out_enabled=True)), Tap(FrameDirection.DOWNSTREAM)
+    output, beyond = Output(TransportParams(audio_out_enabled=True)), Tap(FrameDirection.DOWNSTREAM)
     async with running(behind=[output, beyond]) as bot:
         await bot.until_event("on_avatar_connected")
         output.plays.clear()
@@ -315,7 +299,7 @@ async def test_word_does_not_leave_a_late_transport_before_its_sound() -> None:
 async def test_context_holds_what_was_heard(timed: bool) -> None:
     """After an interruption the LLM's context holds the words, or the whole sentences, that the user heard."""
     context = LLMContext()
-    output = _Output(TransportParams(audio_out_enabled=True))
+    output = Output(TransportParams(audio_out_enabled=True))
     behind = [output, LLMContextAggregatorPair(context).assistant()]
     async with running(behind=behind) as bot:
         await bot.until_event("on_avatar_connected")
@@ -337,9 +321,193 @@ async def test_context_holds_what_was_heard(timed: bool) -> None:
 
 async def test_transport_speaks_once_for_a_reply_with_pauses() -> None:
     """The transport tells one start and one stop of the bot, however long the reply is silent inside."""
-    output = _Output(TransportParams(audio_out_enabled=True))
+    output = Output(TransportParams(audio_out_enabled=True))
     async with running(behind=[output]) as bot:
         await bot.until_event("on_avatar_connected")
         await bot.say(tone(0.3) + bytes(RATE) + tone(0.3))
         await bot.up.until(lambda: bot.up.of(BotStoppedSpeakingFrame))
         assert len(bot.up.of(BotStartedSpeakingFrame)) == len(bot.up.of(BotStoppedSpeakingFrame)) == 1
+
+
+def _brackets(bot: Bot) -> list[tuple[type[Frame], str | None]]:
+    return [
+        (type(f), f.context_id) for f in bot.down.frames if isinstance(f, TTSStartedFrame | TTSStoppedFrame)
+    ]
+
+
+async def test_reply_with_a_long_gap_is_one_reply(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A TTS that makes nobody wait for it and then goes on is heard whole, between one start and one stop."""
+    monkeypatch.setattr(_delivery, "_SILENT_S", 0.1)
+    monkeypatch.setattr(_delivery, "_REST_S", 0.2)
+    async with running() as bot:
+        await bot.until_event("on_avatar_connected")
+        first, second = tone(0.4), tone(0.4, hz=330)
+        await bot.send(TTSStartedFrame(context_id="c1"), *speech(first, "c1"), sentence("one", "c1"))
+        await bot.down.until(lambda: bot.down.of(TTSTextFrame))  # it is not held until the reply is over
+        await bot.send(*speech(second, "c1"), sentence("two", "c1"), TTSStoppedFrame(context_id="c1"))
+        await bot.until_stopped("c1")
+        await bot.until_event("on_playback_finished")
+        assert np.count_nonzero(np.abs(bot.voice()) == 8000) == round(0.8 * RATE)
+        assert [f.text for f in bot.down.of(TTSTextFrame)] == ["one", "two"]
+        assert _brackets(bot) == [(TTSStartedFrame, "c1"), (TTSStoppedFrame, "c1")]
+        assert len(bot.events["on_playback_started"]) == len(bot.events["on_playback_finished"]) == 1
+
+
+async def test_long_gap_is_no_speech_in_direct_mode(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no transport tells it, the bot stops to speak in a long gap and starts again behind it."""
+    monkeypatch.setattr(_delivery, "_REST_S", 0.2)
+    async with running(
+        room=DailyRoom("https://example.daily.co/room", "token"), link_options={"voice": False}
+    ) as bot:
+        await bot.until_event("on_avatar_connected")
+        await bot.send(TTSStartedFrame(context_id="c1"), *speech(tone(0.4), "c1"))
+        await bot.down.until(lambda: bot.down.of(BotStoppedSpeakingFrame))
+        await bot.send(*speech(tone(0.4), "c1"), TTSStoppedFrame(context_id="c1"))
+        await bot.until_stopped("c1")
+        await bot.down.until(lambda: len(bot.down.of(BotStoppedSpeakingFrame)) == 2)
+        assert len(bot.down.of(BotStartedSpeakingFrame)) == 2
+
+
+async def test_transport_counts_a_gap_as_without_an_avatar(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the TTS is silent no silence is pushed, so that a transport's own count of a pause goes on."""
+    monkeypatch.setattr(_delivery, "_SILENT_S", 0.1)
+    monkeypatch.setattr(_delivery, "_REST_S", 0.8)
+    async with running() as bot:
+        await bot.until_event("on_avatar_connected")
+        await bot.send(TTSStartedFrame(context_id="c1"), *speech(tone(0.4), "c1"), sentence("said", "c1"))
+        await bot.down.until(lambda: bot.down.of(TTSTextFrame))
+        assert len(bot.voice()) / RATE < 0.4 + 0.3
+
+
+async def test_second_stop_and_second_start_change_nothing() -> None:
+    """A TTS that starts or stops a reply twice gives one start and one stop all the same."""
+    async with running() as bot:
+        await bot.until_event("on_avatar_connected")
+        await bot.send(TTSStartedFrame(context_id="c1"), *speech(tone(0.2), "c1"))
+        await bot.send(TTSStartedFrame(context_id="c1"), *speech(tone(0.2), "c1"))
+        await bot.send(TTSStoppedFrame(context_id="c1"), TTSStoppedFrame(context_id="c1"))
+        await bot.say(tone(0.2), context_id="c2")
+        await bot.until_stopped("c2")
+        assert _brackets(bot) == [
+            (kind, context_id) for context_id in ("c1", "c2") for kind in (TTSStartedFrame, TTSStoppedFrame)
+        ]
+        assert np.count_nonzero(np.abs(bot.voice("c1")) == 8000) == round(0.4 * RATE)
+
+
+async def test_missing_stop_comes_before_the_next_start() -> None:
+    """A reply that the TTS never ended has its stop before the next one starts."""
+    async with running() as bot:
+        await bot.until_event("on_avatar_connected")
+        await bot.send(TTSStartedFrame(context_id="c1"), *speech(tone(0.2), "c1"))
+        await bot.say(tone(0.2), context_id="c2")
+        await bot.send(TTSStoppedFrame(context_id="c1"))  # late
+        await bot.until_stopped("c2")
+        await bot.send(LLMFullResponseEndFrame())
+        await bot.down.until(lambda: bot.down.of(LLMFullResponseEndFrame))
+        assert _brackets(bot) == [
+            (kind, context_id) for context_id in ("c1", "c2") for kind in (TTSStartedFrame, TTSStoppedFrame)
+        ]
+
+
+@pytest.mark.parametrize("context_id", ["c1", None])
+@pytest.mark.parametrize("ended", [True, False], ids=["made", "being made"])
+async def test_interruption_gives_one_stop(context_id: str | None, ended: bool) -> None:
+    """Our stop for what was interrupted is the only one, whether the TTS's own comes before or after."""
+    async with running() as bot:
+        await bot.until_event("on_avatar_connected")
+        await bot.send(TTSStartedFrame(context_id=context_id), *speech(tone(2.0), context_id))
+        if ended:
+            await bot.send(TTSStoppedFrame(context_id=context_id))
+        await bot.down.until(lambda: bot.down.of(TTSAudioRawFrame))
+        await bot.send(InterruptionFrame(), TTSStoppedFrame(context_id=context_id))
+        await bot.down.until(lambda: bot.down.of(TTSStoppedFrame))
+        await bot.say(tone(0.1), context_id="c2")
+        await bot.until_stopped("c2")
+        assert _brackets(bot) == [
+            (kind, context) for context in (context_id, "c2") for kind in (TTSStartedFrame, TTSStoppedFrame)
+        ]
+
+
+async def test_uninterruptible_speech_that_is_still_being_made_has_its_stop() -> None:
+    """What the TTS makes of it behind the interruption belongs to the same reply: one start, one stop."""
+    frames = [*speech(tone(0.6), "c1"), TTSStoppedFrame(context_id="c1")]
+    for frame in frames:
+        frame.interruptible = False
+    async with running() as bot:
+        await bot.until_event("on_avatar_connected")
+        await bot.send(TTSStartedFrame(context_id="c1"), *frames[:20])
+        await bot.send(*speech(tone(0.1), "c1"))  # an interruptible piece: the avatar is stopped
+        await bot.down.until(lambda: len(bot.down.of(TTSAudioRawFrame)) >= 3)
+        await bot.send(InterruptionFrame(), *frames[20:])
+        await bot.until_stopped("c1")
+        await bot.say(tone(0.1), context_id="c2")
+        await bot.until_stopped("c2")
+        assert _brackets(bot) == [
+            (kind, context_id) for context_id in ("c1", "c2") for kind in (TTSStartedFrame, TTSStoppedFrame)
+        ]
+
+
+async def test_voice_goes_where_the_speech_was_meant_to_go() -> None:
+    """The avatar's voice, and our own stops, carry the transport's destination that the TTS has set."""
+    async with running() as bot:
+        await bot.until_event("on_avatar_connected")
+        frames = [TTSStartedFrame(context_id="c1"), *speech(tone(2.0), "c1")]
+        for frame in frames:
+            frame.transport_destination = "second"
+        await bot.send(*frames)
+        await bot.down.until(lambda: bot.down.of(TTSAudioRawFrame))
+        await bot.send(InterruptionFrame())
+        await bot.until_stopped("c1")
+        spoken = [*bot.down.of(TTSAudioRawFrame), *bot.down.of(TTSStoppedFrame)]
+        assert {frame.transport_destination for frame in spoken} == {"second"}
+
+
+async def test_ttfb_of_a_queued_reply_measures_the_avatar(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reply that waits behind another one does not make the avatar slow."""
+    monkeypatch.setattr(AgentHumanVideoService, "metrics_enabled", True)
+    async with running() as bot:
+        await bot.until_event("on_avatar_connected")
+        await bot.say(tone(1.0), context_id="c1")
+        await bot.say(tone(0.2), context_id="c2")
+        await bot.until_stopped("c2")
+        metrics = [data for frame in bot.down.of(MetricsFrame) for data in frame.data]
+        ttfb = [data.value for data in metrics if isinstance(data, TTFBMetricsData)]
+        assert len(ttfb) == 2
+        assert all(0 <= value < 0.5 for value in ttfb)
+
+
+@pytest.mark.parametrize("media_delay_s", [0.0, 0.2])
+@pytest.mark.parametrize("starts", [True, False], ids=["starts reported", "nothing reported"])
+@pytest.mark.parametrize("gap_s", [0.0, 0.9])
+async def test_replies_in_a_row_keep_their_own_voice(
+    starts: bool, media_delay_s: float, gap_s: float
+) -> None:
+    """Without reports of ends, and with a gap in the first one, each sound and word counts to its own reply."""
+    silent = {"reports_per_utterance": 0, "reports_starts": starts, "media_delay_s": media_delay_s}
+    async with running(link_options=silent) as bot:
+        await bot.until_event("on_avatar_connected")
+        await bot.send(TTSStartedFrame(context_id="c1"), *speech(tone(0.52), "c1"))
+        await asyncio.sleep(gap_s)
+        await bot.send(*speech(tone(0.4), "c1"), sentence("one", "c1"), TTSStoppedFrame(context_id="c1"))
+        await bot.say(tone(0.52, loud=20_000), sentence("two", "c2"), context_id="c2")
+        await bot.until_stopped("c2")
+        first, second = np.abs(bot.voice("c1")), np.abs(bot.voice("c2"))
+        assert np.count_nonzero(first == 8000) == round(0.92 * RATE)
+        assert np.count_nonzero(second == 20_000) == round(0.52 * RATE)
+        assert not np.count_nonzero(first == 20_000)
+        order = [
+            getattr(f, "text", type(f))
+            for f in bot.down.frames
+            if isinstance(f, TTSTextFrame | TTSStoppedFrame)
+        ]
+        assert order == ["one", TTSStoppedFrame, "two", TTSStoppedFrame]
+
+
+async def test_reply_that_the_end_cuts_has_its_stop() -> None:
+    """The end of the bot is the end of a reply that the TTS has not ended."""
+    async with running() as bot:
+        await bot.until_event("on_avatar_connected")
+        await bot.send(TTSStartedFrame(context_id="c1"), *speech(tone(0.3), "c1"), EndFrame())
+        await bot.down.until(lambda: bot.down.of(EndFrame))
+        assert _brackets(bot) == [(TTSStartedFrame, "c1"), (TTSStoppedFrame, "c1")]
+        assert np.count_nonzero(np.abs(bot.voice()) == 8000) == round(0.3 * RATE)

@@ -113,6 +113,27 @@ def test_clock_stands_while_the_avatar_waits_for_speech() -> None:
     assert (round(heard.position_s, 6), heard.starved_s) == (0.3, 0.0)
 
 
+def test_next_reply_follows_without_a_pause() -> None:
+    """An end that is not reported does not make the clock of the next reply late."""
+    clock, playback, _ = _playing()
+    playback.expect(Utterance(number=2, duration_s=1.0, voiced_end_s=1.0, complete=True))
+    clock.now = 0.4
+    playback.tick()
+    clock.now = 1.41
+    assert [(heard.utterance.number, heard.finished) for heard in playback.tick()] == [(1, True), (2, False)]
+
+
+def test_speech_that_the_resampler_holds_back_is_no_speech_to_come() -> None:
+    """The end of an unfinished reply counts as heard although its last samples have not been sent."""
+    clock, playback, utterance = _playing(1.0, complete=False)
+    utterance.sent_s = 0.97
+    playback.started(1)
+    clock.now = 2.0
+    (heard,) = playback.tick()
+    assert heard.position_s == 0.97
+    assert heard.starved_s == pytest.approx(1.03)
+
+
 async def test_bot_pushes_no_media_and_tells_when_it_speaks() -> None:
     """Texts follow what was played, and the speaking frames go both ways, once for the reply."""
     async with running(room=ROOM, link_options={"voice": False}) as bot:

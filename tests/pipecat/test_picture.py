@@ -166,6 +166,31 @@ async def test_a_picture_waits_for_its_voice() -> None:
     assert taker.times[0] - began >= 0.15
 
 
+async def test_a_picture_that_waits_is_held_until_its_voice_is_played(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A voice that turns out to be later than it was when its picture came still finds it."""
+    delays_s = iter([0.01, 0.15])
+    newest_s = 0.0
+
+    def delay_s() -> float:
+        nonlocal newest_s
+        newest_s = next(delays_s, newest_s)
+        return newest_s
+
+    taker = Taker()
+    pump = make_pump(taker)
+    monkeypatch.setattr(pump, "_delay_s", delay_s)
+    feed: Feed[AvatarVideo] = Feed()
+    task = asyncio.create_task(pump.run(feed))
+    began = asyncio.get_running_loop().time()
+    feed.put(picture(0))
+    await taker.until(lambda: taker.frames)
+    assert taker.times[0] - began >= 0.15
+    feed.close()
+    await asyncio.wait_for(task, WAIT_S)
+
+
 async def test_the_line_is_never_longer_than_a_fifth_of_a_second() -> None:
     """Whatever is measured, a picture is not held back for longer."""
     async with pumping(delay_s=60.0) as (feed, taker, _):
@@ -177,7 +202,7 @@ def test_pictures_leave_at_the_distance_of_their_time_stamps() -> None:
     """A picture that the network holds up leaves when it would have without that, not together with the next one."""
     pump = make_pump(Taker(), delay_s=0.15)
     arrivals_s = 100.0, 100.0 + 2 / FPS, 100.0 + 2 / FPS
-    due_s = [pump._due(picture(number), at) for number, at in enumerate(arrivals_s)]
+    due_s = [pump._due(pump._take_in(picture(number), at)) for number, at in enumerate(arrivals_s)]
     assert np.allclose(due_s, [100.15, 100.15 + 1 / FPS, 100.15 + 2 / FPS], atol=0.003)
 
 
@@ -546,6 +571,34 @@ def test_sound_that_waits_at_the_transport_delays_the_picture() -> None:
     lipsync.nothing_waits()
     lipsync.waits(0.0)
     assert lipsync.delay_s == pytest.approx(usual)
+
+
+def test_sound_that_is_kept_for_a_moment_delays_the_picture_by_that() -> None:
+    """After an interruption the picture waits for sound that is kept; once pushed, the sound waits at the transport."""
+    lipsync = LipSync()
+    usual = lipsync.delay_s
+    lipsync.held_back(held=True)
+    assert lipsync.delay_s == pytest.approx(usual + 0.1)
+    lipsync.waits(0.08)
+    lipsync.held_back(held=False)
+    assert lipsync.delay_s == pytest.approx(usual + 0.08)
+    lipsync.nothing_waits()
+    lipsync.held_back(held=False)
+    assert lipsync.delay_s == pytest.approx(usual)
+
+
+async def test_a_reply_after_an_interruption_is_as_far_behind_its_report_as_any_other() -> None:
+    """The time for which its first sound is kept counts as a wait at the transport alone, not as its way, too."""
+    async with running() as bot:
+        lipsync = bot.service._picture.lipsync
+        await bot.until_event("on_first_video_frame")
+        for number in range(3):
+            lipsync._measured_s = None
+            await bot.send(TTSStartedFrame(context_id=f"c{number}"), *speech(tone(2.0), f"c{number}"))
+            await until(lambda: lipsync.measured_s is not None)
+            assert lipsync.measured_s == pytest.approx(0.0, abs=0.04), number  # no network, no way
+            await bot.send(InterruptionFrame())
+            await until(lambda: bot.service._delivery.idle)
 
 
 @pytest.mark.parametrize("end", ["played", "interrupted"])

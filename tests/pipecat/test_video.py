@@ -171,10 +171,9 @@ async def test_uninterruptible_frame_survives_the_interruption() -> None:
         await bot.down.until(lambda: bot.down.of(TTSAudioRawFrame))
         await bot.send(InterruptionFrame())
         await bot.down.until(lambda: bot.down.of(FunctionCallResultFrame))
-        order = [
-            type(f) for f in bot.down.frames if isinstance(f, InterruptionFrame | FunctionCallResultFrame)
-        ]
-        assert order == [InterruptionFrame, FunctionCallResultFrame]
+        kinds = InterruptionFrame | TTSStoppedFrame | FunctionCallResultFrame
+        order = [type(f) for f in bot.down.frames if isinstance(f, kinds)]
+        assert order == [InterruptionFrame, TTSStoppedFrame, FunctionCallResultFrame]
 
 
 async def test_uninterruptible_speech_survives_the_interruption() -> None:
@@ -238,12 +237,14 @@ async def test_interrupted_playback_is_finished() -> None:
 
 async def test_reply_without_an_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     """A TTS that sends no stop frame does not keep the bot speaking, nor what follows the speech waiting."""
-    monkeypatch.setattr(_delivery, "_STARVED_END_S", 0.2)
+    monkeypatch.setattr(_delivery, "_REST_S", 0.4)
+    monkeypatch.setattr(_delivery, "_STARVED_END_S", 0.5)
     async with running() as bot:
         await bot.until_event("on_avatar_connected")
         await bot.send(TTSStartedFrame(context_id="c1"), *speech(tone(0.3), "c1"), sentence("said"))
         await bot.down.until(lambda: bot.down.of(TTSTextFrame))
         await bot.until_event("on_playback_finished")
+        await bot.until_stopped("c1")
 
 
 async def test_speech_waits_for_an_avatar_that_comes_in_time() -> None:

@@ -1,6 +1,7 @@
 """The room server as a child process: settings `{"api_key", "api_secret", "port"}`, event `ready` with the port."""
 
 import asyncio
+import gc
 from typing import Any
 
 from agenthuman_plugins.emulator.process import Emit, Event, run_child
@@ -15,6 +16,8 @@ async def _main(settings: dict[str, Any], emit: Emit, _: "asyncio.Queue[Event]")
     runner = await serve(
         api_key=settings["api_key"], api_secret=settings["api_secret"], host=_HOST, port=settings["port"]
     )
+    gc.collect()
+    gc.freeze()  # or a collection of all that is loaded holds up every packet for 25 ms
     try:
         emit({"event": "ready", "port": runner.addresses[0][1]})
         await asyncio.Event().wait()

@@ -22,6 +22,8 @@ _MAX_S = 0.2  # a larger difference is a late report, and a longer wait would sh
 _MAX_WAIT_S = 0.3  # at the transport
 _REMEMBERED = 5
 _BLOCKS = 15  # of sound, between which the wait goes up and down as the transport takes larger ones
+# After an interruption sound is kept until it is known to be the new reply's: 80 ms of voice, in pieces of 40 ms.
+_HELD_S = 0.1
 _DEAD_ZONE_S = 0.015  # a smaller change is noise, and not worth a hitch in the picture
 
 
@@ -37,6 +39,7 @@ class LipSync:
         self._measured_s: float | None = None
         self._answer_s = _LONGEST_TRANSIT_S  # from the sending of an utterance to its voice, as last heard
         self._waits: deque[float] = deque(maxlen=_BLOCKS)
+        self._held_s = 0.0  # for how long the next voice will be kept before it is pushed
 
     @property
     def delay_s(self) -> float:
@@ -71,6 +74,11 @@ class LipSync:
         self._waits.append(min(seconds, _MAX_WAIT_S))
         self._update()
 
+    def held_back(self, *, held: bool) -> None:
+        """Note whether the voice that comes next will be kept for a moment, after which it waits at the transport."""
+        self._held_s = _HELD_S if held else 0.0
+        self._update()
+
     def nothing_waits(self) -> None:
         """Note that the output transport has played or dropped all sound."""
         self._waits.clear()
@@ -80,11 +88,11 @@ class LipSync:
         self._reported = number, at_s
 
     def heard(self, number: int, at_s: float) -> None:
-        """Note the moment from which on an utterance is heard.
+        """Note when the sound of an utterance came.
 
         Args:
             number: The utterance.
-            at_s: When its first sample goes out, the silence before its voice included.
+            at_s: When its first sample came, the silence before its voice included.
         """
         if self._reported is None or self._reported[0] != number:
             return
@@ -98,6 +106,6 @@ class LipSync:
 
     def _update(self) -> None:
         delay_s = min(max(self._rest_s + self._buffered_s, 0.0), _MAX_S)
-        delay_s += median(self._waits) if self._waits else 0.0
+        delay_s += median(self._waits) if self._waits else self._held_s
         if abs(delay_s - self._delay_s) > _DEAD_ZONE_S:
             self._delay_s = delay_s

@@ -19,8 +19,7 @@ from agenthuman_plugins.pipecat.picture._transport import (
     params_of,
     takes_media,
 )
-from agenthuman_plugins.speech.link import AvatarAudio, AvatarVideo, SpeechLink
-from agenthuman_plugins.speech.progress import voiced_span
+from agenthuman_plugins.speech.link import AvatarVideo, SpeechLink
 
 _RECONNECT_S = 60.0  # LiveKit gives up before
 _KEY_FRAME_S = 3.0
@@ -89,23 +88,27 @@ class AvatarPicture:
         """Note the avatar's report that it starts an utterance."""
         self.lipsync.reported(number, _now())
 
-    def speech_heard(self, number: int, lead_s: float, audio: AvatarAudio) -> None:
-        """Note the block with the first voiced sample of an utterance, which was just pushed.
+    def speech_heard(self, number: int, ago_s: float) -> None:
+        """Note that an utterance is heard from now on.
 
         Args:
             number: The utterance.
-            lead_s: Seconds of silence that it begins with.
-            audio: The block.
+            ago_s: How long ago its first sample came, the silence before its voice included, in seconds.
         """
-        span = voiced_span(audio.pcm)
-        voiced_s = span[0] / audio.sample_rate if span else 0.0
-        self.lipsync.heard(number, _now() + voiced_s - lead_s)
+        self.lipsync.heard(number, _now() - ago_s)
 
-    def voice_pushed(self, seconds: float) -> None:
-        """Note that so much of the voice was just pushed."""
+    def voice_pushed(self, seconds: float, newest_s: float, *, held: bool) -> None:
+        """Note that a piece of sound came.
+
+        Args:
+            seconds: How much of the voice was pushed then: sound that was kept goes with the piece that shows what it is.
+            newest_s: Length of the piece.
+            held: Whether sound is being kept.
+        """
         if seconds and self._voice_backlog is not None:
-            self.lipsync.waits(self._voice_backlog.seconds)
+            self.lipsync.waits(self._voice_backlog.seconds + max(seconds - newest_s, 0.0))
             self._voice_backlog.add(seconds)
+        self.lipsync.held_back(held=held)
 
     def voice_over(self) -> None:
         """Note that the transport has played or dropped all of the voice."""

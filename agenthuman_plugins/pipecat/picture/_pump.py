@@ -69,8 +69,8 @@ class PictureCount:
 @dataclass(frozen=True, slots=True)
 class _Waiting:
     picture: AvatarVideo
-    arrived: float  # on the event loop's clock, as `due`: when it has to leave
-    due: float
+    arrived: float  # on the event loop's clock
+    in_time: float  # the same, had nothing held it up on its way
 
 
 class PicturePump:
@@ -147,17 +147,21 @@ class PicturePump:
                 raise SpeechLinkError(message, retryable=True) from None
             limit_s = self._frozen_s
             now = asyncio.get_running_loop().time()
-            self._line.append(_Waiting(picture, now, self._due(picture, now)))
+            self._line.append(self._take_in(picture, now))
             self._arrived.set()
 
-    def _due(self, picture: AvatarVideo, now: float) -> float:
-        """When a picture that comes now has to leave."""
+    def _take_in(self, picture: AvatarVideo, now: float) -> _Waiting:
+        """Put a picture that comes now where its time stamp says."""
         way_s = now - picture.timestamp_us / 1e6
         if self._way_s is None or abs(way_s - self._way_s) > _JUMP_S:
             self._way_s, self._anchor = way_s, None
         self._way_s = min(way_s, self._way_s + _CREEP_S)
-        due = picture.timestamp_us / 1e6 + self._way_s + self._delay_s()
-        return min(max(due, now), now + _MAX_WAIT_S)
+        return _Waiting(picture, now, picture.timestamp_us / 1e6 + self._way_s)
+
+    def _due(self, waiting: _Waiting) -> float:
+        """When a picture has to leave, by what is known of its voice now: that may get later while it waits."""
+        due = waiting.in_time + self._delay_s()
+        return min(max(due, waiting.arrived), waiting.arrived + _MAX_WAIT_S)
 
     async def _show(self) -> None:
         clock = asyncio.get_running_loop().time
@@ -165,9 +169,11 @@ class PicturePump:
             while not self._line:
                 self._arrived.clear()
                 await self._arrived.wait()
-            await asyncio.sleep(self._line[0].due - clock())
+            while (wait_s := self._due(self._line[0]) - clock()) > 0:  # noqa: ASYNC110 - it may move meanwhile
+                await asyncio.sleep(wait_s)
+            await asyncio.sleep(0)  # those that came with it may be due as well
             waiting = self._line.popleft()
-            while self._line and self._line[0].due <= clock():
+            while self._line and self._due(self._line[0]) <= clock():
                 self._count.dropped += 1  # late already: the next one is due as well
                 waiting = self._line.popleft()
             if not await self._push_frame(waiting):

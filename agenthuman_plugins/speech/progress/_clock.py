@@ -17,6 +17,7 @@ _USUAL_START_S = 0.3
 _EARLY_END_S = 0.5  # by how much the report of an end may be ahead of the sound
 _LATE_END_S = 0.25  # how long the report of an end is waited for when the time is over
 _NEARLY_S = 0.02
+_HELD_BACK_S = 0.05  # at most, by the resampler in front of the avatar, until the end of a reply is known
 
 
 @dataclass(slots=True)
@@ -36,17 +37,20 @@ class _Playing:
 
     def count(self, now: float) -> None:
         passed_s, self.counted_at = now - self.counted_at, now
-        waited_s = self.position_s + passed_s - self.utterance.duration_s
         # No avatar says what it has not got: a sender that is held up stops the clock.
-        self.position_s = min(self.position_s + passed_s, self.utterance.duration_s, self.utterance.sent_s)
-        starved = self.position_s == self.utterance.duration_s and waited_s > 0
+        limit_s = min(self.utterance.duration_s, self.utterance.sent_s)
+        waited_s = self.position_s + passed_s - limit_s
+        self.position_s = min(self.position_s + passed_s, limit_s)
+        starved = waited_s > 0 and self.position_s >= self.utterance.duration_s - _HELD_BACK_S
         self.starved_s = self.starved_s + waited_s if starved else 0.0
 
-    def is_over(self, now: float) -> bool:
+    def is_over(self, now: float, *, followed: bool) -> bool:
         if self.ended_at is not None:
             said = self.position_s >= self.utterance.voiced_end_s - _NEARLY_S
             return said or now >= self.ended_at + _EARLY_END_S
-        return self.utterance.complete and self.starved_s >= _LATE_END_S
+        # What follows it begins without a pause, whether or not the end is reported.
+        patience_s = 0.0 if followed and self.position_s == self.utterance.duration_s else _LATE_END_S
+        return self.utterance.complete and self.starved_s >= patience_s
 
 
 class PlaybackClock:
@@ -107,6 +111,11 @@ class PlaybackClock:
         return was_busy
 
     @property
+    def searching(self) -> bool:
+        """Never: there is no sound."""
+        return False
+
+    @property
     def said_s(self) -> float:
         """How far the avatar has said the utterance that is being heard."""
         return self._in_flight[0].position_s if self._in_flight else 0.0
@@ -125,7 +134,7 @@ class PlaybackClock:
             if head.begun_at is None:
                 break
             head.count(now)
-            finished = head.is_over(now)
+            finished = head.is_over(now, followed=len(self._in_flight) > 1)
             heard.append(
                 Heard(
                     head.utterance,

@@ -27,6 +27,10 @@ class Playback(Protocol):
         """The utterance of which something should be heard now; `None` while nothing is due."""
 
     @property
+    def searching(self) -> bool:
+        """Whether sound is kept until it is known to be the new utterance's, as after an interruption."""
+
+    @property
     def said_s(self) -> float:
         """How far the avatar has really said the utterance that is being heard, in seconds."""
 

@@ -9,6 +9,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Generic, TypeVar
 
 from agenthuman_plugins.speech.progress._utterance import Utterance
@@ -87,13 +88,26 @@ class Timeline(Generic[FrameT]):
         self._utterance = utterance
         self._others.append(self._entry(frame, utterance, due_s))
 
-    def settle(self, utterance: Utterance) -> None:
-        """Let what waits for the end of an utterance wait for the end of the speech that has come so far."""
+    def settle(self, utterance: Utterance, length: Callable[[FrameT], int]) -> None:
+        """Give what waits for the end of an utterance its place in the speech that has come since the last time.
+
+        Args:
+            utterance: The utterance; without new speech nothing changes.
+            length: How long a frame takes to say, compared with the others.
+        """
+        waiting = [entry for entry in self._others if entry.utterance is utterance and entry.due_s == END_S]
+        begin_s, new_s = utterance.settled_s, utterance.duration_s - utterance.settled_s
+        if not waiting or not new_s:
+            return
+        utterance.settled_s = utterance.duration_s
+        lengths = list(accumulate(length(entry.frame) for entry in waiting))
+        whole = max(lengths[-1], 1)
+        due_s = {
+            entry.number: utterance.duration_s if said == lengths[-1] else begin_s + new_s * said / whole
+            for entry, said in zip(waiting, lengths, strict=True)
+        }
         self._others = deque(
-            replace(entry, due_s=utterance.duration_s)
-            if entry.utterance is utterance and entry.due_s == END_S
-            else entry
-            for entry in self._others
+            replace(entry, due_s=due_s.get(entry.number, entry.due_s)) for entry in self._others
         )
 
     def unplayed_speech(self) -> Iterator[FrameT]:

@@ -18,12 +18,15 @@ class Utterance:
 
     Attributes:
         context_id: The adapter's own id of what it belongs to, such as Pipecat's of the TTS context.
+        destination: The adapter's own name for where its voice is to be heard, such as one of a transport's tracks.
+        came_at: Wall-clock time at which its first speech came.
         number: The link's number for it; 0 until its first sample is sent.
         duration_s: Seconds of speech so far.
         position_s: How far it was played.
         sent_at: Event loop's time at which its first sample left.
         sent_s: Seconds of it that have left for the avatar; infinite when all of it has, or nobody counts.
         complete: Whether no more speech will come.
+        settled_s: Up to where it is known which text says it, if text comes first.
         text_leads: Whether each text without a time came ahead of its speech, not behind it.
         lead_s: Seconds of silence that it begins with; `None` until a voiced sample came.
         voiced_end_s: Where its last voiced sample so far ends.
@@ -34,12 +37,15 @@ class Utterance:
     """
 
     context_id: str | None = None
+    destination: str | None = None
+    came_at: float = 0.0
     number: int = 0
     duration_s: float = 0.0
     position_s: float = 0.0
     sent_at: float = 0.0
     sent_s: float = math.inf
     complete: bool = False
+    settled_s: float = 0.0
     text_leads: bool = False
     lead_s: float | None = None
     voiced_end_s: float = 0.0

@@ -46,6 +46,12 @@ class _Playing:
         """Whether all its voice that is known so far was heard, as far as the position tells."""
         return self.position_s >= self.utterance.voiced_end_s - _TAIL_S
 
+    @property
+    def all_heard(self) -> bool:
+        """Whether all of it was heard, its last silence included, as far as the position tells."""
+        complete = self.utterance.complete and self.voiced_at is not None
+        return complete and self.position_s >= self.utterance.duration_s - _TAIL_S
+
 
 @dataclass(frozen=True, slots=True)
 class _Block:
@@ -108,6 +114,11 @@ class VoiceGate:
         if not self._in_flight or self._in_flight[0].voiced_at is None:
             return None
         return self._in_flight[0].utterance
+
+    @property
+    def searching(self) -> bool:
+        """Whether sound is kept until it is known to be the new utterance's, as after an interruption."""
+        return self._stale
 
     @property
     def said_s(self) -> float:
@@ -317,6 +328,8 @@ class VoiceGate:
         """Gate time at which the last sound of the oldest utterance has arrived."""
         playing = self._in_flight[0]
         utterance, ended_at = playing.utterance, playing.ended_at
+        if len(self._in_flight) > 1 and playing.all_heard:
+            return block.begin  # without a pause between the two, what follows is the next one's
         quiet_s = block.end - self._quiet_since
         if ended_at is None:
             told = utterance.complete and playing.voiced_at is not None
@@ -326,7 +339,8 @@ class VoiceGate:
         delay = _USUAL_DELAY_S if self._delay_s is None else self._delay_s
         following = self._in_flight[1].started_at if len(self._in_flight) > 1 else None
         if following is not None:
-            return following + delay  # the next one's sound must count as its own
+            # The next one's sound must count as its own. A delay that was measured wrong must not cut this one.
+            return following + (delay if playing.said else _MAX_DELAY_S)
         if playing.voiced_at is None:
             return ended_at + (delay if utterance.lead_s is None else max(delay, _UNHEARD_S))
         if playing.said and quiet_s >= _TAIL_S:

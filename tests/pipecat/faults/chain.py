@@ -2,8 +2,9 @@
 
 import asyncio
 import contextlib
+import os
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
 from typing import Any, Self
 from unittest import mock
@@ -11,10 +12,11 @@ from urllib.parse import urlsplit
 
 import httpx
 import jwt
-import numpy as np
 import psutil
-from pipecat.frames.frames import Frame, TTSAudioRawFrame
-from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
+from pipecat.frames.frames import Frame
+from pipecat.pipeline.pipeline import Pipeline
+from pipecat.pipeline.worker import PipelineParams, PipelineWorker
+from pipecat.workers.runner import WorkerRunner
 
 from agenthuman_plugins.client import AsyncAgentHuman
 from agenthuman_plugins.emulator import Emulator, _avatars
@@ -24,51 +26,15 @@ from agenthuman_plugins.emulator.rooms import RoomServer
 from agenthuman_plugins.pipecat import AgentHumanVideoService, AgentHumanVideoUpdateSettingsFrame
 from agenthuman_plugins.speech.proxies import direct_to
 from tests.emulator.room_server.clients import Client
-from tests.pipecat.bot import Bot, running_service
+from tests.pipecat.bot import RATE, Bot, running_service
+from tests.pipecat.faults.ear import Ear
 
 _SMALL = (160, 120)  # pixels; the matrix is not about pictures, and the machine is small
 _KEY = "ah_key_of_the_fault_matrix"
-_LOUD = 1000
 _CALL_LIMIT_S = 2.0  # of the bot's REST client, so that a time-out takes no minute
 # Without the avatar's voice. Short while a fault is on; else a busy machine would make faults of its own.
 IMPATIENT_S, PATIENT_S = 0.5, 10.0
 _WAIT_S = 45.0  # hang limit: the service's pauses between attempts come on top of what a loaded machine takes
-
-
-class Ear(FrameProcessor):
-    """Hears what a listener would: the voice, and for how long there is none in mid-reply.
-
-    Attributes:
-        gap_s: The longest silence in a reply since `listen`.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.gap_s = 0.0
-        self._pcm: dict[str | None, list[bytes]] = {}
-        self._context_id: str | None = None  # of what was heard last
-        self._until = self._voiced_until = 0.0  # when all of it is played, and the last voice
-
-    def voice(self, context_id: str) -> bytes:
-        """What was heard of a reply."""
-        return b"".join(self._pcm.get(context_id, []))
-
-    def listen(self, context_id: str) -> None:
-        """Count gaps in a reply from now on."""
-        self.gap_s, self._context_id = 0.0, context_id
-        self._voiced_until = max(self._until, time.monotonic())
-
-    async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
-        await super().process_frame(frame, direction)
-        if isinstance(frame, TTSAudioRawFrame):
-            begin = max(self._until, time.monotonic())
-            self._until = begin + frame.num_frames / frame.sample_rate
-            if np.abs(np.frombuffer(frame.audio, np.int16).astype(int)).max(initial=0) > _LOUD:
-                if frame.context_id == self._context_id:
-                    self.gap_s = max(self.gap_s, begin - self._voiced_until)
-                self._context_id, self._voiced_until = frame.context_id, self._until
-            self._pcm.setdefault(frame.context_id, []).append(frame.audio)
-        await self.push_frame(frame, direction)
 
 
 class Chain:
@@ -78,12 +44,18 @@ class Chain:
         room_server_kind: Kind of the room server.
         own_process: Whether the emulator is a process, too.
         oddity: What is odd about the avatars; see `odd_avatar.py`.
+        options: Arguments of the emulator, beyond those that all have.
     """
 
     bot: Bot
 
     def __init__(
-        self, room_server_kind: str, *, own_process: bool = False, oddity: str | None = None
+        self,
+        room_server_kind: str,
+        *,
+        own_process: bool = False,
+        oddity: str | None = None,
+        options: Mapping[str, Any] | None = None,
     ) -> None:
         self.ear = Ear()
         self._options = {
@@ -92,15 +64,17 @@ class Chain:
             "expiry": False,
             "video_size": list(_SMALL),
             "api_key": _KEY,
+            **(options or {}),
         }
         self._own_process = own_process
         self._oddity = oddity
-        self._jobs: list[AvatarJob] = []
+        self._jobs: list[tuple[float, AvatarJob]] = []
         self._url = ""
         self._pending = 0
         self._emulator: Emulator | None = None
         self._child: Child | None = None
         self._past_sessions: list[dict[str, Any]] = []
+        self._second_run: asyncio.Task[None] | None = None
         self._stack = contextlib.AsyncExitStack()
 
     def later(self, seconds: float, undo: Callable[[], object]) -> None:
@@ -166,8 +140,26 @@ class Chain:
             sessions += answer.json()["sessions"]
         return [session["session_id"] for session in sessions if session["ended_by"] != "caller"]
 
+    @property
+    def avatars_sent(self) -> list[float]:
+        """When each avatar was sent to its room."""
+        return [at for at, _ in self._jobs]
+
+    async def take_slot(self) -> None:
+        """Let somebody else have a session of the account."""
+        async with self._client() as client:
+            self._foreign = await client.sessions.create()
+
+    async def free_slot(self) -> None:
+        """Let them end it."""
+        async with self._client() as client:
+            await client.sessions.end(self._foreign.session_id)
+
+    def _client(self) -> AsyncAgentHuman:
+        return AsyncAgentHuman(api_key=_KEY, base_url=self._url, timeout=_CALL_LIMIT_S)
+
     def _start_avatar(self, job: AvatarJob, on_event: Callable[[dict[str, Any]], None]) -> WorkerAvatar:
-        self._jobs.append(job)
+        self._jobs.append((time.monotonic(), job))
         oddities = () if self._oddity is None else (self._oddity,)
         return WorkerAvatar(replace(job, faults=(*job.faults, *oddities)), on_event)
 
@@ -180,9 +172,9 @@ class Chain:
         return psutil.Process(self._child.pid)
 
     @property
-    def avatar_process(self) -> psutil.Process:
-        """The newest avatar."""
-        return _children("emulator.worker" if self._oddity is None else "odd_avatar")[-1]
+    def avatar_processes(self) -> list[psutil.Process]:
+        """The avatars, oldest first."""
+        return _children("emulator.worker" if self._oddity is None else "odd_avatar")
 
     @property
     def room_server_process(self) -> psutil.Process:
@@ -197,7 +189,7 @@ class Chain:
     async def _room(self) -> tuple[RoomServer, str]:
         assert self._emulator is not None
         assert self._emulator._rooms is not None
-        claims = jwt.decode(self._jobs[-1].token, options={"verify_signature": False})
+        claims = jwt.decode(self._jobs[-1][1].token, options={"verify_signature": False})
         return await self._emulator._rooms.ready(), claims["video"]["room"]
 
     async def delete_room(self) -> None:
@@ -219,16 +211,54 @@ class Chain:
         await stranger.publish_audio()
         await stranger.publish_video()
 
+    async def offer_own_room_server(self) -> None:
+        """Tell the bot of a room server, as its environment does; it is the emulator's, which serves anybody."""
+        assert self._emulator is not None
+        assert self._emulator._rooms is not None
+        server = await self._emulator._rooms.ready()
+        names = "LIVEKIT_URL", "LIVEKIT_API_KEY", "LIVEKIT_API_SECRET"
+        values = server.url, server._api_key, server._api_secret
+        self._stack.enter_context(mock.patch.dict(os.environ, zip(names, values, strict=True)))
+
     # The bot
 
     @contextlib.asynccontextmanager
     async def running_bot(self) -> AsyncIterator[Bot]:
         """Run the bot."""
         settings = AgentHumanVideoService.Settings(avatar_wait_s=IMPATIENT_S, no_audio_timeout_s=PATIENT_S)
-        async with AsyncAgentHuman(api_key=_KEY, base_url=self._url, timeout=_CALL_LIMIT_S) as client:
+        async with self._client() as client:
             service = AgentHumanVideoService(client=client, settings=settings)
             async with running_service(service, client, behind=[self.ear]) as self.bot:
-                yield self.bot
+                try:
+                    yield self.bot
+                finally:
+                    await self._stop_second_run()
+
+    async def run_again(self, ends: type[Frame]) -> None:
+        """End the bot's run with this frame, and begin another one with the same pipeline."""
+        before = self.bot.worker
+        await self.bot.send(ends())
+        await self.until(before.has_finished)
+        (pipeline,) = [each for each in before.pipeline.processors if isinstance(each, Pipeline)]
+        self.bot.worker = PipelineWorker(
+            pipeline,
+            params=PipelineParams(audio_out_sample_rate=RATE),
+            cancel_on_idle_timeout=False,
+            enable_rtvi=False,
+        )
+        runner = WorkerRunner(handle_sigint=False)
+        await runner.add_workers(self.bot.worker)
+        self._second_run = asyncio.create_task(runner.run())
+
+    async def _stop_second_run(self) -> None:
+        if self._second_run is not None:
+            await self.bot.worker.cancel()
+            await asyncio.wait([self._second_run], timeout=_WAIT_S)
+
+    async def change_avatar(self, avatar: str) -> None:
+        """Ask the running bot for another avatar."""
+        delta = AgentHumanVideoService.Settings(avatar=avatar)
+        await self.bot.send(AgentHumanVideoUpdateSettingsFrame(delta=delta))
 
     async def set_patience(self, no_audio_timeout_s: float) -> None:
         """Change how long the avatar may be mute."""

@@ -6,10 +6,12 @@ fault lasts; the third one when its cause is gone and the avatar is back.
 
 import asyncio
 import subprocess
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
-from pipecat.frames.frames import ErrorFrame, TTSAudioRawFrame
+from pipecat.frames.frames import EndFrame, ErrorFrame, Frame, StopFrame, TTSAudioRawFrame
 from pipecat.utils.errors import ErrorCategory
 
 from tests.pipecat.faults.chain import IMPATIENT_S, PATIENT_S, Chain
@@ -42,6 +44,9 @@ class Fault:
         emulator_apart: Whether the emulator has to be a process.
         network_apart: Whether the network has to be one of its own.
         oddity: What is odd about the avatars from the start.
+        options: What is set at the emulator.
+        ready: What is waited for before the struck reply is said.
+        falls_back: Whether plain audio takes over; `None`: if there is an error.
     """
 
     name: str
@@ -53,6 +58,14 @@ class Fault:
     emulator_apart: bool = False
     network_apart: bool = False
     oddity: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    ready: Strike | None = None
+    falls_back: bool | None = None
+
+    @property
+    def plain(self) -> bool:
+        """Whether plain audio takes over."""
+        return self.category is not None if self.falls_back is None else self.falls_back
 
 
 @dataclass
@@ -79,22 +92,26 @@ class Outcome:
 async def converse(fault: Fault, room_server_kind: str) -> Outcome:
     """Hold the conversation, with the fault in it."""
     outcome = Outcome()
-    chain = Chain(room_server_kind, own_process=fault.emulator_apart, oddity=fault.oddity)
+    chain = Chain(
+        room_server_kind, own_process=fault.emulator_apart, oddity=fault.oddity, options=fault.options
+    )
     async with chain:
         if fault.before:
             await fault.strike(chain)
         async with chain.running_bot() as bot:
-            if not fault.before:
+            if not fault.before or not fault.plain:
                 await bot.until_event("on_avatar_connected")
+            if fault.ready is not None:
+                await fault.ready(chain)
             chain.ear.listen("struck")
             await _say(chain, "struck")
             if not fault.before:
                 await bot.down.until(lambda: len(bot.down.of(TTSAudioRawFrame)) >= _BEGUN_FRAMES)
-                if fault.category is not None:
+                if fault.plain:
                     await chain.set_patience(IMPATIENT_S)
                 chain.ear.listen("struck")
                 await fault.strike(chain)
-            if fault.category is not None:
+            if fault.plain:
                 await chain.until_event("on_fallback_started")
             await bot.until_stopped("struck")
             outcome.silence_s = chain.ear.gap_s
@@ -104,8 +121,8 @@ async def converse(fault: Fault, room_server_kind: str) -> Outcome:
                 await fault.cure(chain)
             if fault.category is not None:
                 await chain.until(lambda: bot.up.of(ErrorFrame))
-                if fault.recovers:
-                    await chain.until_event("on_fallback_ended")
+            if fault.plain and fault.recovers:
+                await chain.until_event("on_fallback_ended")
             await chain.set_patience(PATIENT_S)
             played = len(bot.events.get("on_playback_started", []))
             await _say(chain, "after")
@@ -135,7 +152,7 @@ def complaints(fault: Fault, outcome: Outcome) -> list[str]:
     expected = [] if fault.category is None else [str(fault.category)]
     if outcome.errors != expected:
         found.append(f"errors: {outcome.errors}, not {expected}")
-    if outcome.fallbacks != len(expected):
+    if outcome.fallbacks != fault.plain:
         found.append(f"{outcome.fallbacks} fallbacks were told")
     if outcome.recovered is not fault.recovers:
         found.append("the avatar is not back" if fault.recovers else "an avatar speaks where none can be")
@@ -152,7 +169,7 @@ async def _nothing(_: Chain) -> None:
 
 
 async def _kill_avatar(chain: Chain) -> None:
-    chain.avatar_process.kill()
+    chain.avatar_processes[-1].kill()
 
 
 async def _kill_room_server(chain: Chain) -> None:
@@ -165,7 +182,7 @@ async def _kill_emulator(chain: Chain) -> None:
 
 def _stop_avatar(seconds: float) -> Strike:
     async def strike(chain: Chain) -> None:
-        avatar = chain.avatar_process
+        avatar = chain.avatar_processes[-1]
         avatar.suspend()
         chain.later(seconds, lambda: avatar.resume() if avatar.is_running() else None)
 
@@ -206,6 +223,42 @@ def _at_end(fault: str, **details: object) -> Strike:
     return strike
 
 
+def _until_renewal(chain: Chain) -> Awaitable[object]:
+    """Shortly before the next session is opened, so that it is opened in the struck reply."""
+    due = chain.avatars_sent[0] + _RENEWED_S * 3 / 4 - 1.0
+    return chain.until(lambda: time.monotonic() >= due)
+
+
+async def _kill_before_the_next(chain: Chain) -> None:
+    """Kill the avatar that speaks while the next one is asked for, and longer in coming than anybody waits."""
+    await chain.fail("delay", method="POST", path="/v1/sessions", delay_s=_SLOW_S)
+    await chain.until(lambda: time.monotonic() >= chain.avatars_sent[0] + _RENEWED_S * 3 / 4 + 0.5)
+    chain.avatar_processes[0].kill()
+
+
+async def _until_renewed(chain: Chain) -> None:
+    await chain.until(lambda: len(chain.avatars_sent) >= 2 and len(chain.open_sessions()) == 1)
+
+
+def _run_again(ends: type[Frame]) -> Strike:
+    async def strike(chain: Chain) -> None:
+        await chain.run_again(ends)
+        await chain.until_event("on_avatar_connected", 2)
+
+    return strike
+
+
+def _change_to_nobody(chain: Chain) -> Awaitable[None]:
+    return chain.change_avatar("avat_unknown")
+
+
+async def _until_refused(chain: Chain) -> None:
+    await chain.until(lambda: chain.bot.up.of(ErrorFrame))
+
+
+_SLOW_S = 4.0  # longer than an avatar that has left is waited for
+_RENEWED_S = 16  # a quarter of it is the time for the next avatar to come
+_TWO_SLOTS = {"slots": 2}
 _HURRY = {"headers": {"Retry-After": "0"}, "times": _TIMES_OF_ALL_ATTEMPTS}
 _TOO_LATE_S = 6.0  # beyond the bot's own limit
 
@@ -249,14 +302,18 @@ FAULTS = [
         before=True,
     ),
     Fault(
-        "create not answered in time",
+        "create answered late",
         _at_create("delay", delay_s=_TOO_LATE_S, processed=True),
+        category=None,
         before=True,
+        falls_back=True,
     ),
     Fault(
-        "create not answered in time, and processed late",
+        "create answered late, and processed late",
         _at_create("delay", delay_s=_TOO_LATE_S),
+        category=None,
         before=True,
+        falls_back=True,
     ),
     Fault("end answered with 401", _at_end("status", status=401)),
     Fault("end answered with 403", _at_end("status", status=403)),
@@ -266,4 +323,43 @@ FAULTS = [
     Fault("malformed playback reports", _nothing, category=None, oddity=MALFORMED_REPORTS),
     Fault("stranger in the room with tracks", Chain.let_stranger_in, category=None),
     Fault("picture of changing size", _nothing, category=None, oddity=CHANGING_SIZE),
+    # One state of the avatar gives way to the next
+    Fault(
+        "account full, then a slot freed",
+        Chain.take_slot,
+        Chain.free_slot,
+        category=ErrorCategory.QUOTA,
+        before=True,
+    ),
+    Fault(
+        "avatar killed while the next one is on its way",
+        _kill_before_the_next,
+        _until_renewed,
+        ready=_until_renewal,
+        options={**_TWO_SLOTS, "expiry": True, "session_limit_s": _RENEWED_S},
+    ),
+    Fault(
+        "create of the next session answered with 500",
+        _at_create("status", status=500),
+        _until_renewed,
+        category=None,
+        options={**_TWO_SLOTS, "expiry": True, "session_limit_s": 2 * _RENEWED_S},
+    ),
+    Fault("ended, and run again", _run_again(EndFrame), category=None),
+    Fault("stopped, and run again", _run_again(StopFrame), category=None),
+    Fault(
+        "platform refused, room server in the environment",
+        Chain.offer_own_room_server,
+        category=None,
+        before=True,
+        options={"refuse_proxy": True},
+    ),
+    Fault(
+        "another avatar refused",
+        _change_to_nobody,
+        _until_refused,
+        category=ErrorCategory.INVALID_REQUEST,
+        falls_back=False,
+        options=_TWO_SLOTS,
+    ),
 ]

@@ -26,6 +26,11 @@ _SOME = {
     "end answered with 401": "embedded",
     "stranger in the room with tracks": "livekit-server",
     "picture of changing size": "embedded",
+    "account full, then a slot freed": "embedded",
+    "avatar killed while the next one is on its way": "livekit-server",
+    "stopped, and run again": "embedded",
+    "platform refused, room server in the environment": "livekit-server",
+    "another avatar refused": "embedded",
 }
 
 
@@ -94,7 +99,8 @@ _HEAD = (
     "",
     "A reply of 15 words (3 s) is struck, one of 5 words is said during the fault, one of 5 after it. Checked in each:",
     "every word is heard once, one categorised error (none where the avatar goes on), the avatar comes back (but after",
-    "401 and 403 at the create), and no session is left open at an emulator without sweep and expiry.",
+    "401 and 403 at the create), and the bot has ended every session itself: the emulator sweeps none, and none has",
+    "reached its limit.",
     f"`silence` is the longest that a listener waited in the struck reply; the limit is {SILENCE_LIMIT_S:g} s, with",
     "no_audio_timeout_s=0.5. Where packets just stop (a process killed or stopped, the network cut), LiveKit makes up",
     "more of the same sound for a while; the bot goes on from the last that really came.",

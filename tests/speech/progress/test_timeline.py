@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from agenthuman_plugins.speech.progress import Timeline, Utterance, Waiting
+from agenthuman_plugins.speech.progress import END_S, Timeline, Utterance, Waiting
 
 
 def _frames(due: Iterator[Waiting[str]]) -> list[str]:
@@ -101,3 +101,22 @@ def test_rewind_stays_within_the_utterance() -> None:
     assert _frames(timeline.advance(second, 0.1)) == []
     timeline.rewind(second, 0.0)
     assert _frames(timeline.drain()) == ["b"]
+
+
+def test_texts_ahead_of_their_speech_share_it_by_their_length() -> None:
+    """Texts that came before the same speech are due one after the other; later speech does not move them."""
+    timeline: Timeline[str] = Timeline()
+    reply = Utterance()
+    for text in ("ab", "cdefgh"):
+        timeline.add_at(text, reply, END_S)
+    timeline.settle(reply, len)  # no speech yet: nothing is known
+    timeline.add_speech("a", reply, 0.8)
+    timeline.settle(reply, len)
+    timeline.add_at("ij", reply, END_S)
+    timeline.add_speech("b", reply, 0.2)
+    timeline.settle(reply, len)
+    assert _frames(timeline.advance(reply, 0.19)) == []
+    assert _frames(timeline.advance(reply, 0.21)) == ["ab"]
+    assert _frames(timeline.advance(reply, 0.79)) == []
+    assert _frames(timeline.advance(reply, 0.81)) == ["cdefgh"]
+    assert _frames(timeline.finish(reply)) == ["ij"]

@@ -350,3 +350,37 @@ def test_back_to_back_replies_keep_their_own_sound() -> None:
     before, heard = gate.hear(VOICE, RATE)
     assert (before.utterance.number, before.finished, before.pcm) == (1, True, b"")
     assert (heard.utterance.number, heard.first, heard.pcm) == (2, True, VOICE)
+
+
+def _complete(number: int, duration_s: float) -> Utterance:
+    utterance = _utterance(number=number, duration_s=duration_s)
+    utterance.complete = True
+    return utterance
+
+
+def test_next_reply_begins_where_the_one_before_was_all_heard() -> None:
+    """Without a report and without a pause, as much sound as was sent is the first one's, and the rest the next one's."""
+    gate = VoiceGate()
+    for number in (1, 2):
+        gate.expect(_complete(number, 0.04))
+    heard = [h for block in [VOICE] * 4 for h in gate.hear(block, RATE)]
+    assert [(h.utterance.number, h.pcm == VOICE) for h in heard] == [
+        (1, True),
+        (1, True),
+        (2, True),
+        (2, True),
+    ]
+    assert [h.finished for h in heard] == [False, True, False, False]
+
+
+def test_delay_that_was_measured_wrong_cuts_nothing_off() -> None:
+    """A start whose sound comes later than that of the first reply did leaves the rest of that one its own."""
+    gate = VoiceGate()
+    gate.expect(_complete(1, 0.1))
+    gate.started(1)
+    _hear(gate, VOICE, VOICE)
+    gate.expect(_complete(2, 0.1))
+    gate.ended(1)
+    gate.started(2)
+    heard = [h for block in [VOICE] * 4 for h in gate.hear(block, RATE)]
+    assert [h.utterance.number for h in heard] == [1, 1, 1, 2]
