@@ -167,6 +167,9 @@ class HeardBot:
         self.trace: list[str] = []
         self.alive_at: list[float] = []
         self.runs: list[int] = []  # where each begins in the frames that went upstream
+        self._stops: set[str | None] = set()
+        self._speaks = False
+        self._looked_at_down = self._looked_at_up = 0
         self._cancelled: set[str] = set()  # replies that were on their way when a run was cancelled
         self._replies = 0
         self._clock = asyncio.get_running_loop().time
@@ -186,7 +189,7 @@ class HeardBot:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._running is not None and not self._running.done():
+        if self.is_running:
             await self.cancel()
         await self.account.settled()
         if error is not None:
@@ -217,6 +220,11 @@ class HeardBot:
         self._running = asyncio.create_task(runner.run(), name="bot")
         async with asyncio.timeout(WAIT_S):
             await started.wait()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a run is on."""
+        return self._running is not None and not self._running.done()
 
     async def send(self, *frames: Frame) -> None:
         """Queue frames at the pipeline's beginning."""
@@ -314,11 +322,17 @@ class HeardBot:
     @property
     def unfinished(self) -> set[str]:
         """Replies that were neither heard to their end nor cut."""
-        return {word.reply for word in self.words if word.cut_at is None} - self._stopped
+        stopped = self._stopped
+        return {word.reply for word in self.words if word.cut_at is None and word.reply not in stopped}
 
     @property
     def _stopped(self) -> set[str | None]:
-        return {frame.context_id for frame in self.down.of(TTSStoppedFrame)}
+        """Replies whose stop has left."""
+        # Asked again with each of many thousand frames, so each is looked at once.
+        frames = self.down.frames[self._looked_at_down :]
+        self._looked_at_down += len(frames)
+        self._stops |= {frame.context_id for frame in frames if isinstance(frame, TTSStoppedFrame)}
+        return self._stops
 
     @property
     def longest_s(self) -> float:
@@ -327,8 +341,12 @@ class HeardBot:
 
     @property
     def _transport_speaks(self) -> bool:
-        speaking = [frame for frame in self.up.frames if isinstance(frame, _SPEAKING)]
-        return bool(speaking) and isinstance(speaking[-1], BotStartedSpeakingFrame)
+        frames = self.up.frames[self._looked_at_up :]
+        self._looked_at_up += len(frames)
+        for frame in frames:
+            if isinstance(frame, _SPEAKING):
+                self._speaks = isinstance(frame, BotStartedSpeakingFrame)
+        return self._speaks
 
     # What was told
 
