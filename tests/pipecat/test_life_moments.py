@@ -21,6 +21,8 @@ _MOMENTS = [
     round(0.05 * step, 2) for step in range(48)
 ]  # the change takes 2.2 s: create, join, the end of the reply
 
+pytestmark = pytest.mark.usefixtures("quiet_log")
+
 Incident = Callable[[HeardBot], Awaitable[None]]
 
 
