@@ -32,8 +32,9 @@ _REPORTS = {
 def main() -> None:
     for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
         del os.environ[name]  # everything measured is on this machine, and not every peer leaves that out
-    if sys.argv[1:2] == ["soak"]:  # not a table, and with options of its own
-        importlib.import_module("benchmarks.soak").main(sys.argv[2:])
+    if sys.argv[1:2] in (["soak"], ["room_joins"]):  # with options of their own
+        importlib.import_module(f"benchmarks.{sys.argv[1]}").main(sys.argv[2:])
+        return
     console = Console()
     for name in sys.argv[1:] or _BENCHMARKS:
         if name in _REPORTS:

@@ -336,6 +336,31 @@ async def test_closing_ends_everything(room):
                 await link.send(SECOND)
 
 
+async def test_left_room_is_not_held_by_its_methods(room, monkeypatch):
+    """What the link answers in a room it no longer answers when it has left: LiveKit would hold the room for good."""
+    open_methods = []
+    register, unregister = (
+        rtc.LocalParticipant.register_rpc_method,
+        rtc.LocalParticipant.unregister_rpc_method,
+    )
+
+    def note_registered(local, name, *arguments):
+        open_methods.append(name)
+        return register(local, name, *arguments)
+
+    def note_unregistered(local, name):
+        open_methods.remove(name)
+        return unregister(local, name)
+
+    async with ScriptedAvatar(room) as avatar:
+        await avatar.show()
+        monkeypatch.setattr(rtc.LocalParticipant, "register_rpc_method", note_registered)
+        monkeypatch.setattr(rtc.LocalParticipant, "unregister_rpc_method", note_unregistered)
+        async with connected(room):
+            assert sorted(open_methods) == ["lk.playback_finished", "lk.playback_started"]
+        assert not open_methods
+
+
 @pytest.mark.parametrize("reason", [2, 4711])
 async def test_room_that_is_lost_for_any_reason(room, reason):
     """A newer server may have reasons that LiveKit's client has no name for: the loss is told all the same."""
