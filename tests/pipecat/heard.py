@@ -44,7 +44,7 @@ _QUIETEST, _STEP = 2_000, 8  # of the words' loudness, which is their number
 # Sound that is on its way when the user interrupts: a block of the avatar, and a chunk of the transport.
 _CUT_S = 0.35
 _TOGETHER_S = 0.15
-_TOLERANCE = 0.05  # of a word
+_TOLERANCE = 0.07  # of a word: 20 ms, the least that an avatar's reports and its sound differ by
 _CONVERSATION_S = 300 + 45  # without a word, after which no session is opened; and for the answer to a create
 
 ROOM = LiveKitRoom.mint("wss://example.livekit.cloud", "key", "secret", "room")

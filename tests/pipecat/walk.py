@@ -101,7 +101,7 @@ class Walk:
 
     Attributes:
         losses: How often its avatar was taken away.
-        choice: The avatar that was chosen last; `None` if that is refused, and the one before it stays.
+        choice: The avatar that was chosen last; `None` if that may be refused, and the one before it stays.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -206,12 +206,14 @@ class Walk:
 
     async def _use_up(self, _: float) -> None:
         """There are no minutes left, and none will be."""
+        self.choice = None
         self.account.failure = minutes_used_up()
 
     async def _change(self, argument: float) -> None:
         """Another avatar, or the same."""
         avatar = _AVATARS[int(argument * len(_AVATARS))]
-        self.choice = None if avatar in self.account.refused_avatars else avatar
+        is_sure = avatar not in self.account.refused_avatars and self.account.failure is None
+        self.choice = avatar if is_sure else None
         await self.bot.change(avatar=avatar)
 
     async def _stop(self, _: float) -> None:
