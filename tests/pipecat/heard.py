@@ -138,6 +138,7 @@ class HeardBot:
 
     Attributes:
         words: Everything that was said, in order.
+        begun_at: When each run began.
         alive_at: When somebody spoke, chose an avatar, or began a run: what a session may be opened for.
         events: Arguments of each event of the service, by its name.
         told: The same, in order, and `run` at the begin of each run.
@@ -169,6 +170,7 @@ class HeardBot:
         self.told: list[tuple[str, tuple[Any, ...]]] = []
         self.trace: list[str] = []
         self.alive_at: list[float] = []
+        self.begun_at: list[float] = []
         self.runs: list[int] = []  # where each begins in the frames that went upstream
         self._unfinished: set[str | None] = set()
         self._looked_at = 0  # frames beyond the transport
@@ -202,6 +204,7 @@ class HeardBot:
     async def begin(self) -> None:
         """Start a run: a new worker on the same pipeline."""
         self.runs.append(len(self.up.frames))
+        self.begun_at.append(self._clock())
         self.note(f"run {len(self.runs)}")
         self.told.append(("run", ()))
         self.alive()
