@@ -440,8 +440,7 @@ class HeardBot:
             silent_s = opened.opened_at - self._last_alive(heard, opened.opened_at)
             if silent_s > _CONVERSATION_S:
                 yield f"session {opened.number} was opened when nobody had been there for {silent_s:.0f} s"
-        # The present avatar, the next one, and one that could not be ended yet.
-        if self.account.most_at_once > 2 + (self.account.failed_ends > 0):
+        if self.account.most_at_once > 2:  # the present avatar and the next one
             yield f"{self.account.most_at_once} sessions at once"
 
     def _last_alive(self, heard: Sequence[Heard], at: float) -> float:
