@@ -150,7 +150,7 @@ class Keeper:
             self._retries.forget_pause()
         while life.state is State.GIVEN_UP:
             await self._within(_LOOK_EVERY_S, lambda: False)
-            if self._settings.avatar != refused and self._cap_left_s() > 0:
+            if self._settings.avatar != refused and self._may_open():
                 self._retries = Retries(self._settings, self._clock)
                 await self._presence.take(Change.RETRY)
 
@@ -160,7 +160,7 @@ class Keeper:
         """Bring an avatar, with pauses between the tries; `None` if nobody needs it any more, or none can be had."""
         while await self._pause():
             await self._left_behind.end()
-            if self._cap_left_s() <= 0:
+            if not self._may_open():
                 await self._presence.take(Change.REFUSE, self._cap_error())
                 return None
             session = self._open(beside=False)
@@ -250,14 +250,17 @@ class Keeper:
             if limit_s is not None and self._silent_s(since=session.connected_at) > limit_s:
                 await self._dismiss(session, "no speech for a while")
                 return None
-            if self._cap_left_s() <= min(_CAP_WINDOW_S, (self._settings.max_session_secs or 0) / 10):
+            if self._cap_left_s() <= self._cap_window_s():
                 await self._give_up(session, by=now + self._cap_left_s())
                 return None
             renew_at, last_call = self._times(session)
-            if self._settings.avatar != session.avatar:
+            if self._settings.avatar != session.avatar and self._may_open():
                 return await self._replace(session, "the avatar changes", by=last_call)
-            if now >= renew_at and self._spoke_at is not None and now - self._spoke_at <= _CONVERSATION_S:
+            if now >= renew_at and self._in_conversation() and self._may_open():
                 return await self._replace(session, "the session is renewed", by=last_call)
+            if now >= last_call and not self._may_open():
+                await self._give_up(session, by=now)
+                return None
             if now >= last_call:
                 await self._dismiss(session, "the session's time is up, and nobody speaks")
                 return None
@@ -328,7 +331,7 @@ class Keeper:
             One that can take over, or that is on its way when this one is lost; `None` if there is none by then.
         """
         pause_s, tries = BACKOFF_S[0], 0
-        while session.reason is None and self._clock() < by and self._cap_left_s() > 0:
+        while session.reason is None and self._clock() < by and self._may_open():
             following, tries = self._open(beside=True), tries + 1
             await self._until_shown(following, session, by)
             if (reason := following.reason) is None:
@@ -406,6 +409,18 @@ class Keeper:
     def _idle_limit_s(self) -> float:
         limit_s = self._settings.max_idle_secs
         return _CONVERSATION_S if limit_s is None else min(limit_s, _CONVERSATION_S)
+
+    def _in_conversation(self) -> bool:
+        """Whether somebody spoke lately, without which no session is renewed."""
+        return self._spoke_at is not None and self._clock() - self._spoke_at <= _CONVERSATION_S
+
+    def _may_open(self) -> bool:
+        """Whether enough is left below the cap to be worth a session."""
+        return self._cap_left_s() > 2 * self._cap_window_s()
+
+    def _cap_window_s(self) -> float:
+        """Seconds before the cap in which the end of a reply is waited for."""
+        return min(_CAP_WINDOW_S, (self._settings.max_session_secs or 0.0) / 10)
 
     def _cap_left_s(self) -> float:
         limit_s = self._settings.max_session_secs

@@ -20,7 +20,7 @@ from agenthuman_plugins.pipecat.picture._transport import pipeline_around, proce
 _LEAVE_S = 5.0  # for the session before ours to end; one that cannot be ended must not keep us
 
 #: Why an avatar is dismissed.
-NOT_ITS_TURN = "it is the turn of another service"
+NOT_ITS_TURN = "another member of the switcher is active"
 
 _turns: WeakKeyDictionary[ServiceSwitcher[Any], WeakSet["Turn"]] = WeakKeyDictionary()
 

@@ -85,15 +85,15 @@ class AgentHumanVideoService(AIService):
     """Puts a live avatar between the TTS and the output transport.
 
     The service opens a session in the background, streams the speech to the avatar and pushes the avatar's
-    voice and picture in its place. What follows the speech in the pipeline leaves when the avatar has played the
-    speech before it. Without an avatar the bot keeps its voice: speech passes as plain audio until the avatar is
-    there, and takes over at the start of a reply. The session is ended on every way out.
+    voice and video in its place. What follows the speech in the pipeline leaves when the avatar has played the
+    speech before it. Without an avatar the bot keeps its voice: speech passes as plain audio until an avatar is
+    connected, which takes over at the start of a reply. The session is ended however the bot exits.
 
     In direct mode (`room=...`) the avatar publishes in that room itself: the bot pushes neither its voice nor its
-    picture, only what follows the speech, and tells when the bot speaks. Plain audio goes to the transport.
+    video, only what follows the speech, and reports when the bot speaks. Plain audio goes to the transport.
 
     Frames in: `TTSAudioRawFrame` (swallowed, any rate), `TTSStartedFrame`, `TTSStoppedFrame`, `InterruptionFrame`,
-    `AgentHumanVideoUpdateSettingsFrame`, `EndFrame`, `CancelFrame`; all others pass, in order.
+    `AgentHumanVideoUpdateSettingsFrame`, `EndFrame`, `StopFrame`, `CancelFrame`; all others pass, in order.
 
     Frames out: `TTSAudioRawFrame` (the avatar's voice), `OutputImageRawFrame` (RGB), `ErrorFrame` upstream; in
     direct mode `BotStartedSpeakingFrame`, `BotSpeakingFrame` and `BotStoppedSpeakingFrame` both ways.
