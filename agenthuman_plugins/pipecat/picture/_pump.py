@@ -79,6 +79,8 @@ class PicturePump:
     Args:
         push: Takes a frame.
         on_first: Called with the first picture, ahead of its frame.
+        shows: Tells whether pictures are pushed yet; until then they pass their line and are dropped, uncounted.
+        on_arrival: Called when the first picture has come.
         delay_s: Tells how long a picture waits for its voice.
         curtain: Tells which pictures may show a reply that was cut.
         backlog: Counts what the transport has not taken.
@@ -101,10 +103,14 @@ class PicturePump:
         reconnecting: Callable[[], bool],
         pipeline_ns: Callable[[], int],
         scale_to: Size | None = None,
+        shows: Callable[[], bool] = lambda: True,
+        on_arrival: Callable[[], None] = lambda: None,
         frozen_s: float = _FROZEN_S,
     ) -> None:
         self._push = push
         self._on_first: Callable[[AvatarVideo], Awaitable[None]] | None = on_first
+        self._shows = shows
+        self._on_arrival: Callable[[], None] | None = on_arrival
         self._delay_s = delay_s
         self._curtain = curtain
         self._backlog = backlog
@@ -149,6 +155,9 @@ class PicturePump:
             now = asyncio.get_running_loop().time()
             self._line.append(self._take_in(picture, now))
             self._arrived.set()
+            if self._on_arrival is not None:
+                on_arrival, self._on_arrival = self._on_arrival, None
+                on_arrival()
 
     def _take_in(self, picture: AvatarVideo, now: float) -> _Waiting:
         """Put a picture that comes now where its time stamp says."""
@@ -174,8 +183,10 @@ class PicturePump:
             await asyncio.sleep(0)  # those that came with it may be due as well
             waiting = self._line.popleft()
             while self._line and self._due(self._line[0]) <= clock():
-                self._count.dropped += 1  # late already: the next one is due as well
+                self._count.dropped += self._shows()  # late already: the next one is due as well
                 waiting = self._line.popleft()
+            if not self._shows():
+                continue
             if not await self._push_frame(waiting):
                 self._count.dropped += 1
 
