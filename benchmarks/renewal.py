@@ -104,6 +104,7 @@ class Outcome:
 
 
 CASES = [
+    Case("for comparison: one session, one avatar", slots=1, seconds=60.0),
     Case("sessions of 30 s, one slot", slots=1, session_s=30),
     Case("sessions of 30 s, two slots", slots=2, session_s=30),
     Case("another avatar every 20 s, one slot", slots=1, change_every_s=20.0, seconds=90.0),

@@ -258,11 +258,15 @@ async def bot(
         context = LLMContext([])
         before, behind, beyond = Tap(), Tap(), Tap()
         screen = Screen(vendor.conditions)
-        with_service: list[FrameProcessor] = [service, behind]
-        if in_branch:
-            with_service = [ParallelPipeline(with_service, [Deaf()])]
         pipeline = Pipeline(
-            [before, *with_service, screen, beyond, LLMContextAggregatorPair(context).assistant()]
+            [
+                before,
+                ParallelPipeline([service], [Deaf()]) if in_branch else service,
+                behind,
+                screen,
+                beyond,
+                LLMContextAggregatorPair(context).assistant(),
+            ]
         )
         made = Bot(pipeline, before, behind, screen, beyond, vendor, context)
         await made.start(setup_timeout_s=setup_timeout_s)

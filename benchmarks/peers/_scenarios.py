@@ -68,7 +68,7 @@ async def reply_with_a_pause(kind: VendorType) -> Figures:
         await made.say(tone(1.0, rate), silence(0.5, rate), tone(1.0, rate), rate=rate)
         await made.until(lambda: heard_s(made) > 1.7, limit_s=8.0)
         await made.until(
-            lambda: made.turns() and not made.turns()[-1][1] and _quiet_s(made) > 0.8, limit_s=6.0
+            lambda: made.turns() and not made.turns()[-1][1] and quiet_s(made) > 0.8, limit_s=6.0
         )
         arrived = next(at for at, loud in made.vendor.heard if loud)
         last_loud = made.screen.speech[-1][1]
@@ -271,7 +271,8 @@ def heard_s(made: Bot) -> float:
     return sum(end - start for start, end in made.screen.speech)
 
 
-def _quiet_s(made: Bot) -> float:
+def quiet_s(made: Bot) -> float:
+    """Seconds since the user has heard speech."""
     return time.perf_counter() - made.screen.speech[-1][1] if made.screen.speech else 0.0
 
 

@@ -57,9 +57,9 @@ class _Connection:
     """The avatar's tracks, and the socket that its speech goes to."""
 
     _avatar: Avatar
+    wsConnection: "_Connection"  # noqa: N815 - the SDK's name; as there, missing until it is connected
 
     def __init__(self, vendor: Vendor) -> None:
-        self.wsConnection = self
         self._vendor = vendor
 
     async def Connect(self) -> None:  # noqa: N802 - the SDK's name
@@ -68,6 +68,7 @@ class _Connection:
         await asyncio.sleep(self._vendor.conditions.join_s or self._vendor.conditions.create_s)
         self._avatar = self._vendor.avatar(_TRACK_RATE)
         await self._avatar.connect(timeout_s=_LIMIT_S)
+        self.wsConnection = self
         self._vendor.begin(f"connection-{len(self._vendor.opened) + 1}")
 
     async def stop(self) -> None:

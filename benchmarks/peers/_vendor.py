@@ -112,7 +112,7 @@ class Vendor(ABC):
 
     def change_avatar(self) -> Frame:
         """The frame that changes the avatar of a running service; its picture then has the blue `NEW_TINT`."""
-        raise CannotRunError("its avatar is an argument of the constructor, and no setting")
+        raise CannotRunError("no setting for it")
 
     @abstractmethod
     def service(self) -> contextlib.AbstractAsyncContextManager[FrameProcessor]:
