@@ -88,7 +88,7 @@ class LinkRunner:
             if self._picture is not None:
                 tasks.create_task(self._listen(self._picture))
                 tasks.create_task(
-                    self._picture.show(self._link, shows=self._turn.is_set, on_arrival=self._note_picture)
+                    self._picture.show(self._link, shows=self._turn.is_set, on_ready=self._note_picture)
                 )
             await self._turn.wait()
             tasks.create_task(self._delivery.speaker.run(self._link))
@@ -97,7 +97,7 @@ class LinkRunner:
                 tasks.create_task(self._follow_clock())
 
     def _note_picture(self) -> None:
-        """On standby: there is video to take over with."""
+        """On standby: there is video to take over with, without a pause."""
         self._has_picture = True
 
     async def _listen(self, picture: AvatarPicture) -> None:

@@ -245,14 +245,14 @@ async def test_pictures_that_somebody_keeps_do_not_stop_the_picture(monkeypatch:
 async def test_pictures_before_the_links_turn_pass_unseen() -> None:
     """A link on standby shows nothing and counts nothing, and its line is full when its turn comes."""
     asked: list[bool] = []
-    arrived: list[bool] = []
+    ready: list[bool] = []
 
     def shows() -> bool:
         asked.append(bool(turn))
         return asked[-1]
 
     turn: list[bool] = []
-    async with pumping(shows=shows, on_arrival=lambda: arrived.append(True)) as (feed, taker, count):
+    async with pumping(shows=shows, on_ready=lambda: ready.append(True)) as (feed, taker, count):
         feed.put(picture(1))
         await until(lambda: asked)
         assert (taker.frames, count.shown, count.dropped) == ([], 0, 0)
@@ -260,7 +260,7 @@ async def test_pictures_before_the_links_turn_pass_unseen() -> None:
         feed.put(picture(2))
         await taker.until(lambda: taker.frames)
     assert taker.numbers == [2]
-    assert arrived == [True]
+    assert ready == [True]
 
 
 def test_curtain_opens_for_another_avatar() -> None:

@@ -122,7 +122,7 @@ class AvatarPicture:
         self.curtain.open()
 
     async def show(
-        self, link: SpeechLink, *, shows: Callable[[], bool], on_arrival: Callable[[], None]
+        self, link: SpeechLink, *, shows: Callable[[], bool], on_ready: Callable[[], None]
     ) -> None:
         """Push the pictures of a link until it is closed.
 
@@ -130,7 +130,7 @@ class AvatarPicture:
             link: Connected.
             shows: Tells whether it is this link's turn. Before that, its pictures come and go unseen: those that wait
                 for their voice are then there to follow the last one of the link before.
-            on_arrival: Called when the first one has come.
+            on_ready: Called when the first one could be shown.
 
         Raises:
             ExceptionGroup: Of a `SpeechLinkError`: the picture is frozen.
@@ -145,7 +145,7 @@ class AvatarPicture:
         pump = PicturePump(
             self._service.push_frame,
             shows=shows,
-            on_arrival=on_arrival,
+            on_ready=on_ready,
             on_first=lambda picture: self._on_first(picture, params),
             delay_s=lambda: self.lipsync.delay_s,
             curtain=self.curtain,

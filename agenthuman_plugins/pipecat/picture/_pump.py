@@ -80,7 +80,7 @@ class PicturePump:
         push: Takes a frame.
         on_first: Called with the first picture, ahead of its frame.
         shows: Tells whether pictures are pushed yet; until then they pass their line and are dropped, uncounted.
-        on_arrival: Called when the first picture has come.
+        on_ready: Called when the first picture has passed its line, shown or not: others follow it closely.
         delay_s: Tells how long a picture waits for its voice.
         curtain: Tells which pictures may show a reply that was cut.
         backlog: Counts what the transport has not taken.
@@ -104,13 +104,13 @@ class PicturePump:
         pipeline_ns: Callable[[], int],
         scale_to: Size | None = None,
         shows: Callable[[], bool] = lambda: True,
-        on_arrival: Callable[[], None] = lambda: None,
+        on_ready: Callable[[], None] = lambda: None,
         frozen_s: float = _FROZEN_S,
     ) -> None:
         self._push = push
         self._on_first: Callable[[AvatarVideo], Awaitable[None]] | None = on_first
         self._shows = shows
-        self._on_arrival: Callable[[], None] | None = on_arrival
+        self._on_ready: Callable[[], None] | None = on_ready
         self._delay_s = delay_s
         self._curtain = curtain
         self._backlog = backlog
@@ -155,9 +155,6 @@ class PicturePump:
             now = asyncio.get_running_loop().time()
             self._line.append(self._take_in(picture, now))
             self._arrived.set()
-            if self._on_arrival is not None:
-                on_arrival, self._on_arrival = self._on_arrival, None
-                on_arrival()
 
     def _take_in(self, picture: AvatarVideo, now: float) -> _Waiting:
         """Put a picture that comes now where its time stamp says."""
@@ -185,6 +182,9 @@ class PicturePump:
             while self._line and self._due(self._line[0]) <= clock():
                 self._count.dropped += self._shows()  # late already: the next one is due as well
                 waiting = self._line.popleft()
+            if self._on_ready is not None:
+                on_ready, self._on_ready = self._on_ready, None
+                on_ready()
             if not self._shows():
                 continue
             if not await self._push_frame(waiting):
