@@ -22,6 +22,7 @@ from tests.pipecat.faults.words import WINDOW_S, spoken, windows
 _WORDS_RATE = 16_000
 _OUTPUT_RATE = 24_000
 _JOIN_S = 0.3  # of an avatar where one follows another
+_STARTED_S = 1.0  # the first avatar's first pictures are no transition
 _STANDING_S = 2.0  # without a new picture, at the end: there will be none
 _TALKS_S = 20.0  # how long a bot whose slot is free goes on to talk
 _MARGIN_S = 1.5  # behind a reply: the avatar is a way off
@@ -74,7 +75,7 @@ async def _talk(made: Bot, replies: tuple[_Reply, ...]) -> Figures:
     words = _words(made.screen)
     said = Counter(word for word, _ in groupby(word for _, word in words))
     expected = range(replies[-1].end)
-    shown = [at for at in made.screen.pictures if at >= began]
+    shown = [at for at in made.screen.pictures if at >= began + _STARTED_S]
     stands_s = max((later - at for at, later in pairwise(shown)), default=math.inf)
     if not shown or time.perf_counter() - shown[-1] > _STANDING_S:
         stands_s = math.inf
