@@ -24,7 +24,10 @@ _MAX_LAG_S = 0.5
 _PROBE_S = 2.0  # of speech, by which a reply is found
 _MIN_LOUDNESS = 0.01
 _STILL = 0.2  # of the mouth's usual movement
-_MIN_FIT = 0.3  # of 1, which is the very same curve; 0 is as far from it as its own mean
+# Of 1, which is the very same curve; 0 is as far from it as its own mean. A voice comes back nearly as it was, unless it
+# was torn, and then each half of it has a place of its own.
+_MIN_FIT_OF_VOICE = 0.7
+_MIN_FIT_OF_MOUTH = 0.3
 _DISTINCT = 0.2  # by which the best place must be better than any other
 _APART_S = 0.08  # from which on a place is another one
 _LEAD_S = 0.5  # of silence around the speech
@@ -95,7 +98,8 @@ def compare(reply: Lips, exact: Lips) -> list[Stretch]:
         if spoken.max() < _MIN_LOUDNESS or moved.std() < _STILL * exact_mouth.std() or from_ < 0:
             continue
         span = slice(from_, from_ + width + 2 * reach)
-        heard_at, seen_at = _place(spoken, voice[span]), _place(moved, mouth[span])
+        heard_at = _place(spoken, voice[span], _MIN_FIT_OF_VOICE)
+        seen_at = _place(moved, mouth[span], _MIN_FIT_OF_MOUTH)
         lag_s = None
         if heard_at is not None and seen_at is not None:
             lag_s = (heard_at - seen_at) * _STEP_S
@@ -161,7 +165,7 @@ def _find(exact: Curve, heard: Curve) -> int:
     return offset
 
 
-def _place(part: Curve, whole: Curve) -> int | None:
+def _place(part: Curve, whole: Curve, min_fit: float) -> int | None:
     """Where a curve holds a part; `None` if that is nowhere, or not certain."""
     if len(whole) < len(part):
         return None
@@ -171,7 +175,7 @@ def _place(part: Curve, whole: Curve) -> int | None:
     peaks = 1 + np.flatnonzero((inner >= fit[:-2]) & (inner >= fit[2:]))
     others = fit[peaks[np.abs(peaks - best) > _steps(_APART_S)]]
     distinct = not others.size or fit[best] - others.max() >= _DISTINCT
-    return best if fit[best] >= _MIN_FIT and distinct else None
+    return best if fit[best] >= min_fit and distinct else None
 
 
 def _fit(part: Curve, whole: Curve) -> Curve:

@@ -137,4 +137,6 @@ class Witness:
         silent = float(await page.evaluate(_SILENT, pressed))
         told = float(await page.evaluate("window.told.at(-1)"))
         waited_s, samples = (b - a for a, b in zip(before, after, strict=True))
-        return Interruption(pressed / 1000, told - pressed, 1000 * waited_s / samples, silent - pressed)
+        return Interruption(
+            pressed / 1000, told - pressed, 1000 * waited_s / max(samples, 1), silent - pressed
+        )

@@ -10,39 +10,27 @@ is on its way. Where two cannot run at a time (one slot, one room), the present 
 
 import asyncio
 import contextlib
-import random
 from collections.abc import Awaitable, Callable
 
 from loguru import logger
 
 from agenthuman_plugins.client import (
-    AgentHumanError,
     BadRequestError,
     NotFoundError,
     PermissionDeniedError,
-    SessionOutcomeUnknownError,
     SpeechLinkError,
-    UsageLimitError,
 )
 from agenthuman_plugins.pipecat._errors import SessionCapError
 from agenthuman_plugins.pipecat._left_behind import LeftBehind
 from agenthuman_plugins.pipecat._life import Change, State
 from agenthuman_plugins.pipecat._presence import Presence
+from agenthuman_plugins.pipecat._retries import BACKOFF_S, MAX_USELESS_SESSIONS, Retries, can_pass, is_full
 from agenthuman_plugins.pipecat._rooms import Rooms
 from agenthuman_plugins.pipecat._session import AvatarSession, CannotOverlapError
 from agenthuman_plugins.pipecat._switcher import NOT_ITS_TURN, Turn
 from agenthuman_plugins.pipecat.reply import Delivery
 from agenthuman_plugins.pipecat.settings import AgentHumanVideoSettings
 
-_BACKOFF_S = (1.0, 30.0)  # first and longest pause before a new session
-_SLOT_BACKOFF_S = (2.0, 30.0)  # while the account is full: others may end a session at any time
-_SLOT_GAP_S = (
-    2.0  # between two questions, however fast the replies come; a minute allows 60 requests of all kinds
-)
-_REPLY_GAP_S = 1.0  # without speech, after which it is another reply
-# Sessions in a row whose avatar never came or left at once. Each is billed, so there must be an end.
-_MAX_USELESS_SESSIONS = 5
-_STAYED_S = 5.0  # of an avatar that did not leave at once
 _CONVERSATION_S = 5 * 60.0  # without a word, after which no session is renewed or brought back
 _LAST_CALL_S = (
     2.0  # before a session's end: enough to leave in good order, as its clock and ours may differ a little
@@ -101,13 +89,7 @@ class Keeper:
         self._spent_s = 0.0  # of sessions that have ended
         self._begun_at = self._clock()
         self._spoke_at: float | None = None  # somebody, the user or the bot
-        self._speech_at = -float("inf")  # the bot spoke, as far as we are told
-        self._reply_at = -float("inf")  # it began to
-        self._asked_at = -float("inf")
-        self._full_since: float | None = None
-        self._try_at = -float("inf")  # no session is asked for before
-        self._pause_s = 0.0
-        self._useless = 0
+        self._retries = Retries(settings, self._clock)
         self._cleaning: asyncio.Task[None] | None = None
         self._clean_at = -float("inf")
 
@@ -119,11 +101,9 @@ class Keeper:
         self._news.set()
 
     def bot_speaks(self, *, begins: bool) -> None:
-        """Note that the bot is about to speak, or speaks; what comes after a gap begins, too."""
-        now = self._clock()
-        if begins or now - self._speech_at > _REPLY_GAP_S:
-            self._reply_at = now
-        self._spoke_at = self._speech_at = now
+        """Note that the bot is about to speak, or speaks."""
+        self._retries.bot_speaks(begins=begins)
+        self._spoke_at = self._clock()
         self.want()
 
     def user_speaks(self) -> None:
@@ -167,12 +147,11 @@ class Keeper:
         life, refused = self._presence.life, self._settings.avatar
         if life.state is State.OFF:
             await self._within(None, lambda: life.state is not State.OFF)
-            # Who speaks after a silence does not wait out a pause from before it.
-            self._pause_s, self._full_since, self._try_at = 0.0, None, -float("inf")
+            self._retries.forget_pause()
         while life.state is State.GIVEN_UP:
             await self._within(_LOOK_EVERY_S, lambda: False)
             if self._settings.avatar != refused and self._cap_left_s() > 0:
-                self._useless, self._full_since, self._try_at = 0, None, self._clock()
+                self._retries = Retries(self._settings, self._clock)
                 await self._presence.take(Change.RETRY)
 
     # Bring an avatar
@@ -200,14 +179,10 @@ class Keeper:
             if self._presence.life.state is not State.CONNECTING and self._silent_s() > self._idle_limit_s():
                 await self._presence.take(Change.DISMISS, "nobody speaks")
                 return False
-            if self._full_since is not None and self._reply_at > self._asked_at:
-                self._try_at = min(
-                    self._try_at, self._asked_at + _SLOT_GAP_S
-                )  # a reply is a good time to ask
-            left_s = self._try_at - self._clock()
-            if left_s <= 0 and self._turn.may_open:
+            wait_s = self._retries.wait_s
+            if wait_s <= 0 and self._turn.may_open:
                 return True
-            await self._within(min(left_s, _LOOK_EVERY_S) if left_s > 0 else _LOOK_EVERY_S, lambda: False)
+            await self._within(min(wait_s, _LOOK_EVERY_S) or _LOOK_EVERY_S, lambda: False)
 
     async def _bring(self, session: AvatarSession) -> bool:
         """Wait for a session's avatar and let it speak; `False` if it did not come, which is told."""
@@ -215,7 +190,7 @@ class Keeper:
         if session.reason is not None:
             await self._lose(session)
             return False
-        self._full_since = None
+        self._retries.connected()
         await self._presence.take(Change.ARRIVE)
         await self._let_speak(session)
         return True
@@ -237,46 +212,16 @@ class Keeper:
         if self._present is session:
             self._present = None
         reason = session.reason or SpeechLinkError("The avatar was lost.", retryable=True)
-        change, reason = self._judge(session, reason)
-        if await self._choice_refused(session, reason, for_good=self._useless >= _MAX_USELESS_SESSIONS):
-            self._useless, self._try_at = 0, self._clock()
+        change, reason = self._retries.judge(reason, connected_s=session.connected_s)
+        if await self._choice_refused(session, reason, for_good=self._retries.exhausted):
+            self._retries = Retries(self._settings, self._clock)
         else:
             await self._presence.take(change, reason)
 
-    def _judge(self, session: AvatarSession, reason: Exception) -> tuple[Change, Exception]:
-        """What a failure means: ask again later, wait for a slot, or give up; and why, for people."""
-        now = self._clock()
-        if session.connected_s > _BACKOFF_S[1]:
-            self._pause_s = 0.0  # it worked for a while: a new trouble, not the same one
-        if session.connected_s > _STAYED_S:
-            self._useless = 0
-        self._useless += isinstance(reason, SpeechLinkError)
-        first, longest = _BACKOFF_S
-        change = Change.LOSE
-        if isinstance(reason, UsageLimitError) and reason.limit == "concurrency":
-            first, longest = _SLOT_BACKOFF_S
-            if self._full_since is None:
-                self._full_since, self._pause_s = session.asked_at, 0.0
-            wait_s = self._settings.slot_wait_s
-            change = Change.FULL if wait_s is None or now - self._full_since < wait_s else Change.REFUSE
-        elif not _can_pass(reason):
-            change = Change.REFUSE
-        elif self._useless >= _MAX_USELESS_SESSIONS:
-            change = Change.REFUSE
-            reason = SpeechLinkError(
-                f"no avatar stayed in {self._useless} sessions; the last reason: {reason}"
-            )
-        if self._settings.on_failure == "fail":
-            change = Change.REFUSE
-        self._pause_s = min(max(2 * self._pause_s, first), longest)
-        self._try_at = now + self._pause_s * random.uniform(0.75, 1.0)  # noqa: S311 - jitter, not cryptography
-        return change, reason
-
     def _open(self, *, beside: bool) -> AvatarSession:
-        self._asked_at = self._clock()
+        full_s = self._retries.asked()
         session = self._make_session(self._settings.avatar, beside, self._news.set)
-        if self._full_since is not None:
-            session.slot_wait_s = self._asked_at - self._full_since
+        session.slot_wait_s = full_s
         self._sessions.add(session)
         session.task.add_done_callback(lambda _: self._note_ended(session))
         return session
@@ -363,7 +308,7 @@ class Keeper:
                 if following.reason is None:
                     return await self._cut_over(session, following, why, in_silence=in_silence)
                 # Lost while it waited: there may be time for another one.
-                await self._within(_BACKOFF_S[0], lambda: session.reason is not None)
+                await self._within(BACKOFF_S[0], lambda: session.reason is not None)
                 return session
             if session.reason is None:
                 await self._presence.take(Change.RELEASE, why)
@@ -382,7 +327,7 @@ class Keeper:
         Returns:
             One that can take over, or that is on its way when this one is lost; `None` if there is none by then.
         """
-        pause_s, tries = _BACKOFF_S[0], 0
+        pause_s, tries = BACKOFF_S[0], 0
         while session.reason is None and self._clock() < by and self._cap_left_s() > 0:
             following, tries = self._open(beside=True), tries + 1
             await self._until_shown(following, session, by)
@@ -391,20 +336,17 @@ class Keeper:
                     return following
                 following.leave()  # too late
                 return None
-            is_full = isinstance(reason, UsageLimitError) and reason.limit == "concurrency"
-            if is_full or isinstance(reason, CannotOverlapError):
+            if is_full(reason) or isinstance(reason, CannotOverlapError):
                 logger.debug(f"The next session cannot open beside the present one: {reason}")
                 return None
-            can_pass = _can_pass(reason) and tries < _MAX_USELESS_SESSIONS
-            if await self._choice_refused(following, reason, for_good=not can_pass):
+            again = can_pass(reason) and tries < MAX_USELESS_SESSIONS
+            if await self._choice_refused(following, reason, for_good=not again):
                 return None
             logger.warning(f"The next session is not ready: {reason}")
             # What stays wrong is left for when this session is over: until then there is an avatar.
             left_s = by - self._clock()
-            await self._within(
-                min(pause_s, left_s) if can_pass else left_s, lambda: session.reason is not None
-            )
-            pause_s = min(2 * pause_s, _BACKOFF_S[1])
+            await self._within(min(pause_s, left_s) if again else left_s, lambda: session.reason is not None)
+            pause_s = min(2 * pause_s, BACKOFF_S[1])
         return None
 
     async def _until_shown(self, following: AvatarSession, session: AvatarSession, by: float) -> None:
@@ -508,10 +450,3 @@ class Keeper:
         if sessions:
             await asyncio.wait([session.task for session in sessions])
         await self._left_behind.end()
-
-
-def _can_pass(error: Exception) -> bool:
-    # A session whose create was not answered is noted, and ended when it shows: another one may be opened.
-    if isinstance(error, SpeechLinkError | SessionOutcomeUnknownError):
-        return True
-    return isinstance(error, AgentHumanError) and error.retryable

@@ -5,11 +5,14 @@ second, which nobody can tell from what was sent.
 """
 
 import asyncio
+from collections import deque
+from statistics import median
 from typing import Any
 
 from livekit import rtc
 
 _EVERY_S = 0.2
+_MEASUREMENTS = 3  # of which the middle one counts: a single dip would move the picture to and fro
 _TIMEOUT_S = 2.0
 _OPUS_RATE = 48_000  # at which samples are counted, whatever was sent
 
@@ -18,11 +21,12 @@ class JitterBuffer:
     """Follows the jitter buffer of one track.
 
     Attributes:
-        delay_s: Seconds for which the sound since the measurement before has waited; 0 until that is known.
+        delay_s: Seconds for which sound waits at present, by the newest measurements; 0 until that is known.
     """
 
     def __init__(self, track: rtc.RemoteAudioTrack) -> None:
         self.delay_s = 0.0
+        self._delays: deque[float] = deque(maxlen=_MEASUREMENTS)
         self._concealed_s = 0.0
         self._measured = False
         self._track = track
@@ -57,7 +61,9 @@ class JitterBuffer:
             inbound = entry.inbound_rtp.inbound
             waited_s, samples = inbound.jitter_buffer_delay, inbound.jitter_buffer_emitted_count
             if samples > self._before[1]:
-                self.delay_s = (waited_s - self._before[0]) / (samples - self._before[1])
+                newest_s = (waited_s - self._before[0]) / (samples - self._before[1])
+                self._delays.append(newest_s)
+                self.delay_s = median(self._delays) if len(self._delays) == _MEASUREMENTS else newest_s
                 self._concealed_s = 0.0
             self._before = waited_s, samples
             self._concealed_s += max(inbound.concealed_samples - self._concealed_before, 0) / _OPUS_RATE

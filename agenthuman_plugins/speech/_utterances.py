@@ -32,6 +32,7 @@ class _Utterance:
     number: int
     opened_at: float
     pushed_s: float = 0.0
+    played_by: float = -math.inf  # the earliest time at which all of that can have been played
     ended: bool = False
     started_at: float | None = None
     cut_at: float | None = None
@@ -75,7 +76,7 @@ class Utterances:
         if not head.ended:
             return None
         margin_s = _END_MARGIN_S if head.pushed_s else 0.0  # nobody reports an utterance without a sample
-        return self._start_of(head) + head.pushed_s + margin_s
+        return max(self._start_of(head) + head.pushed_s, head.played_by) + margin_s
 
     def open(self) -> int:
         """Return the number of the open utterance, or of a new one."""
@@ -96,7 +97,10 @@ class Utterances:
         """Note that `size` bytes of an utterance were sent; if it is over by now, do nothing."""
         for utterance in self._in_flight:
             if utterance.number == number:
-                utterance.pushed_s += size / BYTES_PER_SECOND
+                seconds = size / BYTES_PER_SECOND
+                utterance.pushed_s += seconds
+                # An avatar that had to wait for speech is as much later with the rest.
+                utterance.played_by = max(utterance.played_by, self._clock()) + seconds
 
     def end(self) -> None:
         """Note that the open utterance is complete."""
@@ -186,7 +190,7 @@ class Utterances:
         head = self._in_flight[0] if self._in_flight else None
         if head is None or not head.ended:
             return False
-        earliest_end = max(head.opened_at, self._free_at) + head.pushed_s
+        earliest_end = max(max(head.opened_at, self._free_at) + head.pushed_s, head.played_by)
         return self._clock() >= earliest_end - _EARLY_TOLERANCE_S
 
     def _was_whole(self, position_s: float | None) -> bool:

@@ -97,8 +97,8 @@ class Tap(FrameProcessor):
     def of(self, kind: type[FrameT]) -> list[FrameT]:
         return [frame for frame in self.frames if isinstance(frame, kind)]
 
-    async def until(self, condition: Callable[[], object]) -> None:
-        async with asyncio.timeout(WAIT_S), self._arrived:
+    async def until(self, condition: Callable[[], object], *, limit_s: float = WAIT_S) -> None:
+        async with asyncio.timeout(limit_s), self._arrived:
             await self._arrived.wait_for(condition)
 
 

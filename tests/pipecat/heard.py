@@ -167,6 +167,10 @@ class HeardBot:
         self.trace: list[str] = []
         self.alive_at: list[float] = []
         self.runs: list[int] = []  # where each begins in the frames that went upstream
+        self._unfinished: set[str | None] = set()
+        self._stops: set[str | None] = set()
+        self._speaks = False
+        self._looked_at_down = self._looked_at_up = 0
         self._cancelled: set[str] = set()  # replies that were on their way when a run was cancelled
         self._replies = 0
         self._clock = asyncio.get_running_loop().time
@@ -186,7 +190,7 @@ class HeardBot:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._running is not None and not self._running.done():
+        if self.is_running:
             await self.cancel()
         await self.account.settled()
         if error is not None:
@@ -217,6 +221,11 @@ class HeardBot:
         self._running = asyncio.create_task(runner.run(), name="bot")
         async with asyncio.timeout(WAIT_S):
             await started.wait()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a run is on."""
+        return self._running is not None and not self._running.done()
 
     async def send(self, *frames: Frame) -> None:
         """Queue frames at the pipeline's beginning."""
@@ -256,6 +265,7 @@ class HeardBot:
         await self.spoken()
         self._replies += 1
         reply = f"r{self._replies}"
+        self._unfinished.add(reply)
         self.note(f"say {reply}, {count} words")
         self.alive()
         self._tts = asyncio.create_task(self._speak(reply, count, pace_s), name="TTS")
@@ -271,10 +281,9 @@ class HeardBot:
     async def said(self) -> None:
         """Wait until everything is heard."""
         await self.spoken()
-        async with asyncio.timeout(self.longest_s):
-            await self.down.until(lambda: not self.unfinished)
-            # The transport plays what it was given before; it takes a stop frame behind that.
-            await self.up.until(lambda: not self._transport_speaks)
+        await self.down.until(lambda: not self.unfinished, limit_s=self.longest_s)
+        # The transport plays what it was given before; it takes a stop frame behind that.
+        await self.up.until(lambda: not self._transport_speaks, limit_s=self.longest_s)
 
     async def interrupt(self) -> None:
         """Interrupt: the TTS stops, and nothing of before may be heard from now on."""
@@ -303,22 +312,30 @@ class HeardBot:
         if self._tts is not None:
             self._tts.cancel()
             self._tts = None
-        for word in self.words:
-            if word.cut_at is None:
-                word.cut_at = self._clock()
+        self._unfinished.clear()
+        for word in reversed(self.words):
+            if word.cut_at is not None:
+                break
+            word.cut_at = self._clock()
 
     def alive(self) -> None:
         """Note that somebody is there."""
         self.alive_at.append(self._clock())
 
     @property
-    def unfinished(self) -> set[str]:
+    def unfinished(self) -> set[str | None]:
         """Replies that were neither heard to their end nor cut."""
-        return {word.reply for word in self.words if word.cut_at is None} - self._stopped
+        self._unfinished -= self._stopped
+        return self._unfinished
 
     @property
     def _stopped(self) -> set[str | None]:
-        return {frame.context_id for frame in self.down.of(TTSStoppedFrame)}
+        """Replies whose stop has left."""
+        # Asked again with each of many thousand frames, so each is looked at once.
+        frames = self.down.frames[self._looked_at_down :]
+        self._looked_at_down += len(frames)
+        self._stops |= {frame.context_id for frame in frames if isinstance(frame, TTSStoppedFrame)}
+        return self._stops
 
     @property
     def longest_s(self) -> float:
@@ -327,8 +344,12 @@ class HeardBot:
 
     @property
     def _transport_speaks(self) -> bool:
-        speaking = [frame for frame in self.up.frames if isinstance(frame, _SPEAKING)]
-        return bool(speaking) and isinstance(speaking[-1], BotStartedSpeakingFrame)
+        frames = self.up.frames[self._looked_at_up :]
+        self._looked_at_up += len(frames)
+        for frame in frames:
+            if isinstance(frame, _SPEAKING):
+                self._speaks = isinstance(frame, BotStartedSpeakingFrame)
+        return self._speaks
 
     # What was told
 
@@ -386,11 +407,13 @@ class HeardBot:
 
     def longest_hole_s(self, *replies: str) -> float:
         """The longest silence inside replies, beyond the pauses between their words."""
-        holes = [0.0]
-        for reply in replies:
-            pieces = [piece for piece in self.heard if piece.number in self.words_of(reply)]
-            holes += [after.at - before.until - PAUSE_S for before, after in itertools.pairwise(pieces)]
-        return max(holes)
+        reply_of = {word.number: word.reply for word in self.words if word.reply in replies}
+        holes = [
+            after.at - before.until - PAUSE_S
+            for before, after in itertools.pairwise(self.heard)
+            if reply_of.get(before.number, "another") == reply_of.get(after.number)
+        ]
+        return max(holes, default=0.0)
 
     # What must hold
 

@@ -8,6 +8,7 @@ from pipecat.frames.frames import (
     BotStartedSpeakingFrame,
     BotStoppedSpeakingFrame,
     EndFrame,
+    ErrorFrame,
     Frame,
     InterruptionFrame,
     LLMFullResponseEndFrame,
@@ -351,6 +352,29 @@ async def test_reply_with_a_long_gap_is_one_reply(monkeypatch: pytest.MonkeyPatc
         assert [f.text for f in bot.down.of(TTSTextFrame)] == ["one", "two"]
         assert _brackets(bot) == [(TTSStartedFrame, "c1"), (TTSStoppedFrame, "c1")]
         assert len(bot.events["on_playback_started"]) == len(bot.events["on_playback_finished"]) == 1
+
+
+async def test_avatar_is_not_given_up_for_a_silent_tts() -> None:
+    """An avatar that keeps a part of a frame, and waits for the rest, has not failed; it says all when that comes."""
+    async with running(settings={"no_audio_timeout_s": 0.3}) as bot:
+        await bot.until_event("on_avatar_connected")
+        await bot.send(TTSStartedFrame(context_id="c1"), *speech(tone(0.5), "c1"))
+        await asyncio.sleep(1.2)
+        await bot.send(*speech(tone(0.5), "c1"), TTSStoppedFrame(context_id="c1"))
+        await bot.until_stopped("c1")
+        assert not bot.up.of(ErrorFrame)
+        assert np.count_nonzero(np.abs(bot.voice()) == 8000) == RATE
+
+
+async def test_end_that_does_not_know_of_a_gap_cuts_nothing_off() -> None:
+    """An avatar without reports that has waited long for the TTS is heard to its end all the same."""
+    async with running(link_options={"reports_per_utterance": 0}) as bot:
+        await bot.until_event("on_avatar_connected")
+        await bot.send(TTSStartedFrame(context_id="c1"), *speech(tone(0.5), "c1"))
+        await asyncio.sleep(2.8)  # longer than the link waits for a report
+        await bot.send(*speech(tone(0.8), "c1"), TTSStoppedFrame(context_id="c1"))
+        await bot.until_stopped("c1")
+        assert np.count_nonzero(np.abs(bot.voice()) == 8000) == round(1.3 * RATE)
 
 
 async def test_long_gap_is_no_speech_in_direct_mode(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -256,7 +256,7 @@ async def test_a_recorder_hears_no_more_than_was_said() -> None:
     after = Tap(FrameDirection.DOWNSTREAM)
     async with running(room=ROOM, link_options={"voice": False}, behind=[Playing(), after]) as bot:
         await bot.until_event("on_avatar_connected")
-        await bot.say(tone(0.2), sentence("heard"), tone(30.0), context_id="c1")
+        await bot.say(tone(0.2), sentence("heard"), tone(12.0), context_id="c1")
         await after.until(lambda: after.of(TTSTextFrame))
         await bot.send(InterruptionFrame())
         await bot.say(tone(0.2), context_id="c2")

@@ -36,7 +36,7 @@ from agenthuman_plugins.pipecat import (
     AgentHumanVideoSettings,
     AgentHumanVideoUpdateSettingsFrame,
     AvatarMetricsData,
-    _keeper,
+    _retries,
 )
 from agenthuman_plugins.speech import InProcessSpeechLink
 from tests.pipecat.bot import RATE, WAIT_S, Bot, FakeClient, Tap, running, speech, tone
@@ -126,8 +126,8 @@ async def test_each_run_has_sessions_of_its_own(last: type[Frame]) -> None:
 
 async def test_full_account_is_asked_again_with_the_next_reply(monkeypatch: pytest.MonkeyPatch) -> None:
     """One QUOTA error, plain audio meanwhile, and the avatar speaks the reply after a slot is free."""
-    monkeypatch.setattr(_keeper, "_SLOT_BACKOFF_S", (60.0, 60.0))
-    monkeypatch.setattr(_keeper, "_SLOT_GAP_S", 0.0)
+    monkeypatch.setattr(_retries, "_SLOT_BACKOFF_S", (60.0, 60.0))
+    monkeypatch.setattr(_retries, "_SLOT_GAP_S", 0.0)
     account = _Account(slots=0)
     account.rebind()
     async with running(account) as bot:
@@ -148,7 +148,7 @@ async def test_full_account_is_waited_for_as_long_as_the_settings_say(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """After slot_wait_s the avatar is given up, which is told."""
-    monkeypatch.setattr(_keeper, "_SLOT_BACKOFF_S", (0.05, 0.05))
+    monkeypatch.setattr(_retries, "_SLOT_BACKOFF_S", (0.05, 0.05))
     account = _Account(slots=0)
     account.rebind()
     async with running(account, settings={"slot_wait_s": 0.15}) as bot:
@@ -287,7 +287,7 @@ async def test_cap_ends_the_avatar_for_good() -> None:
 
 async def test_error_of_another_kind_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     """A full account after a lost avatar is told, though the loss was."""
-    monkeypatch.setattr(_keeper, "_BACKOFF_S", (0.0, 0.0))
+    monkeypatch.setattr(_retries, "BACKOFF_S", (0.0, 0.0))
     account = _Account()
     account.rebind()
     async with running(account) as bot:

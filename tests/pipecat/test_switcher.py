@@ -179,7 +179,7 @@ async def test_an_avatar_that_lost_its_turn_is_interrupted_with_the_others(direc
     second = second_avatar()
     async with two_avatars(second) as (bot, _):
         await bot.until_event("on_avatar_connected")
-        await bot.say(tone(60.0), sentence("unheard"))
+        await bot.say(tone(10.0), sentence("unheard"))
         await bot.until_event("on_playback_started")
         await switch_to(bot, second.service)
         await (bot.up if downstream else bot.down).push_frame(InterruptionFrame(), direction)

@@ -23,7 +23,7 @@ from pipecat.processors.frame_processor import FrameDirection
 from pipecat.utils.errors import ErrorCategory
 
 from agenthuman_plugins.client import AgentHumanError, AuthenticationError, ConfigurationError, ServerError
-from agenthuman_plugins.pipecat import AgentHumanVideoService, _keeper, _session, video
+from agenthuman_plugins.pipecat import AgentHumanVideoService, _retries, _session, video
 from agenthuman_plugins.pipecat.reply import _delivery
 from tests.pipecat.bot import RATE, WAIT_S, FakeClient, running, running_service, sentence, speech, tone
 
@@ -523,17 +523,17 @@ async def test_session_options_reach_the_client() -> None:
 
 async def test_avatar_that_stayed_is_brought_back_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only avatars that never came or left at once count towards giving up: a bad network is not their end."""
-    monkeypatch.setattr(_keeper, "_BACKOFF_S", (0.0, 60.0))
-    monkeypatch.setattr(_keeper, "_STAYED_S", 0.0)
+    monkeypatch.setattr(_retries, "BACKOFF_S", (0.0, 60.0))
+    monkeypatch.setattr(_retries, "_STAYED_S", 0.0)
     async with running() as bot:
-        for number in range(1, _keeper._MAX_USELESS_SESSIONS + 3):
+        for number in range(1, _retries.MAX_USELESS_SESSIONS + 3):
             await bot.until_event("on_avatar_connected", number)
             bot.links[-1].crash()
 
 
 async def test_sessions_without_an_avatar_come_to_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """When no avatar ever appears, no more sessions are opened, and billed, after five."""
-    monkeypatch.setattr(_keeper, "_BACKOFF_S", (0.0, 0.0))
+    monkeypatch.setattr(_retries, "BACKOFF_S", (0.0, 0.0))
     monkeypatch.setattr(_session, "_JOIN_TIMEOUT_S", 0.01)
     async with running(link_options={"connect_delay_s": 60}) as bot:
         await bot.until_event("on_gave_up")

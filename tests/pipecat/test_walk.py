@@ -5,11 +5,9 @@
 
 import asyncio
 import time
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from loguru import logger
 
 from tests import virtual_time
 from tests.pipecat.bot import running, tone
@@ -19,18 +17,8 @@ from tests.virtual_time import in_virtual_time
 
 SEEDS, ALL_SEEDS, SEEDS_OF_A_TEST = 40, 1_000, 20
 LIMIT_S = 2 * 3600.0  # virtual; hang limit of one walk
+pytestmark = pytest.mark.usefixtures("quiet_log")
 _monotonic = time.monotonic  # the machine's
-
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    """A failure tells what happened; the log of twenty bots would hide it."""
-    names = "pipecat", "agenthuman_plugins"
-    for name in names:
-        logger.disable(name)
-    yield
-    for name in names:
-        logger.enable(name)
 
 
 def _walk(seeds: range) -> None:

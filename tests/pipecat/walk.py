@@ -87,7 +87,7 @@ class Plan:
                 "connect_delay_s": chance.choice((0.1, 0.5, 2.0)),
                 "media_delay_s": chance.choice((0.0, 0.2)),
                 "reports_starts": chance.random() < 0.8,
-                "reports_per_utterance": chance.choice((1, 1, 1, 2)),
+                "reports_per_utterance": chance.choice((1, 1, 1, 0, 2)),
             },
             steps=tuple(
                 (name, chance.random(), round(chance.choice((0.05, 0.4, 1.0, 2.0, 4.0)) * chance.random(), 3))

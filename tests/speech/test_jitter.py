@@ -34,6 +34,8 @@ class _Track:
         pytest.param([(40.0, 1000)], 0.04, id="first"),
         pytest.param([(40.0, 1000), (140.0, 2000)], 0.1, id="of the newest sound, not of all"),
         pytest.param([(40.0, 1000), (40.0, 1000)], 0.04, id="nothing new"),
+        pytest.param([(60.0, 1000), (120.0, 2000), (130.0, 3000)], 0.06, id="not a single dip"),
+        pytest.param([(60.0, 1000), (160.0, 2000), (260.0, 3000)], 0.1, id="a change that lasts"),
     ],
 )
 async def test_the_delay_is_that_of_the_newest_sound(

@@ -56,6 +56,17 @@ def test_reports_are_matched_in_order(utterances, clock):
     assert not utterances.in_flight
 
 
+def test_gap_in_the_speech_makes_its_end_later(utterances, clock):
+    """An avatar that waited for the rest is not taken to have played it the moment it came."""
+    say(utterances, 1, end=False)
+    utterances.started()
+    clock.now += 5
+    say(utterances, 1)
+    assert utterances.expire() == []
+    assert utterances.finished(None, interrupted=False) == []  # nobody plays a second in no time
+    assert utterances.deadline == pytest.approx(clock.now + 3)  # the speech, and what a report may be late
+
+
 def test_second_start_report_is_ignored(utterances):
     """An utterance starts once."""
     say(utterances, 1)

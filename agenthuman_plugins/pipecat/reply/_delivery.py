@@ -35,7 +35,7 @@ from agenthuman_plugins.speech.progress import (
 )
 
 # For how long the TTS has sent nothing, while all that it had sent was played:
-_SILENT_S = 0.3  # no more silence is pushed: a transport counts the pause as if there were no avatar
+_SILENT_S = 0.3  # what followed it leaves; no more silence is pushed, so that a transport counts the pause
 _REST_S = 3.0  # the bot counts as silent, as with Pipecat's transports, and nothing waits for it any more
 _STARVED_END_S = 10.0  # the reply is over: the TTS has sent no end
 _NS = 1_000_000_000
@@ -429,9 +429,7 @@ class Delivery:
         if heard.finished:
             await self._finish(utterance)
         elif utterance is self._utterance and heard.starved_s > _SILENT_S:
-            self.speaker.speak(utterance, self._resampler.flush())  # it may be the end
-            if heard.starved_s > _REST_S:
-                await self._rest(utterance, heard.starved_s)
+            await self._rest(utterance, heard.starved_s)
         self._note_played_out()  # last: the session may end then, and this with it
 
     async def _push_voice(self, heard: Heard, audio: AvatarAudio) -> None:
@@ -446,9 +444,12 @@ class Delivery:
         await self._service.push_frame(voice)
 
     async def _rest(self, utterance: Utterance, starved_s: float) -> None:
-        """Let nothing wait for a TTS that is silent in mid-reply; it may go on, or may have sent no end."""
-        await self._release(self._timeline.finish(utterance))
-        await self._on_audible(False)
+        """Let ever less wait for a TTS that is silent in mid-reply: it may go on, or may have sent no end."""
+        self.speaker.speak(utterance, self._resampler.flush())
+        await self._release(self._timeline.advance(utterance, utterance.duration_s, starved=True))
+        if starved_s > _REST_S:
+            await self._release(self._timeline.finish(utterance))  # also text that came ahead of its speech
+            await self._on_audible(False)
         if starved_s > _STARVED_END_S:
             logger.warning(f"{self._service}: the speech stopped without a TTSStoppedFrame")
             await self._end(_stop_of(utterance))

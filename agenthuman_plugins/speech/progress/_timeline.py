@@ -121,10 +121,13 @@ class Timeline(Generic[FrameT]):
     # Each of these gives up a frame when it is asked for the next one: whoever is cancelled between two of them
     # leaves the rest here.
 
-    def advance(self, utterance: Utterance, position_s: float) -> Iterator[Waiting[FrameT]]:
+    def advance(
+        self, utterance: Utterance, position_s: float, *, starved: bool = False
+    ) -> Iterator[Waiting[FrameT]]:
         """Note that `utterance` was played up to `position_s`; yield what is due now, in order.
 
-        What waits for the very end of the speech that has come so far stays until `finish`: more may follow.
+        What waits for the very end of the speech that has come so far stays until `finish`, since more may follow;
+        or until the speaker is `starved`, and has surely said all of it.
         """
         utterance.position_s = position_s
         while self._speech and self._speech[0].utterance is utterance and self._speech[0].due_s <= position_s:
@@ -133,7 +136,7 @@ class Timeline(Generic[FrameT]):
             self._played.popleft()
         while self._others and self._others[0].utterance is utterance:
             due_s = self._others[0].due_s
-            if due_s > position_s or due_s >= utterance.duration_s:
+            if due_s > position_s or (due_s >= utterance.duration_s and not starved):
                 break
             yield self._others.popleft()
 

@@ -23,6 +23,8 @@ _USUAL_DELAY_S = 0.1
 _MAX_DELAY_S = 0.4  # a larger difference is a late report, not a delay of the sound
 _JITTER_S = 0.05  # by how much the sound can be ahead of its measured delay
 _TAIL_S = 0.019  # lets the last block out whole; under the usual 20 ms so that rounding does not cost another
+# Less than a frame, which an avatar keeps until it is full, and what the resampler keeps until the end is known.
+_HELD_BACK_S = 0.1
 _LATE_S = 0.3  # by how much a loud end can be later than the measured delay says
 _DRIFT_S = 0.25  # by how much the jitter buffer may have shortened a reply's sound
 _UNREPORTED_S = 0.35  # silence beyond a reply's longest pause that ends it without a report
@@ -158,7 +160,8 @@ class VoiceGate:
             return None
         head = self._in_flight[0]
         utterance = head.utterance
-        waits_for_speech = utterance.lead_s is None or (head.voiced_at is not None and head.said)
+        nearly_said = head.position_s >= utterance.voiced_end_s - _HELD_BACK_S
+        waits_for_speech = utterance.lead_s is None or (head.voiced_at is not None and nearly_said)
         return None if waits_for_speech and head.ended_at is None and not utterance.complete else utterance
 
     def interrupt(self) -> bool:
@@ -346,6 +349,8 @@ class VoiceGate:
         if playing.said and quiet_s >= _TAIL_S:
             return block.end
         loud_end = block.voice is not None and block.end - block.voice[1] < _TAIL_S
+        if loud_end and not playing.said:
+            return math.inf  # the report is early, or does not know of a gap in the speech
         length = utterance.duration_s - (utterance.lead_s or 0.0)
         return max(ended_at + delay, playing.voiced_at + length) + (_LATE_S if loud_end else _TAIL_S)
 

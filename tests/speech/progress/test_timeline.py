@@ -120,3 +120,15 @@ def test_texts_ahead_of_their_speech_share_it_by_their_length() -> None:
     assert _frames(timeline.advance(reply, 0.79)) == []
     assert _frames(timeline.advance(reply, 0.81)) == ["cdefgh"]
     assert _frames(timeline.finish(reply)) == ["ij"]
+
+
+def test_starved_speaker_has_said_what_it_has() -> None:
+    """What follows the speech so far need not wait for more; text that is ahead of its speech still does."""
+    timeline: Timeline[str] = Timeline()
+    reply = Utterance()
+    timeline.add_speech("a", reply, 1.0)
+    timeline.add("said")
+    timeline.add_at("to come", reply, END_S)
+    assert _frames(timeline.advance(reply, 1.0)) == []
+    assert _frames(timeline.advance(reply, 1.0, starved=True)) == ["said"]
+    assert _frames(timeline.finish(reply)) == ["to come"]

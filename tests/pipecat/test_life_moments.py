@@ -1,0 +1,134 @@
+"""A change of avatar, and something else at each moment of it: what is heard, told and billed is right all the same.
+
+The walk meets such moments by chance; here none is left out: `make campaign` takes steps of 50 ms over the whole
+change, the normal run some of them.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+from pipecat.frames.frames import EndFrame, StopFrame
+
+from agenthuman_plugins.client import ServerError
+from tests import virtual_time
+from tests.pipecat.account import Account
+from tests.pipecat.heard import HeardBot
+
+_LINK = {"connect_delay_s": 0.5, "media_delay_s": 0.2, "width": 2, "height": 2}
+_CREATE_S = 0.4
+_MOMENTS = [
+    round(0.05 * step, 2) for step in range(48)
+]  # the change takes 2.2 s: create, join, the end of the reply
+
+pytestmark = pytest.mark.usefixtures("quiet_log")
+
+Incident = Callable[[HeardBot], Awaitable[None]]
+
+
+def _lose(which: int) -> Incident:
+    async def lose(bot: HeardBot) -> None:
+        """One of the avatars leaves."""
+        links = [opened.link for opened in bot.account.running if opened.link and opened.link.present]
+        if links:
+            links[min(which, len(links) - 1)].leave()
+
+    return lose
+
+
+async def _interrupt(bot: HeardBot) -> None:
+    await bot.interrupt()
+
+
+async def _cancel(bot: HeardBot) -> None:
+    await bot.cancel()
+
+
+async def _end(bot: HeardBot) -> None:
+    await bot.leave(EndFrame())
+
+
+async def _stop_and_begin(bot: HeardBot) -> None:
+    await bot.leave(StopFrame())
+    await bot.begin()
+
+
+async def _say_more(bot: HeardBot) -> None:
+    await bot.say(2)
+
+
+async def _change_again(bot: HeardBot) -> None:
+    await bot.change(avatar="avat_3")
+
+
+async def _fill(bot: HeardBot) -> None:
+    bot.account.taken = bot.account.slots
+
+
+async def _go_down(bot: HeardBot) -> None:
+    bot.account.failure = ServerError("down", status_code=503, retryable=True)
+
+
+async def _lose_answers(bot: HeardBot) -> None:
+    bot.account.lost_answers = 1
+
+
+INCIDENTS: dict[str, Incident] = {
+    "the present avatar is lost": _lose(0),
+    "the next avatar is lost": _lose(1),
+    "the user interrupts": _interrupt,
+    "the bot is cancelled": _cancel,
+    "the bot ends": _end,
+    "the bot stops and runs again": _stop_and_begin,
+    "the bot says more": _say_more,
+    "another avatar is chosen": _change_again,
+    "the account is full": _fill,
+    "the service is down": _go_down,
+    "an answer is lost": _lose_answers,
+}
+
+
+async def _change_and(incident: Incident, after_s: float, mode: str, slots: int) -> None:
+    account = Account(slots=slots, link_options=_LINK)
+    account.create_s = _CREATE_S
+    async with HeardBot(account, mode=mode) as bot:
+        bot.note(f"the incident comes {after_s} s after the choice")
+        await bot.until_event("on_avatar_connected")
+        await bot.say(6)
+        await bot.change(avatar="avat_2")
+        await asyncio.sleep(after_s)
+        await incident(bot)
+        if not bot.is_running:
+            return
+        await bot.said()
+        account.taken, account.failure = 0, None
+        await asyncio.sleep(40)
+        reply = await bot.say(3)
+        await bot.said()
+        present = account.running[-1]
+        assert bot.words_of(reply) <= bot.said_by(present)
+        assert present.avatar == ("avat_3" if incident is _change_again else "avat_2")
+        assert len(account.running) == 1
+
+
+_every_incident = pytest.mark.parametrize("incident", INCIDENTS)
+_every_way = pytest.mark.parametrize(
+    ("mode", "slots"), [("proxied", 2), ("proxied", 1), ("carried", 2), ("direct", 2)]
+)
+
+
+@_every_way
+@_every_incident
+def test_incident_at_some_moments_of_a_change(incident: str, mode: str, slots: int) -> None:
+    """No word is lost or heard twice, no session is left, and the chosen avatar speaks in the end."""
+    for after_s in _MOMENTS[:: len(_MOMENTS) // 4]:
+        virtual_time.run(_change_and(INCIDENTS[incident], after_s, mode, slots))
+
+
+@pytest.mark.campaign
+@_every_way
+@_every_incident
+def test_incident_at_each_moment_of_a_change(incident: str, mode: str, slots: int) -> None:
+    """The same, at all of them."""
+    for after_s in _MOMENTS:
+        virtual_time.run(_change_and(INCIDENTS[incident], after_s, mode, slots))
