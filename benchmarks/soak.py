@@ -38,7 +38,7 @@ from agenthuman_plugins.emulator.process import Child
 from agenthuman_plugins.emulator.voice import Voice
 from agenthuman_plugins.pipecat import AgentHumanVideoService
 from benchmarks._bot import LIMIT_S, RATE, running
-from benchmarks._lips import Lips, in_step, loudness, openness
+from benchmarks._lips import Lips, compare, in_step, loudness, openness
 from benchmarks._own_network import apart, why_not
 
 _SIZE = (320, 240)  # pixels: drawing and coding them is the emulator's work, not the bot's
@@ -49,6 +49,8 @@ _STORY = (
     "So the robot sang, as loud as it could, until the last of the ships had found the harbour."
 )
 _SHORT = "That is all there is to say about it."
+_LONG_S = 4.0  # of a reply that is judged
+_AROUND_S = 0.6  # of silence around it
 _SESSION_S = 60  # so that the avatar is renewed all the time, too
 _STUCK_S = 5.0  # a reply that does not begin, or does not end after an interruption, for so long
 _WARM_UP_MINUTES = 2
@@ -63,11 +65,25 @@ class _Minute:
     """What happened in one minute."""
 
     lips: Lips = field(default_factory=Lips)
+    begun: dict[str | None, float] = field(default_factory=dict)  # when each reply was heard first
+    ended: dict[str | None, float] = field(default_factory=dict)
     pictures: int = 0
     replies: int = 0
     interruptions: int = 0
     stuck: int = 0
     stale: int = 0
+
+    def voice_behind_s(self, exact: Lips) -> list[float]:
+        """How much later the voice came than the lips, stretch by stretch of each long reply."""
+        lags: list[float] = []
+        for reply, begin in self.begun.items():
+            end = self.ended.get(reply, 0.0)
+            if end - begin < _LONG_S:
+                continue  # short, or not over
+            came = self.lips.between(begin - _AROUND_S, end + _AROUND_S)
+            came.heard = [(begin - _AROUND_S, 0.0), (begin - 0.01, 0.0), *came.heard, (end + _AROUND_S, 0.0)]
+            lags += [s.voice_behind_s for s in compare(came, exact) if s.voice_behind_s is not None]
+        return lags
 
 
 class _Witness(FrameProcessor):
@@ -88,7 +104,14 @@ class _Witness(FrameProcessor):
             self.minute.lips.seen.append((now, openness(frame.image, *frame.size)))
         elif isinstance(frame, TTSAudioRawFrame | TTSStoppedFrame):
             if isinstance(frame, TTSAudioRawFrame):
-                self.minute.lips.heard.append((now, loudness(frame.audio)))
+                self.minute.begun.setdefault(frame.context_id, now)
+                size = frame.sample_rate // 100 * 2
+                self.minute.lips.heard += [
+                    (now + place / size / 100, loudness(frame.audio[place : place + size]))
+                    for place in range(0, len(frame.audio), size)
+                ]
+            else:
+                self.minute.ended[frame.context_id] = now
             async with self.news:
                 (self.voiced if isinstance(frame, TTSAudioRawFrame) else self.stopped).add(frame.context_id)
                 self.minute.stale += frame.context_id in self.stopped and isinstance(frame, TTSAudioRawFrame)
@@ -176,9 +199,7 @@ class _Report:
 
 async def _soak(minutes: int) -> int:
     story, short = (Voice().synthesize(text) for text in (_STORY, _SHORT))
-    exact_s = median(
-        (await asyncio.to_thread(in_step, short, _SIZE, DEFAULT_AVATAR)).voice_behind_s() or [0.0]
-    )
+    exact = await asyncio.to_thread(in_step, story, _SIZE, DEFAULT_AVATAR)
     where = "in a network namespace" if os.environ.get(_IN_NAMESPACE) else "in the machine's own network"
     options: dict[str, Any] = {
         "plan": "pro",
@@ -191,7 +212,7 @@ async def _soak(minutes: int) -> int:
     url, api_key = emulator.ready["url"], emulator.ready["api_key"]
     report = _Report(f"Soak of {minutes} minutes {where}, room server: {emulator.ready['room_server']}.")
     try:
-        memory, skews, stuck, errors = await _talk(minutes, url, api_key, report, story, short, exact_s)
+        memory, skews, stuck, errors = await _talk(minutes, url, api_key, report, story, short, exact)
         async with httpx.AsyncClient(headers={"x-api-key": api_key}) as http:
             sessions = (await http.get(f"{url}/emulator/sessions")).json()["sessions"]
     finally:
@@ -224,7 +245,7 @@ def _span(values: list[float]) -> str:
 
 
 async def _talk(
-    minutes: int, url: str, api_key: str, report: _Report, story: bytes, short: bytes, exact_s: float
+    minutes: int, url: str, api_key: str, report: _Report, story: bytes, short: bytes, exact: Lips
 ) -> tuple[list[float], list[float], int, list[str]]:
     """Talk for so long; return memory in MB and skew in ms of each minute, stuck replies and errors."""
     memory, skews, stuck = [], [], 0
@@ -239,11 +260,11 @@ async def _talk(
                 if done:
                     talk.result()
                 minute, witness.minute = witness.minute, _Minute()
-                lags = await asyncio.to_thread(minute.lips.voice_behind_s) if minute.pictures else []
+                lags = await asyncio.to_thread(minute.voice_behind_s, exact)
                 del minute.lips
                 gc.collect()
                 memory.append(own.memory_info().rss / 2**20)
-                skews.append(1000 * (median(lags) - exact_s) if lags else 0.0)
+                skews.append(1000 * median(lags) if lags else 0.0)
                 stuck += minute.stuck
                 report.say(
                     f"{number:6} {memory[-1]:6.1f} MB {skews[-1]:+5.0f} ms {minute.pictures / 60:10.1f} {minute.replies:8} "

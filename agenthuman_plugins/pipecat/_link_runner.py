@@ -113,6 +113,7 @@ class LinkRunner:
                 lead_s = audible.lead_s or 0.0
                 picture.lipsync.answered(self._clock() - audible.sent_at - lead_s)
                 picture.speech_heard(audible.number, audible.position_s - audio_s)
+                picture.destination = audible.destination
 
     async def _follow(self, tasks: asyncio.TaskGroup) -> None:
         """Follow what the link reports."""

@@ -718,3 +718,24 @@ async def test_transport_without_a_size_gets_the_avatars_own() -> None:
         await bot.down.until(lambda: bot.down.of(OutputImageRawFrame))
         assert bot.client.options[0]["aspect_ratio"] == "4:3"
         assert bot.down.of(OutputImageRawFrame)[0].size == (64, 48)
+
+
+@pytest.mark.parametrize("known", [True, False])
+async def test_video_goes_where_the_speech_goes(known: bool) -> None:
+    """The frames name the destination of the speech that is heard, unless the transport has none of that name for video."""
+    params = TransportParams(
+        video_out_enabled=True,
+        video_out_width=64,
+        video_out_height=48,
+        video_out_destinations=["stage"] if known else [],
+    )
+    async with running(behind=[BaseOutputTransport(params)]) as bot:
+        await bot.until_event("on_first_video_frame")
+        pieces = speech(tone(0.6), "c1")
+        for piece in pieces:
+            piece.transport_destination = "stage"
+        await bot.send(*pieces)
+        await bot.until_event("on_playback_started")
+        shown = len(bot.down.of(OutputImageRawFrame))
+        await bot.down.until(lambda: len(bot.down.of(OutputImageRawFrame)) >= shown + 4)
+        assert bot.down.of(OutputImageRawFrame)[-1].transport_destination == ("stage" if known else None)

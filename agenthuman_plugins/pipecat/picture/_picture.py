@@ -36,12 +36,14 @@ class AvatarPicture:
         lipsync: How much later the voice comes.
         curtain: Keeps back what may show a reply that was cut.
         count: What became of the pictures, over all links.
+        destination: The transport's destination that the newest speech is for.
     """
 
     def __init__(self, service: FrameProcessor, *, scale: bool = True) -> None:
         self.lipsync = LipSync()
         self.curtain = Curtain(lambda: self.lipsync.transit_s, _now)
         self.count = PictureCount()
+        self.destination: str | None = None
         self._reconnecting_until = -math.inf
         self._service = service
         self._scale = scale
@@ -153,9 +155,15 @@ class AvatarPicture:
             count=self.count,
             reconnecting=self._is_reconnecting,
             pipeline_ns=self._service.get_clock().get_time,
+            destination=lambda: self._known_destination(params),
             scale_to=self._size_to_show(params) if self._scale else None,
         )
         await pump.run(link.video())
+
+    def _known_destination(self, params: TransportParams | None) -> str | None:
+        """Where the video goes: with the speech, if the transport has such a destination for video."""
+        known = [] if params is None else params.video_out_destinations
+        return self.destination if self.destination in known else None
 
     def _size_to_show(self, params: TransportParams | None) -> tuple[int, int] | None:
         """The transport's size, if it names one."""

@@ -87,6 +87,7 @@ class PicturePump:
         count: Is kept up to date.
         reconnecting: Tells whether no picture can come yet, because the connection is being restored.
         pipeline_ns: The pipeline's clock in nanoseconds, on which the frames are stamped.
+        destination: Tells for which of the transport's destinations a frame is; `None` for the usual one.
         scale_to: Width and height of the frames to push; `None` leaves the avatar's. Needs OpenCV, else has no effect.
         frozen_s: Seconds without a picture after which the avatar counts as lost.
     """
@@ -102,6 +103,7 @@ class PicturePump:
         count: PictureCount,
         reconnecting: Callable[[], bool],
         pipeline_ns: Callable[[], int],
+        destination: Callable[[], str | None] = lambda: None,
         scale_to: Size | None = None,
         shows: Callable[[], bool] = lambda: True,
         on_ready: Callable[[], None] = lambda: None,
@@ -116,6 +118,7 @@ class PicturePump:
         self._backlog = backlog
         self._count = count
         self._reconnecting = reconnecting
+        self._destination = destination
         self._pipeline_ns = pipeline_ns
         self._scale_to = scale_to if CAN_SCALE else None
         self._frozen_s = frozen_s
@@ -219,6 +222,7 @@ class PicturePump:
                 return False  # cut while it was scaled
         frame = OutputImageRawFrame(image, size, "RGB")
         frame.pts = self._stamp(picture)
+        frame.transport_destination = self._destination()
         self._backlog.add(frame)
         self._count.shown += 1
         await self._push(frame)
