@@ -15,7 +15,7 @@ from tests.pipecat.heard import word_sound, words_in
 from tests.pipecat.walk import Plan, walk
 from tests.virtual_time import in_virtual_time
 
-SEEDS, ALL_SEEDS, SEEDS_OF_A_TEST = 40, 1_000, 20
+SEEDS, ALL_SEEDS, SEEDS_OF_A_TEST = 40, 1_000, 10
 LIMIT_S = 2 * 3600.0  # virtual; hang limit of one walk
 pytestmark = pytest.mark.usefixtures("quiet_log")
 _monotonic = time.monotonic  # the machine's
