@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable
 from loguru import logger
 
 from agenthuman_plugins.client import (
+    APIConnectionError,
     BadRequestError,
     NotFoundError,
     PermissionDeniedError,
@@ -39,6 +40,7 @@ _CAP_WINDOW_S = 10.0  # before the cap, in which the end of a reply is waited fo
 _CLEAN_UP_EVERY_S = 10.0  # while something is left behind
 _LOOK_EVERY_S = 0.1
 _TICK_S = 0.02  # while a cut-over is near
+_OWN_SLOT = "A session of this bot could not be ended yet, and takes up the account's slot."
 
 
 class Keeper:
@@ -213,6 +215,9 @@ class Keeper:
             self._present = None
         reason = session.reason or SpeechLinkError("The avatar was lost.", retryable=True)
         change, reason = self._retries.judge(reason, connected_s=session.connected_s)
+        if change is Change.FULL and not self._left_behind.empty:
+            # No news: it is part of the failure after which that session could not be ended.
+            change, reason = Change.LOSE, APIConnectionError(_OWN_SLOT, retryable=True)
         if await self._choice_refused(session, reason, for_good=self._retries.exhausted):
             self._retries = Retries(self._settings, self._clock)
         else:

@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from loguru import logger
 from pipecat.processors.frame_processor import FrameProcessor
@@ -118,13 +118,25 @@ class AvatarPicture:
         if self._voice_backlog is not None:
             self._voice_backlog.forget()
 
-    async def show(self, link: SpeechLink) -> None:
+    def take_over(self) -> None:
+        """Note that the pictures of another link are shown from now on."""
+        self._reconnecting_until = -math.inf
+        self.curtain.open()
+
+    async def show(
+        self, link: SpeechLink, *, shows: Callable[[], bool], on_ready: Callable[[], None]
+    ) -> None:
         """Push the pictures of a link until it is closed.
+
+        Args:
+            link: Connected.
+            shows: Tells whether it is this link's turn. Before that, its pictures come and go unseen: those that wait
+                for their voice are then there to follow the last one of the link before.
+            on_ready: Called when the first one could be shown.
 
         Raises:
             ExceptionGroup: Of a `SpeechLinkError`: the picture is frozen.
         """
-        self._reconnecting_until = -math.inf
         await self._ready.wait()
         params = self._params()
         if params is not None and not params.video_out_enabled:
@@ -134,6 +146,8 @@ class AvatarPicture:
             self._backlog, self._voice_backlog = PictureBacklog(transport), VoiceBacklog(transport)
         pump = PicturePump(
             self._service.push_frame,
+            shows=shows,
+            on_ready=on_ready,
             on_first=lambda picture: self._on_first(picture, params),
             delay_s=lambda: self.lipsync.delay_s,
             curtain=self.curtain,
