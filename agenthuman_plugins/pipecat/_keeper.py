@@ -245,30 +245,38 @@ class Keeper:
             if session.reason is not None:
                 await self._lose(session)
                 return None
-            now = self._clock()
             if not self._delivery.idle:
-                self._spoke_at = now
-            if not self._turn.ours and self._delivery.idle:
-                await self._dismiss(session, NOT_ITS_TURN)
-                return None
-            limit_s = self._settings.max_idle_secs
-            if limit_s is not None and self._silent_s(since=session.connected_at) > limit_s:
-                await self._dismiss(session, "no speech for a while")
-                return None
-            if self._cap_left_s() <= self._cap_window_s():
-                await self._give_up(session, by=now + self._cap_left_s())
-                return None
+                self._spoke_at = self._clock()
             renew_at, last_call = self._times(session)
-            if self._settings.avatar != session.avatar and self._may_open():
-                return await self._replace(session, "the avatar changes", by=last_call)
-            if now >= renew_at and self._in_conversation() and self._may_open():
-                return await self._replace(session, "the session is renewed", by=last_call)
-            if now >= last_call and not self._may_open():
-                await self._give_up(session, by=now)
+            if self._cap_left_s() <= self._cap_window_s():
+                await self._give_up(session, by=self._clock() + self._cap_left_s())
                 return None
-            if now >= last_call:
-                await self._dismiss(session, "the session's time is up, and nobody speaks")
+            if why := self._why_replace(session, renew_at):
+                return await self._replace(session, why, by=last_call)
+            if why := self._why_dismiss(session, last_call):
+                await self._dismiss(session, why)
                 return None
+
+    def _why_replace(self, session: AvatarSession, renew_at: float) -> str | None:
+        """Why the next session should take over now, if it should."""
+        if not self._may_open() or not self._turn.ours:
+            return None
+        if self._settings.avatar != session.avatar:
+            return "the avatar changes"
+        if self._clock() >= renew_at and self._in_conversation():
+            return "the session is renewed"
+        return None
+
+    def _why_dismiss(self, session: AvatarSession, last_call: float) -> str | None:
+        """Why the session should end now without another one, if it should."""
+        if not self._turn.ours and self._delivery.idle:
+            return NOT_ITS_TURN
+        limit_s = self._settings.max_idle_secs
+        if limit_s is not None and self._silent_s(since=session.connected_at) > limit_s:
+            return "no speech for a while"
+        if self._clock() >= last_call:
+            return "the session's time is up"
+        return None
 
     def _times(self, session: AvatarSession) -> tuple[float, float]:
         """When the next session should be made ready, and by when this one has to go."""

@@ -180,6 +180,7 @@ class AgentHumanVideoService(AIService):
         self._passage: Passage | None = None  # direct mode
         self._stats = AvatarStats(self, self._picture)
         self._life = Life()
+        self._left_behind = LeftBehind(lambda: self._client)
         self._delivery = self._make_delivery()
         self._presence = self._make_presence()
         self._keeper: Keeper | None = None
@@ -414,7 +415,7 @@ class AgentHumanVideoService(AIService):
         return Presence(self, self._life, self._delivery, self._settings, self._tell)
 
     def _make_keeper(self, audio_sample_rate: int) -> Keeper:
-        rooms, left_behind = self._make_rooms(), LeftBehind(self._client)
+        rooms = self._make_rooms()
         options = {"aspect_ratio": self._resolve_aspect_ratio(), "metadata": self._metadata}
         opened = 0
 
@@ -429,7 +430,7 @@ class AgentHumanVideoService(AIService):
                 beside=beside,
                 options=options,
                 make_runner=make_runner,
-                left_behind=left_behind,
+                left_behind=self._left_behind,
                 on_opened=self._on_session_opened,
                 on_ended=self._on_session_ended,
                 on_change=on_change,
@@ -453,7 +454,7 @@ class AgentHumanVideoService(AIService):
             rooms=rooms,
             turn=self._turn,
             settings=self._settings,
-            left_behind=left_behind,
+            left_behind=self._left_behind,
             on_turn=self._on_turn,
             tell=self._tell,
             report_refused_avatar=self._report_refused_avatar,
