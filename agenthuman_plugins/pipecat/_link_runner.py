@@ -1,6 +1,7 @@
 """Runs one connected link: speaks and listens through it, follows its reports, and notices when it fails."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 
 from pipecat.frames.frames import BotSpeakingFrame
@@ -8,6 +9,7 @@ from pipecat.processors.frame_processor import FrameProcessor
 
 from agenthuman_plugins.client import SpeechLinkError
 from agenthuman_plugins.pipecat.picture import AvatarPicture
+from agenthuman_plugins.pipecat.picture._pump import FIRST_PICTURE_S
 from agenthuman_plugins.pipecat.reply import Delivery
 from agenthuman_plugins.pipecat.settings import AgentHumanVideoSettings
 from agenthuman_plugins.speech.link import (
@@ -98,9 +100,15 @@ class LinkRunner:
 
     async def _see_a_picture(self) -> None:
         """On standby: note that there is video to take over with."""
-        async for _ in self._link.video():
-            self._has_picture = True
-            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FIRST_PICTURE_S):
+                async for _ in self._link.video():
+                    self._has_picture = True
+                    return
+                return  # the link is closed, which is told elsewhere
+        raise SpeechLinkError(
+            f"The next avatar shows nothing: no video came for {FIRST_PICTURE_S:g} s.", retryable=True
+        )
 
     async def _listen(self, picture: AvatarPicture) -> None:
         async for audio in self._link.audio():
@@ -139,6 +147,8 @@ class LinkRunner:
                     pass
 
     async def _note_connection(self, event: Reconnecting | Reconnected) -> None:
+        if not self._turn.is_set():
+            return  # what is told is about the avatar that speaks
         if isinstance(event, Reconnecting):
             if self._picture is not None:
                 self._picture.reconnecting()
