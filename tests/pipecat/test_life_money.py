@@ -9,6 +9,8 @@ from tests.pipecat.account import Account, minutes_used_up
 from tests.pipecat.heard import HeardBot
 from tests.virtual_time import in_virtual_time
 
+pytestmark = pytest.mark.usefixtures("quiet_log")
+
 
 @in_virtual_time
 async def test_lost_create_is_ended_while_the_present_avatar_speaks() -> None:
