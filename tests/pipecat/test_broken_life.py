@@ -267,7 +267,7 @@ async def test_service_in_another_pipeline() -> None:
         await bot.said()
         await bot.leave(EndFrame())
         bot.loudspeaker = Loudspeaker()
-        bot.pipeline = Pipeline([bot.up, bot.service, bot.down, bot.loudspeaker])
+        bot.pipeline = Pipeline([bot.up, bot.service, bot.down, bot.loudspeaker, bot.beyond])
         await bot.begin()
         await bot.until_event("on_avatar_connected", 2)
         assert bot.service._passage.transport is bot.loudspeaker
