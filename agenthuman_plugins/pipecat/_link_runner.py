@@ -137,6 +137,8 @@ class LinkRunner:
                     pass
 
     async def _note_connection(self, event: Reconnecting | Reconnected) -> None:
+        if not self._turn.is_set():
+            return  # what is told is about the avatar that speaks
         if isinstance(event, Reconnecting):
             if self._picture is not None:
                 self._picture.reconnecting()

@@ -44,10 +44,11 @@ class Turn:
     def find(self) -> None:
         """Look for switchers around the service. A run begins, so the pipelines are complete."""
         self._open_sessions = 0
-        if not self._members:
-            self._members = list(_memberships(self._service))
-            for switcher, _ in self._members:
-                _turns.setdefault(switcher, WeakSet()).add(self)
+        self._members = list(_memberships(self._service))
+        for switcher, _ in self._members:
+            turns = _turns.setdefault(switcher, WeakSet())
+            if self not in turns:
+                turns.add(self)
                 switcher.strategy.add_event_handler("on_service_switched", self._on_switched)
                 if switcher.previous is not None:
                     switcher.previous.add_event_handler("on_before_push_frame", self._on_passing)

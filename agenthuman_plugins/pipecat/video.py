@@ -18,6 +18,7 @@ from pipecat.frames.frames import (
     StopFrame,
     TTSAudioRawFrame,
     TTSStartedFrame,
+    UserSpeakingFrame,
     UserStartedSpeakingFrame,
     UserStoppedSpeakingFrame,
 )
@@ -28,7 +29,7 @@ from pipecat.services.settings import ServiceSettings
 from agenthuman_plugins.client import AsyncAgentHuman, ConfigurationError, Session
 from agenthuman_plugins.client.rooms import ASPECT_RATIOS, Room
 from agenthuman_plugins.pipecat._branch import BranchExit
-from agenthuman_plugins.pipecat._errors import category_of
+from agenthuman_plugins.pipecat._errors import category_of, shown_avatar
 from agenthuman_plugins.pipecat._frames import Way, way_of
 from agenthuman_plugins.pipecat._keeper import Keeper
 from agenthuman_plugins.pipecat._left_behind import LeftBehind
@@ -197,6 +198,8 @@ class AgentHumanVideoService(AIService):
 
     async def set_usable(self, is_usable: bool) -> None:
         """Take a permanent error for the end of the service only where it is: a bot that falls back is of use."""
+        if is_usable and self._keeper is not None:
+            self._keeper.reconsider()
         if is_usable or (self._life.state is State.GIVEN_UP and self._settings.on_failure == "fail"):
             await super().set_usable(is_usable)
 
@@ -230,8 +233,9 @@ class AgentHumanVideoService(AIService):
         if self._through_pipeline:
             self._picture.check(self._resolve_aspect_ratio())
             return
-        if self._passage is None:
-            self._passage = Passage(output_transport(self))
+        transport = output_transport(self)
+        if self._passage is None or self._passage.transport is not transport:
+            self._passage = Passage(transport)
         for sentence in check_capabilities(self.pipeline_worker):
             logger.warning(f"{self}: {sentence}")
 
@@ -240,11 +244,13 @@ class AgentHumanVideoService(AIService):
         await super().stop(frame)
         await self._finish_speech()
         await self._end_session()
+        await self._stats.all_end()  # a session that takes longer to end: nothing may follow the frame
 
     async def _pause(self, _: StopFrame) -> None:
         """End the run as `stop` does: nobody knows whether another one follows, and an open session is billed."""
         await self._finish_speech()
         await self._end_session()
+        await self._stats.all_end()  # a session that takes longer to end: nothing may follow the frame
         await self._close_client()
 
     async def cancel(self, frame: CancelFrame) -> None:
@@ -320,6 +326,8 @@ class AgentHumanVideoService(AIService):
         await super().process_frame(frame, direction)  # starts, stops and cancels
         if isinstance(frame, InterruptionFrame):
             await self._delivery.interrupt(frame, direction)
+            if not self._delivery.unplayed_s:
+                await self._presence.speech_dropped()
         elif direction is FrameDirection.UPSTREAM:
             self._note_transport(frame)
             await self.push_frame(frame, direction)
@@ -390,7 +398,7 @@ class AgentHumanVideoService(AIService):
 
     def _note_user(self, frame: Frame) -> None:
         if (
-            isinstance(frame, UserStartedSpeakingFrame | UserStoppedSpeakingFrame)
+            isinstance(frame, UserStartedSpeakingFrame | UserSpeakingFrame | UserStoppedSpeakingFrame)
             and self._keeper is not None
         ):
             self._keeper.user_speaks()
@@ -517,7 +525,7 @@ class AgentHumanVideoService(AIService):
 
     async def _report_refused_avatar(self, avatar: str | None, reason: Exception) -> None:
         await self.push_error(
-            f"The avatar stays: {avatar!r} was refused: {reason}",
+            f"The avatar stays: {shown_avatar(avatar)!r} was refused: {reason}",
             exception=reason,
             category=category_of(reason),
         )

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 
 from loguru import logger
 from pipecat.processors.frame_processor import FrameProcessor
+from pipecat.transports.base_output import BaseOutputTransport
 from pipecat.transports.base_transport import TransportParams
 
 from agenthuman_plugins.pipecat.picture._check import check_params, check_size
@@ -48,6 +49,7 @@ class AvatarPicture:
         self._service = service
         self._scale = scale
         self._ready = asyncio.Event()
+        self._watched: BaseOutputTransport | None = None  # what the two count in
         self._backlog: PictureBacklog | None = None
         self._voice_backlog: VoiceBacklog | None = None
         self._size_checked = False
@@ -61,7 +63,9 @@ class AvatarPicture:
     def begin(self) -> None:
         """Begin a run: the transport has to be ready anew."""
         self._ready.clear()
-        self._backlog = self._voice_backlog = None
+        if self._backlog is not None and self._voice_backlog is not None:
+            self._backlog.forget()
+            self._voice_backlog.forget()
 
     def check(self, aspect_ratio: str) -> None:
         """Warn about a transport that does not fit an avatar of this shape."""
@@ -141,8 +145,9 @@ class AvatarPicture:
         params = self._params()
         if params is not None and not params.video_out_enabled:
             return  # nobody would see them
-        if self._backlog is None:
-            transport = output_transport(self._service)
+        transport = output_transport(self._service)
+        if self._backlog is None or transport is not self._watched:
+            self._watched = transport
             self._backlog, self._voice_backlog = PictureBacklog(transport), VoiceBacklog(transport)
         pump = PicturePump(
             self._service.push_frame,

@@ -32,7 +32,7 @@ Size = tuple[int, int]
 _THREADS = ThreadPoolExecutor(thread_name_prefix="avatar-scale")
 
 MAX_BACKLOG = 1  # pictures that wait; somebody has another one in his hand
-_FIRST_PICTURE_S = 10.0  # from the subscription to the first key frame
+FIRST_PICTURE_S = 10.0  # from the subscription to the first key frame
 _FROZEN_S = 3.0
 _MAX_WAIT_S = 0.5
 _JUMP_S = 1.0  # time stamps that are off by more have begun anew
@@ -141,7 +141,7 @@ class PicturePump:
             showing.cancel()
 
     async def _take(self, pictures: AsyncIterator[AvatarVideo]) -> None:
-        limit_s = max(_FIRST_PICTURE_S, self._frozen_s)
+        limit_s = max(FIRST_PICTURE_S, self._frozen_s)
         while True:
             try:
                 async with asyncio.timeout(limit_s):
