@@ -1,4 +1,4 @@
-"""A Pipecat voice bot with a face, in a Daily room; it tells how the avatar is, and costs nothing before it speaks.
+"""A Pipecat voice bot with a face, in a Daily room; it logs what the avatar does, and opens no session before it speaks.
 
 With keys:
 
@@ -48,7 +48,7 @@ PICTURE: dict[str, Any] = {
     "video_out_is_live": True,
     "video_out_width": 640,
     "video_out_height": 480,
-    "video_out_framerate": 30,  # above the avatar's 25: at its own rate, pictures wait for each other
+    "video_out_framerate": 30,  # above the avatar's 25, so that frames do not queue up
 }
 
 
@@ -100,7 +100,7 @@ async def run_bot(
     # --8<-- [start:events]
     @avatar.event_handler("on_avatar_connected")
     async def on_avatar_connected(_avatar: AgentHumanVideoService) -> None:
-        logger.info(f"The avatar of session {avatar.session_id} is here")
+        logger.info(f"The avatar of session {avatar.session_id} is connected")
 
     @avatar.event_handler("on_fallback_started")
     async def on_fallback_started(_avatar: AgentHumanVideoService, reason: str) -> None:

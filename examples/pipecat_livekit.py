@@ -1,15 +1,15 @@
 """A Pipecat voice bot with a face in your LiveKit room, where the avatar publishes by itself (direct mode).
 
-With keys:
+It needs Pipecat 1.13 or newer. With keys:
 
-    pip install "agenthuman-plugins[pipecat]" "pipecat-ai[livekit,openai,runner]"
+    pip install "agenthuman-plugins[pipecat]" "pipecat-ai[livekit,openai,runner]>=1.13"
     export OPENAI_API_KEY=... AGENTHUMAN_API_KEY=...
     export LIVEKIT_URL=... LIVEKIT_API_KEY=... LIVEKIT_API_SECRET=...
     python pipecat_livekit.py -t livekit
 
 On this machine alone, with a LiveKit server, an avatar and a voice of its own:
 
-    pip install "agenthuman-plugins[demo]" "pipecat-ai[livekit]"
+    pip install "agenthuman-plugins[demo]" "pipecat-ai[livekit]>=1.13"
     python pipecat_livekit.py --local
 
 It then prints the address and the token with which a LiveKit client joins as a guest.

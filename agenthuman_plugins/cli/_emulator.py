@@ -3,7 +3,9 @@
 import argparse
 import asyncio
 import contextlib
+import math
 import signal
+from collections.abc import Callable
 
 from agenthuman_plugins.cli._arguments import Commands, port
 from agenthuman_plugins.cli._errors import CommandError
@@ -53,6 +55,15 @@ def add(commands: Commands) -> None:
         help="take documented room platforms alone: a create must name a LiveKit or Daily room",
     )
     emulator.add_argument("--no-expiry", action="store_true", help="never end sessions at the plan's limit")
+    emulator.add_argument(
+        "--slots", type=_positive(int), metavar="N", help="sessions at the same time (default: the plan's)"
+    )
+    emulator.add_argument(
+        "--session-limit",
+        type=_positive(float),
+        metavar="S",
+        help="seconds after which a session ends (default: the plan's)",
+    )
     emulator.set_defaults(run=_run, extra="emulator")
 
 
@@ -80,6 +91,8 @@ async def _serve(args: argparse.Namespace) -> None:
         sweep=not args.no_sweep,
         expiry=not args.no_expiry,
         refuse_proxy=args.refuse_proxy,
+        slots=args.slots,
+        session_limit_s=args.session_limit,
     ) as emulator:
         kind = await emulator.wait_ready()
         say(f"Agent Human emulator: {emulator.url} (plan {args.plan}, rooms on {kind})\n")
@@ -102,6 +115,19 @@ def _cancel_on_sigterm() -> None:
 
     with contextlib.suppress(NotImplementedError):  # Windows has no SIGTERM to handle
         loop.add_signal_handler(signal.SIGTERM, stop)
+
+
+def _positive(kind: type[int] | type[float]) -> Callable[[str], int | float]:
+    def number(text: str) -> int | float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = 0
+        if not 0 < value < math.inf:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
+        return value
+
+    return number
 
 
 def _video_size(text: str) -> tuple[int, int]:

@@ -76,7 +76,7 @@ _TEXT_LIMIT = 500  # characters of a message: what is longer is a page, not a se
 
 # What a programmer can do, where the service does not say it itself.
 HINTS: Mapping[type[APIStatusError] | str, str] = {
-    AuthenticationError: "Check the key: the api_key argument, else AGENTHUMAN_API_KEY.",
+    AuthenticationError: "Check the api_key argument, else AGENTHUMAN_API_KEY.",
     "concurrency": "End a session that is still open, or get a larger plan; trying again does not help.",
     "minutes": "Buy minutes, or wait for the next period; trying again does not help.",
     UsageLimitError: "See usage.get() for what is used up; trying again does not help.",

@@ -189,6 +189,6 @@ def _environment(name: str) -> str:
     value = os.environ.get(name)
     if not value:
         raise ConfigurationError(
-            f"{name} is not set: a room server of one's own needs LIVEKIT_URL, LIVEKIT_API_KEY and LIVEKIT_API_SECRET."
+            f"{name} is not set: your LiveKit server needs LIVEKIT_URL, LIVEKIT_API_KEY and LIVEKIT_API_SECRET."
         )
     return value

@@ -16,6 +16,9 @@ from agenthuman_plugins.client import (
     SpeechLinkError,
     UsageLimitError,
 )
+from agenthuman_plugins.client.redaction import redact
+
+_MOST_SHOWN = 100  # characters of an avatar
 
 
 class SessionCapError(AgentHumanError):
@@ -35,6 +38,13 @@ _CATEGORIES: dict[type[AgentHumanError], ErrorCategory] = {
     APIConnectionError: ErrorCategory.CONNECTIVITY,
     SpeechLinkError: ErrorCategory.CONNECTIVITY,
 }
+
+
+def shown_avatar(avatar: str | None) -> str | None:
+    """An avatar as an error may show it: it can be a signed address, or a whole picture as a data URI."""
+    if avatar is None or len(shown := redact(avatar)) <= _MOST_SHOWN:
+        return avatar and redact(avatar)
+    return f"{shown[:_MOST_SHOWN]}…"
 
 
 def category_of(reason: BaseException | str) -> ErrorCategory:

@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable
 from loguru import logger
 
 from agenthuman_plugins.client import (
+    APIConnectionError,
     BadRequestError,
     NotFoundError,
     PermissionDeniedError,
@@ -39,6 +40,7 @@ _CAP_WINDOW_S = 10.0  # before the cap, in which the end of a reply is waited fo
 _CLEAN_UP_EVERY_S = 10.0  # while something is left behind
 _LOOK_EVERY_S = 0.1
 _TICK_S = 0.02  # while a cut-over is near
+_OWN_SLOT = "A session of this bot could not be ended yet, and takes up the account's slot."
 
 
 class Keeper:
@@ -89,6 +91,12 @@ class Keeper:
         self._spent_s = 0.0  # of sessions that have ended
         self._begun_at = self._clock()
         self._spoke_at: float | None = None  # somebody, the user or the bot
+        self._came_at: float | None = (
+            None  # the avatar that was waited for last; one that was renewed was not
+        )
+        self._refused: str | None = None  # the avatar that was given up
+        self._reconsidered = False  # since then
+        self._failed_behind = 0  # sessions in a row that could not take over
         self._retries = Retries(settings, self._clock)
         self._cleaning: asyncio.Task[None] | None = None
         self._clean_at = -float("inf")
@@ -110,6 +118,11 @@ class Keeper:
         """Note that the user speaks."""
         self._spoke_at = self._clock()
 
+    def reconsider(self) -> None:
+        """Note that what kept the avatar away may have been dealt with."""
+        self._reconsidered = self._presence.life.state is State.GIVEN_UP
+        self._news.set()
+
     @property
     def session_id(self) -> str | None:
         """Id of the session that speaks, else of the one that is on its way."""
@@ -126,7 +139,7 @@ class Keeper:
                     await self._keep()
                 except Exception as error:  # noqa: BLE001 - a defect must cost the face, not the voice
                     logger.opt(exception=error).error("Keeping the avatar failed")
-                    await self._presence.take(Change.REFUSE, error)
+                    await self._refuse(error, self._settings.avatar)
                     await self._end_all()
         finally:
             try:
@@ -144,13 +157,14 @@ class Keeper:
                 session = await self._use(session)
 
     async def _until_wanted(self) -> None:
-        life, refused = self._presence.life, self._settings.avatar
+        life = self._presence.life
         if life.state is State.OFF:
             await self._within(None, lambda: life.state is not State.OFF)
             self._retries.forget_pause()
         while life.state is State.GIVEN_UP:
             await self._within(_LOOK_EVERY_S, lambda: False)
-            if self._settings.avatar != refused and self._cap_left_s() > 0:
+            if (self._reconsidered or self._settings.avatar != self._refused) and self._may_open():
+                self._reconsidered = False
                 self._retries = Retries(self._settings, self._clock)
                 await self._presence.take(Change.RETRY)
 
@@ -160,8 +174,8 @@ class Keeper:
         """Bring an avatar, with pauses between the tries; `None` if nobody needs it any more, or none can be had."""
         while await self._pause():
             await self._left_behind.end()
-            if self._cap_left_s() <= 0:
-                await self._presence.take(Change.REFUSE, self._cap_error())
+            if not self._may_open():
+                await self._refuse(self._cap_error(), self._settings.avatar)
                 return None
             session = self._open(beside=False)
             if await self._bring(session):
@@ -186,10 +200,21 @@ class Keeper:
 
     async def _bring(self, session: AvatarSession) -> bool:
         """Wait for a session's avatar and let it speak; `False` if it did not come, which is told."""
-        await self._within(None, lambda: session.connected or session.reason is not None)
+        await self._within(None, lambda: session.connected or session.reason is not None or self._capped)
+        if session.reason is None and self._capped:
+            await self._refuse(self._cap_error(), session.avatar)
+            await self._end(session)
+            return False
+        if session.reason is None and self._clock() >= self._times(session)[0]:
+            session.leave()
+            await self._note_loss(session, SpeechLinkError("The avatar came too late.", retryable=True))
+            await session.until_ended()
+            return False
         if session.reason is not None:
             await self._lose(session)
             return False
+        if self._presence.life.state is State.CONNECTING:
+            self._came_at = self._clock()
         self._retries.connected()
         await self._presence.take(Change.ARRIVE)
         await self._let_speak(session)
@@ -198,6 +223,7 @@ class Keeper:
     async def _let_speak(self, session: AvatarSession) -> None:
         assert session.runner is not None  # noqa: S101 - connected
         before, self._present, self._newest = self._newest, session, session
+        self._failed_behind = 0
         self._on_turn(session)
         session.runner.take_turn()
         if before is not None and before.avatar != session.avatar:
@@ -208,15 +234,25 @@ class Keeper:
         await self._note_loss(session)
         await session.until_ended()  # a plan may allow one session
 
-    async def _note_loss(self, session: AvatarSession) -> None:
+    async def _note_loss(self, session: AvatarSession, reason: Exception | None = None) -> None:
         if self._present is session:
             self._present = None
-        reason = session.reason or SpeechLinkError("The avatar was lost.", retryable=True)
+        reason = reason or session.reason or SpeechLinkError("The avatar was lost.", retryable=True)
         change, reason = self._retries.judge(reason, connected_s=session.connected_s)
+        if change is Change.FULL and not self._left_behind.empty:
+            # No news: it is part of the failure after which that session could not be ended.
+            change, reason = Change.LOSE, APIConnectionError(_OWN_SLOT, retryable=True)
         if await self._choice_refused(session, reason, for_good=self._retries.exhausted):
             self._retries = Retries(self._settings, self._clock)
+        elif change is Change.REFUSE:
+            await self._refuse(reason, session.avatar)
         else:
             await self._presence.take(change, reason)
+
+    async def _refuse(self, reason: Exception, avatar: str | None) -> None:
+        """Give up an avatar, until another one is chosen."""
+        self._refused = avatar
+        await self._presence.take(Change.REFUSE, reason)
 
     def _open(self, *, beside: bool) -> AvatarSession:
         full_s = self._retries.asked()
@@ -240,27 +276,39 @@ class Keeper:
             if session.reason is not None:
                 await self._lose(session)
                 return None
-            now = self._clock()
             if not self._delivery.idle:
-                self._spoke_at = now
-            if not self._turn.ours and self._delivery.idle:
-                await self._dismiss(session, NOT_ITS_TURN)
-                return None
-            limit_s = self._settings.max_idle_secs
-            if limit_s is not None and self._silent_s(since=session.connected_at) > limit_s:
-                await self._dismiss(session, "no speech for a while")
-                return None
-            if self._cap_left_s() <= min(_CAP_WINDOW_S, (self._settings.max_session_secs or 0) / 10):
-                await self._give_up(session, by=now + self._cap_left_s())
-                return None
+                self._spoke_at = self._clock()
             renew_at, last_call = self._times(session)
-            if self._settings.avatar != session.avatar:
-                return await self._replace(session, "the avatar changes", by=last_call)
-            if now >= renew_at and self._spoke_at is not None and now - self._spoke_at <= _CONVERSATION_S:
-                return await self._replace(session, "the session is renewed", by=last_call)
-            if now >= last_call:
-                await self._dismiss(session, "the session's time is up, and nobody speaks")
+            if self._cap_left_s() <= self._cap_window_s():
+                await self._give_up(session, by=self._clock() + self._cap_left_s())
                 return None
+            if why := self._why_dismiss():
+                await self._dismiss(session, why)
+                return None
+            if why := self._why_replace(session, renew_at):
+                return await self._replace(session, why, by=last_call)
+            if self._clock() >= last_call:
+                await self._dismiss(session, "the session's time is up")
+                return None
+
+    def _why_replace(self, session: AvatarSession, renew_at: float) -> str | None:
+        """Why the next session should take over now, if it should."""
+        if not self._may_open() or not self._turn.ours:
+            return None
+        if self._settings.avatar != session.avatar:
+            return "the avatar changes"
+        if self._clock() >= renew_at and self._in_conversation():
+            return "the session is renewed"
+        return None
+
+    def _why_dismiss(self) -> str | None:
+        """Why the session should end now without another one, if it should."""
+        if not self._turn.ours and self._delivery.idle:
+            return NOT_ITS_TURN
+        limit_s = self._settings.max_idle_secs
+        if limit_s is not None and self._silent_s(since=self._came_at) > limit_s:
+            return "no speech for a while"
+        return None
 
     def _times(self, session: AvatarSession) -> tuple[float, float]:
         """When the next session should be made ready, and by when this one has to go."""
@@ -279,8 +327,8 @@ class Keeper:
     async def _give_up(self, session: AvatarSession, *, by: float) -> None:
         """The cap is reached: end for good, after the reply if it ends in time."""
         with self._delivery.holding():
-            await self._boundary(session, None, by)
-            await self._presence.take(Change.REFUSE, self._cap_error())
+            await self._boundary(by, lambda: session.reason is not None)
+            await self._refuse(self._cap_error(), session.avatar)
         await self._end(session)
 
     async def _end(self, session: AvatarSession) -> None:
@@ -298,69 +346,88 @@ class Keeper:
             The one that speaks now: the other one, this one if its successor was refused, or `None` if the next has still
             to be fetched.
         """
-        wanted = self._settings.avatar
-        following = await self._prepare(session, by) if self._rooms.overlap else None
-        if following is None and self._settings.avatar == session.avatar != wanted:
-            return session  # the choice was refused
+        changes = self._settings.avatar != session.avatar
+
+        def off() -> bool:
+            """Whether this session is lost, or another one is not needed any more."""
+            taken_back = changes and self._settings.avatar == session.avatar
+            return session.reason is not None or self._capped or taken_back
+
+        following = await self._prepare(session, by, off) if self._rooms.overlap else None
         with self._delivery.holding():
-            in_silence = await self._boundary(session, following, by)
-            if session.reason is None and following is not None:
-                if following.reason is None:
-                    return await self._cut_over(session, following, why, in_silence=in_silence)
-                # Lost while it waited: there may be time for another one.
-                await self._within(BACKOFF_S[0], lambda: session.reason is not None)
-                return session
-            if session.reason is None:
+            in_silence = await self._boundary(by, lambda: off() or not self._is_ready(following))
+            released = following is None and not off()
+            if released:
                 await self._presence.take(Change.RELEASE, why)
-        if session.reason is None:
+            elif following is not None and not off() and self._is_ready(following):
+                return await self._cut_over(session, following, why, in_silence=in_silence)
+        if session.reason is not None:
+            await self._note_loss(session)
+            if following is not None and await self._bring(following):
+                return following
+            await session.until_ended()
+            return None
+        if released:
             await self._end(session)
             return None
-        await self._note_loss(session)
-        if following is not None and await self._bring(following):
-            return following
-        await session.until_ended()
-        return None
+        if following is not None and following.reason is not None:
+            await self._note_unready(following, by, off)
+        elif following is not None:
+            await self._end(following)
+        return session
 
-    async def _prepare(self, session: AvatarSession, by: float) -> AvatarSession | None:
+    def _is_ready(self, following: AvatarSession | None) -> bool:
+        """Whether what was prepared is still of use."""
+        return following is None or (following.reason is None and following.avatar == self._settings.avatar)
+
+    async def _prepare(
+        self, session: AvatarSession, by: float, off: Callable[[], bool]
+    ) -> AvatarSession | None:
         """Open and join the next session behind this one.
 
         Returns:
             One that can take over, or that is on its way when this one is lost; `None` if there is none by then.
         """
-        pause_s, tries = BACKOFF_S[0], 0
-        while session.reason is None and self._clock() < by and self._cap_left_s() > 0:
-            following, tries = self._open(beside=True), tries + 1
-            await self._until_shown(following, session, by)
+        while not off() and self._clock() < by:
+            following = self._open(beside=True)
+            await self._until_shown(following, by, off)
             if (reason := following.reason) is None:
                 if following.shown or session.reason is not None:
                     return following
-                following.leave()  # too late
-                return None
-            if is_full(reason) or isinstance(reason, CannotOverlapError):
+                await self._end(following)  # too late, or another one was chosen
+            elif is_full(reason) or isinstance(reason, CannotOverlapError):
                 logger.debug(f"The next session cannot open beside the present one: {reason}")
                 return None
-            again = can_pass(reason) and tries < MAX_USELESS_SESSIONS
-            if await self._choice_refused(following, reason, for_good=not again):
-                return None
-            logger.warning(f"The next session is not ready: {reason}")
-            # What stays wrong is left for when this session is over: until then there is an avatar.
-            left_s = by - self._clock()
-            await self._within(min(pause_s, left_s) if again else left_s, lambda: session.reason is not None)
-            pause_s = min(2 * pause_s, BACKOFF_S[1])
+            else:
+                await self._note_unready(following, by, off)
         return None
 
-    async def _until_shown(self, following: AvatarSession, session: AvatarSession, by: float) -> None:
-        """Wait until a session can take over, fails, is late, or the present one is lost."""
+    async def _note_unready(self, following: AvatarSession, by: float, off: Callable[[], bool]) -> None:
+        """Note that a session behind the present one has failed, and pause before the next try."""
+        assert following.reason is not None  # noqa: S101 - it has failed
+        self._failed_behind += 1
+        again = can_pass(following.reason) and self._failed_behind < MAX_USELESS_SESSIONS
+        if await self._choice_refused(following, following.reason, for_good=not again):
+            self._failed_behind = 0
+            return
+        logger.warning(f"The next session is not ready: {following.reason}")
+        # What stays wrong is left for when this session is over: until then there is an avatar.
+        left_s = by - self._clock()
+        pause_s = min(BACKOFF_S[0] * 2 ** (self._failed_behind - 1), BACKOFF_S[1])
         await self._within(
-            by - self._clock(),
-            lambda: following.shown or following.reason is not None or session.reason is not None,
+            min(pause_s, left_s) if again else left_s,
+            lambda: off() or self._settings.avatar != following.avatar,
         )
 
-    async def _boundary(self, session: AvatarSession, following: AvatarSession | None, by: float) -> bool:
-        """Wait until no reply is on its way through the session's link; `False` if something else comes first."""
+    async def _until_shown(self, following: AvatarSession, by: float, off: Callable[[], bool]) -> None:
+        await self._within(
+            by - self._clock(), lambda: off() or following.shown or not self._is_ready(following)
+        )
+
+    async def _boundary(self, by: float, off: Callable[[], bool]) -> bool:
+        """Wait until no reply is on its way through the present link; `False` if something else comes first."""
         while not self._delivery.at_boundary:
-            lost = session.reason is not None or (following is not None and following.reason is not None)
-            if lost or self._clock() >= by:
+            if off() or self._clock() >= by:
                 return False
             await asyncio.sleep(_TICK_S)
         return True
@@ -407,11 +474,28 @@ class Keeper:
         limit_s = self._settings.max_idle_secs
         return _CONVERSATION_S if limit_s is None else min(limit_s, _CONVERSATION_S)
 
+    def _in_conversation(self) -> bool:
+        """Whether somebody spoke lately, without which no session is renewed."""
+        return self._spoke_at is not None and self._clock() - self._spoke_at <= _CONVERSATION_S
+
+    def _may_open(self) -> bool:
+        """Whether enough is left below the cap to be worth a session."""
+        return self._cap_left_s() > 2 * self._cap_window_s()
+
+    def _cap_window_s(self) -> float:
+        """Seconds before the cap in which the end of a reply is waited for."""
+        return min(_CAP_WINDOW_S, (self._settings.max_session_secs or 0.0) / 10)
+
     def _cap_left_s(self) -> float:
         limit_s = self._settings.max_session_secs
         if limit_s is None:
             return float("inf")
         return limit_s - self._spent_s - sum(session.open_s for session in self._sessions)
+
+    @property
+    def _capped(self) -> bool:
+        """Whether the sessions of this run have lasted as long as they may."""
+        return self._cap_left_s() <= 0
 
     def _cap_error(self) -> SessionCapError:
         return SessionCapError(

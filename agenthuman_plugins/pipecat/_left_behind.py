@@ -14,11 +14,13 @@ _LIMIT_S = 10.0  # of one round; the next one comes before the next session, or 
 class LeftBehind:
     """Ends what was left behind, as soon as that is possible: each of them is billed, and may be the only one allowed.
 
+    What one run could not end, the next run of the same service tries again.
+
     Args:
-        client: Ends the sessions.
+        client: Gives the client that ends the sessions; a service makes one for each run.
     """
 
-    def __init__(self, client: AsyncAgentHuman) -> None:
+    def __init__(self, client: Callable[[], AsyncAgentHuman]) -> None:
         self._client = client
         self._session_ids: set[str] = set()
         self._client_refs: set[str] = set()
@@ -68,12 +70,12 @@ class LeftBehind:
             logger.debug(f"{name} is still left behind: {error}")
 
     async def _look_for(self, client_ref: str) -> None:
-        session = await self._client.sessions.find(client_ref)
+        session = await self._client().sessions.find(client_ref)
         if session is not None:
             self._client_refs.discard(client_ref)
             self._session_ids.add(session.session_id)
 
     async def _end(self, session_id: str) -> None:
         with contextlib.suppress(NotFoundError):  # then nothing is left to end
-            await self._client.sessions.end(session_id)
+            await self._client().sessions.end(session_id)
         self._session_ids.discard(session_id)

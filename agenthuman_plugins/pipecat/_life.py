@@ -36,7 +36,7 @@ class Change(Enum):
     RELEASE = "the session ends before the next one opens"
     CUT = "the next avatar takes over in mid-reply"
     DISMISS = "nobody needs the avatar"
-    RETRY = "another avatar was chosen"
+    RETRY = "another attempt may succeed"
     END = "the run ends"
 
 

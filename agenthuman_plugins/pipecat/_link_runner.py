@@ -73,6 +73,8 @@ class LinkRunner:
     def take_turn(self) -> None:
         """Let this avatar speak from now on; nothing may be on its way through another link."""
         self._delivery.use(self.playback)
+        if self._picture is not None:
+            self._picture.take_over()
         self._turn.set()
 
     async def run(self) -> None:
@@ -85,22 +87,18 @@ class LinkRunner:
             tasks.create_task(self._follow(tasks))
             if self._picture is not None:
                 tasks.create_task(self._listen(self._picture))
-            standby = None if self.shown or self._turn.is_set() else tasks.create_task(self._see_a_picture())
+                tasks.create_task(
+                    self._picture.show(self._link, shows=self._turn.is_set, on_ready=self._note_picture)
+                )
             await self._turn.wait()
-            if standby is not None:
-                standby.cancel()
             tasks.create_task(self._delivery.speaker.run(self._link))
             tasks.create_task(self._watch_voice())
             if self._picture is None:
                 tasks.create_task(self._follow_clock())
-            else:
-                tasks.create_task(self._picture.show(self._link))
 
-    async def _see_a_picture(self) -> None:
-        """On standby: note that there is video to take over with."""
-        async for _ in self._link.video():
-            self._has_picture = True
-            return
+    def _note_picture(self) -> None:
+        """On standby: there is video to take over with, without a pause."""
+        self._has_picture = True
 
     async def _listen(self, picture: AvatarPicture) -> None:
         async for audio in self._link.audio():
@@ -139,6 +137,8 @@ class LinkRunner:
                     pass
 
     async def _note_connection(self, event: Reconnecting | Reconnected) -> None:
+        if not self._turn.is_set():
+            return  # what is told is about the avatar that speaks
         if isinstance(event, Reconnecting):
             if self._picture is not None:
                 self._picture.reconnecting()

@@ -84,6 +84,10 @@ class Presence:
         if self.life.state is State.CONNECTING and self._waiter is None:
             self._waiter = self._service.create_task(self._wait(), "wait for the avatar")
 
+    async def speech_dropped(self) -> None:
+        """No speech waits any more; what comes next may wait as long as ever."""
+        await self._end_waiting()
+
     def end(self) -> set[asyncio.Task[None]]:
         """End the run; return what has to be awaited."""
         self.life.take(Change.END)

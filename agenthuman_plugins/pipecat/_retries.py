@@ -37,6 +37,7 @@ class Retries:
         self._try_at = -math.inf  # no session is asked for before
         self._pause_s = 0.0
         self._full_since: float | None = None
+        self._is_full = False  # as the last answer said
         self._useless = 0
         self._spoke_at = -math.inf
         self._reply_at = -math.inf  # the bot began to speak
@@ -48,8 +49,13 @@ class Retries:
 
     @property
     def wait_s(self) -> float:
-        """Seconds until a session may be asked for. A full account is asked at once when a reply begins."""
-        try_at = self._try_at
+        """Seconds until a session may be asked for.
+
+        A full account is asked at once when a reply begins, and for the last time when `slot_wait_s` are over.
+        """
+        try_at, limit_s = self._try_at, self._settings.slot_wait_s
+        if self._is_full and self._full_since is not None and limit_s is not None:
+            try_at = min(try_at, max(self._full_since + limit_s, self._asked_at + _SLOT_GAP_S))
         if self._full_since is not None and self._reply_at > self._asked_at:
             try_at = min(try_at, self._asked_at + _SLOT_GAP_S)
         return max(try_at - self._clock(), 0.0)
@@ -73,6 +79,7 @@ class Retries:
     def forget_pause(self) -> None:
         """Forget the pause: who speaks after a silence does not wait out one from before it."""
         self._try_at, self._pause_s, self._full_since = -math.inf, 0.0, None
+        self._is_full = False
 
     def judge(self, reason: Exception, *, connected_s: float) -> tuple[Change, Exception]:
         """What a failure means: ask again later, wait for a slot, or give up.
@@ -90,7 +97,8 @@ class Retries:
             self._useless = 0
         self._useless += isinstance(reason, SpeechLinkError)
         backoff_s, change = BACKOFF_S, Change.LOSE
-        if is_full(reason):
+        self._is_full = is_full(reason)
+        if self._is_full:
             backoff_s, change = _SLOT_BACKOFF_S, self._judge_full()
         elif not can_pass(reason):
             change = Change.REFUSE

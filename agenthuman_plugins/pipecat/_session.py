@@ -91,6 +91,7 @@ class AvatarSession:
         self.opened_at: float | None = None
         self.connected_at: float | None = None
         self.slot_wait_s = 0.0
+        self._leaving = False
         self._silent = asyncio.Event()  # nothing is sent or pushed through its link (any more)
         self._silent.set()
         self.task = asyncio.create_task(self._run(), name="avatar session")
@@ -124,8 +125,11 @@ class AvatarSession:
         return max((session.expiration - session.started_at).total_seconds(), 0.0)
 
     def leave(self) -> None:
-        """Begin to leave the room and to end the session."""
-        self.task.cancel()
+        """Begin to leave the room and to end the session; harmless when repeated."""
+        # A second cancellation would cut short what the first one has begun.
+        if not self._leaving:
+            self._leaving = True
+            self.task.cancel()
 
     async def until_silent(self) -> None:
         """Wait until nothing is sent or pushed through its link any more."""

@@ -20,7 +20,7 @@ from agenthuman_plugins.pipecat.picture._transport import pipeline_around, proce
 _LEAVE_S = 5.0  # for the session before ours to end; one that cannot be ended must not keep us
 
 #: Why an avatar is dismissed.
-NOT_ITS_TURN = "it is the turn of another service"
+NOT_ITS_TURN = "another member of the switcher is active"
 
 _turns: WeakKeyDictionary[ServiceSwitcher[Any], WeakSet["Turn"]] = WeakKeyDictionary()
 
@@ -44,10 +44,11 @@ class Turn:
     def find(self) -> None:
         """Look for switchers around the service. A run begins, so the pipelines are complete."""
         self._open_sessions = 0
-        if not self._members:
-            self._members = list(_memberships(self._service))
-            for switcher, _ in self._members:
-                _turns.setdefault(switcher, WeakSet()).add(self)
+        self._members = list(_memberships(self._service))
+        for switcher, _ in self._members:
+            turns = _turns.setdefault(switcher, WeakSet())
+            if self not in turns:
+                turns.add(self)
                 switcher.strategy.add_event_handler("on_service_switched", self._on_switched)
                 if switcher.previous is not None:
                     switcher.previous.add_event_handler("on_before_push_frame", self._on_passing)

@@ -18,6 +18,7 @@ from pipecat.frames.frames import (
     StopFrame,
     TTSAudioRawFrame,
     TTSStartedFrame,
+    UserSpeakingFrame,
     UserStartedSpeakingFrame,
     UserStoppedSpeakingFrame,
 )
@@ -28,7 +29,7 @@ from pipecat.services.settings import ServiceSettings
 from agenthuman_plugins.client import AsyncAgentHuman, ConfigurationError, Session
 from agenthuman_plugins.client.rooms import ASPECT_RATIOS, Room
 from agenthuman_plugins.pipecat._branch import BranchExit
-from agenthuman_plugins.pipecat._errors import category_of
+from agenthuman_plugins.pipecat._errors import category_of, shown_avatar
 from agenthuman_plugins.pipecat._frames import Way, way_of
 from agenthuman_plugins.pipecat._keeper import Keeper
 from agenthuman_plugins.pipecat._left_behind import LeftBehind
@@ -85,15 +86,15 @@ class AgentHumanVideoService(AIService):
     """Puts a live avatar between the TTS and the output transport.
 
     The service opens a session in the background, streams the speech to the avatar and pushes the avatar's
-    voice and picture in its place. What follows the speech in the pipeline leaves when the avatar has played the
-    speech before it. Without an avatar the bot keeps its voice: speech passes as plain audio until the avatar is
-    there, and takes over at the start of a reply. The session is ended on every way out.
+    voice and video in its place. What follows the speech in the pipeline leaves when the avatar has played the
+    speech before it. Without an avatar the bot keeps its voice: speech passes as plain audio until an avatar is
+    connected, which takes over at the start of a reply. The session is ended however the bot exits.
 
     In direct mode (`room=...`) the avatar publishes in that room itself: the bot pushes neither its voice nor its
-    picture, only what follows the speech, and tells when the bot speaks. Plain audio goes to the transport.
+    video, only what follows the speech, and reports when the bot speaks. Plain audio goes to the transport.
 
     Frames in: `TTSAudioRawFrame` (swallowed, any rate), `TTSStartedFrame`, `TTSStoppedFrame`, `InterruptionFrame`,
-    `AgentHumanVideoUpdateSettingsFrame`, `EndFrame`, `CancelFrame`; all others pass, in order.
+    `AgentHumanVideoUpdateSettingsFrame`, `EndFrame`, `StopFrame`, `CancelFrame`; all others pass, in order.
 
     Frames out: `TTSAudioRawFrame` (the avatar's voice), `OutputImageRawFrame` (RGB), `ErrorFrame` upstream; in
     direct mode `BotStartedSpeakingFrame`, `BotSpeakingFrame` and `BotStoppedSpeakingFrame` both ways.
@@ -180,6 +181,7 @@ class AgentHumanVideoService(AIService):
         self._passage: Passage | None = None  # direct mode
         self._stats = AvatarStats(self, self._picture)
         self._life = Life()
+        self._left_behind = LeftBehind(lambda: self._client)
         self._delivery = self._make_delivery()
         self._presence = self._make_presence()
         self._keeper: Keeper | None = None
@@ -196,6 +198,8 @@ class AgentHumanVideoService(AIService):
 
     async def set_usable(self, is_usable: bool) -> None:
         """Take a permanent error for the end of the service only where it is: a bot that falls back is of use."""
+        if is_usable and self._keeper is not None:
+            self._keeper.reconsider()
         if is_usable or (self._life.state is State.GIVEN_UP and self._settings.on_failure == "fail"):
             await super().set_usable(is_usable)
 
@@ -229,8 +233,9 @@ class AgentHumanVideoService(AIService):
         if self._through_pipeline:
             self._picture.check(self._resolve_aspect_ratio())
             return
-        if self._passage is None:
-            self._passage = Passage(output_transport(self))
+        transport = output_transport(self)
+        if self._passage is None or self._passage.transport is not transport:
+            self._passage = Passage(transport)
         for sentence in check_capabilities(self.pipeline_worker):
             logger.warning(f"{self}: {sentence}")
 
@@ -239,11 +244,13 @@ class AgentHumanVideoService(AIService):
         await super().stop(frame)
         await self._finish_speech()
         await self._end_session()
+        await self._stats.all_end()  # a session that takes longer to end: nothing may follow the frame
 
     async def _pause(self, _: StopFrame) -> None:
         """End the run as `stop` does: nobody knows whether another one follows, and an open session is billed."""
         await self._finish_speech()
         await self._end_session()
+        await self._stats.all_end()  # a session that takes longer to end: nothing may follow the frame
         await self._close_client()
 
     async def cancel(self, frame: CancelFrame) -> None:
@@ -319,6 +326,8 @@ class AgentHumanVideoService(AIService):
         await super().process_frame(frame, direction)  # starts, stops and cancels
         if isinstance(frame, InterruptionFrame):
             await self._delivery.interrupt(frame, direction)
+            if not self._delivery.unplayed_s:
+                await self._presence.speech_dropped()
         elif direction is FrameDirection.UPSTREAM:
             self._note_transport(frame)
             await self.push_frame(frame, direction)
@@ -389,7 +398,7 @@ class AgentHumanVideoService(AIService):
 
     def _note_user(self, frame: Frame) -> None:
         if (
-            isinstance(frame, UserStartedSpeakingFrame | UserStoppedSpeakingFrame)
+            isinstance(frame, UserStartedSpeakingFrame | UserSpeakingFrame | UserStoppedSpeakingFrame)
             and self._keeper is not None
         ):
             self._keeper.user_speaks()
@@ -414,7 +423,7 @@ class AgentHumanVideoService(AIService):
         return Presence(self, self._life, self._delivery, self._settings, self._tell)
 
     def _make_keeper(self, audio_sample_rate: int) -> Keeper:
-        rooms, left_behind = self._make_rooms(), LeftBehind(self._client)
+        rooms = self._make_rooms()
         options = {"aspect_ratio": self._resolve_aspect_ratio(), "metadata": self._metadata}
         opened = 0
 
@@ -429,7 +438,7 @@ class AgentHumanVideoService(AIService):
                 beside=beside,
                 options=options,
                 make_runner=make_runner,
-                left_behind=left_behind,
+                left_behind=self._left_behind,
                 on_opened=self._on_session_opened,
                 on_ended=self._on_session_ended,
                 on_change=on_change,
@@ -453,7 +462,7 @@ class AgentHumanVideoService(AIService):
             rooms=rooms,
             turn=self._turn,
             settings=self._settings,
-            left_behind=left_behind,
+            left_behind=self._left_behind,
             on_turn=self._on_turn,
             tell=self._tell,
             report_refused_avatar=self._report_refused_avatar,
@@ -516,7 +525,7 @@ class AgentHumanVideoService(AIService):
 
     async def _report_refused_avatar(self, avatar: str | None, reason: Exception) -> None:
         await self.push_error(
-            f"The avatar stays: {avatar!r} was refused: {reason}",
+            f"The avatar stays: {shown_avatar(avatar)!r} was refused: {reason}",
             exception=reason,
             category=category_of(reason),
         )

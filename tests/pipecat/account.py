@@ -47,6 +47,7 @@ class Opened:
         ended_at: Loop's time; `None` while it runs.
         ended_by: Who ended it.
         link: The avatar, once somebody has joined it.
+        stray: Whether nobody knows it, or could end it: its answer was lost, or its end failed.
     """
 
     number: int
@@ -57,6 +58,7 @@ class Opened:
     ended_at: float | None = None
     ended_by: EndedBy | None = None
     link: "AvatarLink | None" = None
+    stray: bool = False
 
     @property
     def place(self) -> object:
@@ -128,7 +130,6 @@ class Account:
         create_s: Seconds that a create takes; the session opens half-way.
         lost_answers: Creates to come that open a session and do not say so.
         failing_ends: Ends to come that fail.
-        failed_ends: Ends that failed.
         books: Every session.
         refusals: Loop's time and reason of each create that was refused.
         evictions: Pairs of sessions whose avatars were in one place at the same time: the second evicts the first.
@@ -155,7 +156,6 @@ class Account:
         self.create_s = 0.0
         self.lost_answers = 0
         self.failing_ends = 0
-        self.failed_ends = 0
         self.books: list[Opened] = []
         self.refusals: list[tuple[float, Exception]] = []
         self.evictions: list[tuple[Opened, Opened]] = []
@@ -180,7 +180,7 @@ class Account:
 
     @property
     def most_at_once(self) -> int:
-        """The most sessions that ever ran at the same time."""
+        """The most sessions that ever ran at the same time, without strays."""
         return max((self._at_once(opened.opened_at) for opened in self.books), default=0)
 
     def ended_by(self, who: EndedBy) -> list[Opened]:
@@ -188,7 +188,8 @@ class Account:
         return [opened for opened in self.books if opened.ended_by == who]
 
     def _at_once(self, at: float) -> int:
-        return sum(o.opened_at <= at and (o.ended_at is None or o.ended_at > at) for o in self.books)
+        known = (opened for opened in self.books if not opened.stray)
+        return sum(o.opened_at <= at and (o.ended_at is None or o.ended_at > at) for o in known)
 
     # What a test does
 
@@ -239,6 +240,7 @@ class Account:
             raise
         if self.lost_answers:
             self.lost_answers -= 1
+            opened.stray = True
             raise SessionOutcomeUnknownError("the answer is lost", client_ref=opened.session.client_ref)
         return opened.session
 
@@ -265,7 +267,7 @@ class Account:
         )
         opened = Opened(number, session, avatar, room, now)
         for other in self.running:
-            if other.place == opened.place:
+            if other.place == opened.place and not other.stray:
                 self.evictions.append((other, opened))
                 if other.link is not None:
                     other.link.leave("Another participant has joined with its identity.")
@@ -294,7 +296,7 @@ class Account:
         await asyncio.sleep(0.05)
         if self.failing_ends:
             self.failing_ends -= 1
-            self.failed_ends += 1
+            opened.stray = True
             raise ServerError("the service is down", status_code=503, retryable=True)
         self._end_now(opened, "client")
         return self._state(opened)

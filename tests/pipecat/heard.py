@@ -44,7 +44,7 @@ _QUIETEST, _STEP = 2_000, 8  # of the words' loudness, which is their number
 # Sound that is on its way when the user interrupts: a block of the avatar, and a chunk of the transport.
 _CUT_S = 0.35
 _TOGETHER_S = 0.15
-_TOLERANCE = 0.05  # of a word
+_TOLERANCE = 0.07  # of a word: 20 ms, the least that an avatar's reports and its sound differ by
 _CONVERSATION_S = 300 + 45  # without a word, after which no session is opened; and for the answer to a create
 
 ROOM = LiveKitRoom.mint("wss://example.livekit.cloud", "key", "secret", "room")
@@ -138,8 +138,10 @@ class HeardBot:
 
     Attributes:
         words: Everything that was said, in order.
+        begun_at: When each run began.
         alive_at: When somebody spoke, chose an avatar, or began a run: what a session may be opened for.
         events: Arguments of each event of the service, by its name.
+        told: The same, in order, and `run` at the begin of each run.
         trace: What happened when, for whoever reads a failure.
     """
 
@@ -160,17 +162,18 @@ class HeardBot:
             **{**MODES[mode](), **options},
         )
         self.up, self.down = Tap(FrameDirection.UPSTREAM), Tap(FrameDirection.DOWNSTREAM)
+        self.beyond = Tap(FrameDirection.DOWNSTREAM)  # of what is heard
         self.loudspeaker = Loudspeaker()
-        self.pipeline = Pipeline([self.up, self.service, self.down, self.loudspeaker])
+        self.pipeline = Pipeline([self.up, self.service, self.down, self.loudspeaker, self.beyond])
         self.words: list[Word] = []
         self.events: dict[str, list[tuple[Any, ...]]] = defaultdict(list)
+        self.told: list[tuple[str, tuple[Any, ...]]] = []
         self.trace: list[str] = []
         self.alive_at: list[float] = []
+        self.begun_at: list[float] = []
         self.runs: list[int] = []  # where each begins in the frames that went upstream
         self._unfinished: set[str | None] = set()
-        self._stops: set[str | None] = set()
-        self._speaks = False
-        self._looked_at_down = self._looked_at_up = 0
+        self._looked_at = 0  # frames beyond the transport
         self._cancelled: set[str] = set()  # replies that were on their way when a run was cancelled
         self._replies = 0
         self._clock = asyncio.get_running_loop().time
@@ -201,7 +204,9 @@ class HeardBot:
     async def begin(self) -> None:
         """Start a run: a new worker on the same pipeline."""
         self.runs.append(len(self.up.frames))
+        self.begun_at.append(self._clock())
         self.note(f"run {len(self.runs)}")
+        self.told.append(("run", ()))
         self.alive()
         self._worker = PipelineWorker(
             self.pipeline,
@@ -244,7 +249,8 @@ class HeardBot:
         assert self._worker is not None
         self.note("cancel")
         self._cut()
-        self._cancelled |= {word.reply for word in self.words} - self._stopped
+        stopped = {frame.context_id for frame in self.down.of(TTSStoppedFrame)}
+        self._cancelled |= {word.reply for word in self.words if word.reply not in stopped}
         await self._worker.cancel()
         await self._over(WAIT_S)
 
@@ -281,9 +287,7 @@ class HeardBot:
     async def said(self) -> None:
         """Wait until everything is heard."""
         await self.spoken()
-        await self.down.until(lambda: not self.unfinished, limit_s=self.longest_s)
-        # The transport plays what it was given before; it takes a stop frame behind that.
-        await self.up.until(lambda: not self._transport_speaks, limit_s=self.longest_s)
+        await self.beyond.until(lambda: not self.unfinished, limit_s=self.longest_s)
 
     async def interrupt(self) -> None:
         """Interrupt: the TTS stops, and nothing of before may be heard from now on."""
@@ -325,31 +329,16 @@ class HeardBot:
     @property
     def unfinished(self) -> set[str | None]:
         """Replies that were neither heard to their end nor cut."""
-        self._unfinished -= self._stopped
-        return self._unfinished
-
-    @property
-    def _stopped(self) -> set[str | None]:
-        """Replies whose stop has left."""
         # Asked again with each of many thousand frames, so each is looked at once.
-        frames = self.down.frames[self._looked_at_down :]
-        self._looked_at_down += len(frames)
-        self._stops |= {frame.context_id for frame in frames if isinstance(frame, TTSStoppedFrame)}
-        return self._stops
+        frames = self.beyond.frames[self._looked_at :]
+        self._looked_at += len(frames)
+        self._unfinished -= {frame.context_id for frame in frames if isinstance(frame, TTSStoppedFrame)}
+        return self._unfinished
 
     @property
     def longest_s(self) -> float:
         """How long all that was said may take, with every wait that failures can cost."""
         return len(self.words) * (WORD_S + PAUSE_S) + 60.0
-
-    @property
-    def _transport_speaks(self) -> bool:
-        frames = self.up.frames[self._looked_at_up :]
-        self._looked_at_up += len(frames)
-        for frame in frames:
-            if isinstance(frame, _SPEAKING):
-                self._speaks = isinstance(frame, BotStartedSpeakingFrame)
-        return self._speaks
 
     # What was told
 
@@ -376,6 +365,7 @@ class HeardBot:
         async def on_event(_: object, *arguments: Any) -> None:
             told = [str(each.error if isinstance(each, ErrorFrame) else each) for each in arguments]
             self.note(f"    {name}: {', '.join(told)}")
+            self.told.append((name, arguments))
             async with self._happened:
                 self.events[name].append(arguments)
                 self._happened.notify_all()
@@ -422,6 +412,18 @@ class HeardBot:
         yield from self._wrong_sessions()
         yield from self._wrong_words()
         yield from self._wrong_frames()
+        yield from self._wrong_errors()
+
+    def _wrong_errors(self) -> Iterator[str]:
+        reported: set[Any] = set()  # kinds of failures since the avatar was last there
+        for name, arguments in self.told:
+            if name in ("run", "on_avatar_connected"):
+                reported.clear()
+            for error in arguments:
+                if isinstance(error, ErrorFrame) and error.error.startswith("No avatar"):
+                    if error.category in reported:
+                        yield f"told twice: {error.error}"
+                    reported.add(error.category)
         permanent = [error.error for error in self.errors if error.error.startswith("The avatar is given up")]
         if len(permanent) != len(self.events["on_gave_up"]):
             yield f"given up {len(self.events['on_gave_up'])} times, told as {permanent}"
@@ -438,8 +440,7 @@ class HeardBot:
             silent_s = opened.opened_at - self._last_alive(heard, opened.opened_at)
             if silent_s > _CONVERSATION_S:
                 yield f"session {opened.number} was opened when nobody had been there for {silent_s:.0f} s"
-        # The present avatar, the next one, and one that could not be ended yet.
-        if self.account.most_at_once > 2 + (self.account.failed_ends > 0):
+        if self.account.most_at_once > 2:  # the present avatar and the next one
             yield f"{self.account.most_at_once} sessions at once"
 
     def _last_alive(self, heard: Sequence[Heard], at: float) -> float:

@@ -282,7 +282,11 @@ async def test_cap_ends_the_avatar_for_good() -> None:
         assert [e.category for e in bot.up.of(ErrorFrame)] == [ErrorCategory.QUOTA]
         await bot.say(tone(0.1))
         await bot.until_stopped("c1")
+        await bot.send(_choose("avat_2"))
+        await bot.say(tone(0.3), context_id="c2")
+        await bot.until_stopped("c2")
         assert account.opened == account.ended == ["sess_1"]
+        assert len(bot.events["on_gave_up"]) == 1
 
 
 async def test_error_of_another_kind_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:

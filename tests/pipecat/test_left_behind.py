@@ -18,9 +18,10 @@ from agenthuman_plugins.client import (
     Session,
     SessionOutcomeUnknownError,
 )
-from agenthuman_plugins.pipecat import video
+from agenthuman_plugins.pipecat import AgentHumanVideoService, video
 from agenthuman_plugins.pipecat._left_behind import LeftBehind
-from tests.pipecat.bot import FakeClient, running
+from agenthuman_plugins.speech import InProcessSpeechLink
+from tests.pipecat.bot import FakeClient, running, running_service
 
 _FORBIDDEN = PermissionDeniedError("not now", status_code=403)
 
@@ -109,7 +110,7 @@ async def test_avatar_comes_back_after_a_create_without_an_answer() -> None:
 async def test_one_that_cannot_be_ended_keeps_no_other_from_it() -> None:
     """Each session is billed by itself: a refusal of the first is no reason to leave the second running."""
     account = _Account(refusals=1)
-    left = LeftBehind(account)  # type: ignore[arg-type]
+    left = LeftBehind(lambda: account)  # type: ignore[arg-type]
     left.note_session("sess_1", _FORBIDDEN)
     left.note_session("sess_2", _FORBIDDEN)
     await left.end()
@@ -165,7 +166,7 @@ async def test_what_cannot_be_ended_is_named_at_the_end(error: AgentHumanError, 
 async def test_lost_create_is_looked_for_until_it_shows(log: list[str]) -> None:
     """A create can be processed long after its caller has given up."""
     account = _Account()
-    left = LeftBehind(account)  # type: ignore[arg-type]
+    left = LeftBehind(lambda: account)  # type: ignore[arg-type]
     left.note_create(_lost("ref_1"))
     await left.end()
     assert not account.ended
@@ -180,9 +181,25 @@ async def test_session_that_is_gone_is_not_left_behind(log: list[str]) -> None:
     """An end whose answer was lost has worked: the second one finds nothing."""
     account = _Account()
     account.ended.append("sess_1")
-    left = LeftBehind(account)  # type: ignore[arg-type]
+    left = LeftBehind(lambda: account)  # type: ignore[arg-type]
     left.note_session("sess_1", TimeoutError())
     log.clear()
     await left.end()
     left.report()
     assert not log
+
+
+async def test_next_run_ends_what_the_last_one_could_not() -> None:
+    """A session that could not be ended in one run is not forgotten when the service is used again."""
+    account = _Account(refusals=2)
+    service = AgentHumanVideoService(
+        client=account,  # type: ignore[arg-type]  # all that it uses
+        link_factory=lambda _, rate: InProcessSpeechLink(audio_sample_rate=rate),
+    )
+    async with running_service(service, account) as bot:
+        await bot.until_event("on_avatar_connected")
+    assert account.leaked == {"sess_1"}
+    async with running_service(service, account) as bot:
+        await bot.until_event("on_avatar_connected")
+        assert account.leaked == {"sess_2"}
+    assert not account.leaked

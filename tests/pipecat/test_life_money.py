@@ -3,11 +3,15 @@
 import asyncio
 
 import pytest
+from pipecat.frames.frames import ErrorFrame
+from pipecat.utils.errors import ErrorCategory
 
 from agenthuman_plugins.client import ServerError
 from tests.pipecat.account import Account, minutes_used_up
 from tests.pipecat.heard import HeardBot
 from tests.virtual_time import in_virtual_time
+
+pytestmark = pytest.mark.usefixtures("quiet_log")
 
 
 @in_virtual_time
@@ -71,3 +75,17 @@ async def test_silent_bot_does_not_renew(mode: str) -> None:
     async with HeardBot(account, mode=mode):
         await asyncio.sleep(600)
         assert len(account.books) == 1
+
+
+@in_virtual_time
+async def test_own_session_that_takes_up_the_slot_is_no_full_account() -> None:
+    """While a lost session cannot be ended, its slot is not free: part of that failure, and no news of its own."""
+    account = Account()
+    async with HeardBot(account) as bot:
+        await bot.until_event("on_avatar_connected")
+        account.failing_ends = 3  # when it is lost, and twice before the next one is asked for
+        assert account.books[0].link is not None
+        account.books[0].link.leave()
+        await bot.until_event("on_avatar_connected", 2)
+        assert account.refusals
+        assert [error.category for error in bot.up.of(ErrorFrame)] == [ErrorCategory.CONNECTIVITY]

@@ -242,6 +242,35 @@ async def test_pictures_that_somebody_keeps_do_not_stop_the_picture(monkeypatch:
         assert taker.forgot == 1
 
 
+async def test_pictures_before_the_links_turn_pass_unseen() -> None:
+    """A link on standby shows nothing and counts nothing, and its line is full when its turn comes."""
+    asked: list[bool] = []
+    ready: list[bool] = []
+
+    def shows() -> bool:
+        asked.append(bool(turn))
+        return asked[-1]
+
+    turn: list[bool] = []
+    async with pumping(shows=shows, on_ready=lambda: ready.append(True)) as (feed, taker, count):
+        feed.put(picture(1))
+        await until(lambda: asked)
+        assert (taker.frames, count.shown, count.dropped) == ([], 0, 0)
+        turn.append(True)
+        feed.put(picture(2))
+        await taker.until(lambda: taker.frames)
+    assert taker.numbers == [2]
+    assert ready == [True]
+
+
+def test_curtain_opens_for_another_avatar() -> None:
+    """Nothing of the next avatar is hidden, whenever the one before was cut."""
+    curtain = Curtain(lambda: 0.1, lambda: 0.0)
+    curtain.close()
+    curtain.open()
+    assert not curtain.hides(0.0)
+
+
 async def test_pictures_of_a_cut_reply_are_not_shown() -> None:
     """After an interruption: neither those in the delay line, nor what was under way when the avatar stopped."""
     now = asyncio.get_running_loop().time

@@ -123,7 +123,7 @@ async def test_an_avatar_without_work_has_no_session() -> None:
         await switch_to(bot, second.service)
         await bot.until_event("on_session_ended")
         await wait_for(second.connected)
-        assert bot.events["on_avatar_disconnected"] == [("it is the turn of another service",)]
+        assert bot.events["on_avatar_disconnected"] == [("another member of the switcher is active",)]
         await bot.say(tone(0.2), sentence("two"), context_id="c2")
         await bot.until_stopped("c2")
         assert bot.client.opened == bot.client.ended == ["sess_1"]

@@ -11,6 +11,8 @@ fault matrix and the soak have those.
 """
 
 import asyncio
+import itertools
+import math
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,6 +25,7 @@ from tests.pipecat.account import Account, minutes_used_up
 from tests.pipecat.heard import HeardBot
 
 _MODES = ("proxied", "proxied", "carried", "direct")
+_CAP_SLACK_S = 11.0  # an end that fails is tried again after 10 s
 _USELESS_SESSIONS = 5  # in a row, after which an avatar is given up
 _AVATARS = ("avat_1", "avat_2", "avat_3", "avat_refused")
 _WEIGHTS = {
@@ -79,6 +82,8 @@ class Plan:
                 "no_audio_timeout_s": chance.choice((1.0, 3.0)),
                 "max_idle_secs": chance.choice((None, None, 8.0)),
                 "renew_before_s": chance.choice((60.0, 5.0)),
+                "max_session_secs": chance.choice((None, None, None, 60.0)),
+                "slot_wait_s": chance.choice((None, None, 20.0)),
             },
             link_options={
                 "fps": 25,  # as a link delivers: a gate is no finer than a block of sound
@@ -101,7 +106,7 @@ class Walk:
 
     Attributes:
         losses: How often its avatar was taken away.
-        choice: The avatar that was chosen last; `None` if that is refused, and the one before it stays.
+        choice: The avatar that was chosen last; `None` if that may be refused, and the one before it stays.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -126,7 +131,7 @@ class Walk:
                 await getattr(self, f"_{name}")(argument)
                 await asyncio.sleep(pause_s)
             await self._finish()
-        if wrong := list(self._wrong_errors()):
+        if wrong := [*self._wrong_errors(), *self._wrong_costs()]:
             raise AssertionError("\n".join([*wrong, *bot.trace]))
 
     async def _finish(self) -> None:
@@ -148,6 +153,7 @@ class Walk:
             )
         else:
             reasons = {"use_up", "change"} & {name for name, *_ in self.plan.steps}
+            reasons |= {name for name in ("max_session_secs", "slot_wait_s") if self.plan.settings[name]}
             assert reasons or self.losses >= _USELESS_SESSIONS, "given up without a reason"
         if self.plan.seed % 3:
             await self.bot.leave(EndFrame())
@@ -159,10 +165,20 @@ class Walk:
         if len(told) > self._count_failures():
             yield f"{len(told)} errors for {self._count_failures()} failures: {told}"
 
+    def _wrong_costs(self) -> Iterator[str]:
+        cap_s = self.plan.settings["max_session_secs"]
+        bounds = itertools.pairwise([*self.bot.begun_at, math.inf])
+        for begin, end in bounds:
+            run = [opened for opened in self.account.books if begin <= opened.opened_at < end]
+            open_s = sum((opened.ended_at or math.inf) - opened.opened_at for opened in run if opened.link)
+            if cap_s is not None and open_s > cap_s + _CAP_SLACK_S:
+                yield f"the sessions of a run lasted {open_s:.0f} s, and the cap is {cap_s:g} s"
+
     def _count_failures(self) -> int:
         """Everything that a bot can be told of."""
         taken = [name for name, *_ in self.plan.steps]
         asked_for = taken.count("lost_answer") + taken.count("failing_end")
+        asked_for += sum("max_session_secs" in reason for (reason,) in self.bot.events["on_gave_up"])
         return self.losses + len(self.account.refusals) + len(self.account.ended_by("limit")) + asked_for
 
     # The steps
@@ -206,12 +222,14 @@ class Walk:
 
     async def _use_up(self, _: float) -> None:
         """There are no minutes left, and none will be."""
+        self.choice = None
         self.account.failure = minutes_used_up()
 
     async def _change(self, argument: float) -> None:
         """Another avatar, or the same."""
         avatar = _AVATARS[int(argument * len(_AVATARS))]
-        self.choice = None if avatar in self.account.refused_avatars else avatar
+        is_sure = avatar not in self.account.refused_avatars and self.account.failure is None
+        self.choice = avatar if is_sure else None
         await self.bot.change(avatar=avatar)
 
     async def _stop(self, _: float) -> None:

@@ -31,6 +31,10 @@ class Curtain:
         """Note that the avatar has stopped."""
         self._until = min(self._until, self._clock() + self._transit_s() + _DRAWN_S)
 
+    def open(self) -> None:
+        """Note that another avatar takes over, which never said the reply that was cut."""
+        self._until = -float("inf")
+
     def hides(self, arrived: float) -> bool:
         """Whether a picture that arrived at that time may show the cut reply."""
         return arrived < self._until

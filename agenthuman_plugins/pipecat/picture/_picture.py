@@ -2,10 +2,11 @@
 
 import asyncio
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from loguru import logger
 from pipecat.processors.frame_processor import FrameProcessor
+from pipecat.transports.base_output import BaseOutputTransport
 from pipecat.transports.base_transport import TransportParams
 
 from agenthuman_plugins.pipecat.picture._check import check_params, check_size
@@ -48,6 +49,7 @@ class AvatarPicture:
         self._service = service
         self._scale = scale
         self._ready = asyncio.Event()
+        self._watched: BaseOutputTransport | None = None  # what the two count in
         self._backlog: PictureBacklog | None = None
         self._voice_backlog: VoiceBacklog | None = None
         self._size_checked = False
@@ -61,7 +63,9 @@ class AvatarPicture:
     def begin(self) -> None:
         """Begin a run: the transport has to be ready anew."""
         self._ready.clear()
-        self._backlog = self._voice_backlog = None
+        if self._backlog is not None and self._voice_backlog is not None:
+            self._backlog.forget()
+            self._voice_backlog.forget()
 
     def check(self, aspect_ratio: str) -> None:
         """Warn about a transport that does not fit an avatar of this shape."""
@@ -118,22 +122,37 @@ class AvatarPicture:
         if self._voice_backlog is not None:
             self._voice_backlog.forget()
 
-    async def show(self, link: SpeechLink) -> None:
+    def take_over(self) -> None:
+        """Note that the pictures of another link are shown from now on."""
+        self._reconnecting_until = -math.inf
+        self.curtain.open()
+
+    async def show(
+        self, link: SpeechLink, *, shows: Callable[[], bool], on_ready: Callable[[], None]
+    ) -> None:
         """Push the pictures of a link until it is closed.
+
+        Args:
+            link: Connected.
+            shows: Tells whether it is this link's turn. Before that, its pictures come and go unseen: those that wait
+                for their voice are then there to follow the last one of the link before.
+            on_ready: Called when the first one could be shown.
 
         Raises:
             ExceptionGroup: Of a `SpeechLinkError`: the picture is frozen.
         """
-        self._reconnecting_until = -math.inf
         await self._ready.wait()
         params = self._params()
         if params is not None and not params.video_out_enabled:
             return  # nobody would see them
-        if self._backlog is None:
-            transport = output_transport(self._service)
+        transport = output_transport(self._service)
+        if self._backlog is None or transport is not self._watched:
+            self._watched = transport
             self._backlog, self._voice_backlog = PictureBacklog(transport), VoiceBacklog(transport)
         pump = PicturePump(
             self._service.push_frame,
+            shows=shows,
+            on_ready=on_ready,
             on_first=lambda picture: self._on_first(picture, params),
             delay_s=lambda: self.lipsync.delay_s,
             curtain=self.curtain,

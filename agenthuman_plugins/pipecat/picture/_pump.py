@@ -32,7 +32,7 @@ Size = tuple[int, int]
 _THREADS = ThreadPoolExecutor(thread_name_prefix="avatar-scale")
 
 MAX_BACKLOG = 1  # pictures that wait; somebody has another one in his hand
-_FIRST_PICTURE_S = 10.0  # from the subscription to the first key frame
+FIRST_PICTURE_S = 10.0  # from the subscription to the first key frame
 _FROZEN_S = 3.0
 _MAX_WAIT_S = 0.5
 _JUMP_S = 1.0  # time stamps that are off by more have begun anew
@@ -79,6 +79,8 @@ class PicturePump:
     Args:
         push: Takes a frame.
         on_first: Called with the first picture, ahead of its frame.
+        shows: Tells whether pictures are pushed yet; until then they pass their line and are dropped, uncounted.
+        on_ready: Called when the first picture has passed its line, shown or not: others follow it closely.
         delay_s: Tells how long a picture waits for its voice.
         curtain: Tells which pictures may show a reply that was cut.
         backlog: Counts what the transport has not taken.
@@ -103,10 +105,14 @@ class PicturePump:
         pipeline_ns: Callable[[], int],
         destination: Callable[[], str | None] = lambda: None,
         scale_to: Size | None = None,
+        shows: Callable[[], bool] = lambda: True,
+        on_ready: Callable[[], None] = lambda: None,
         frozen_s: float = _FROZEN_S,
     ) -> None:
         self._push = push
         self._on_first: Callable[[AvatarVideo], Awaitable[None]] | None = on_first
+        self._shows = shows
+        self._on_ready: Callable[[], None] | None = on_ready
         self._delay_s = delay_s
         self._curtain = curtain
         self._backlog = backlog
@@ -135,7 +141,7 @@ class PicturePump:
             showing.cancel()
 
     async def _take(self, pictures: AsyncIterator[AvatarVideo]) -> None:
-        limit_s = max(_FIRST_PICTURE_S, self._frozen_s)
+        limit_s = max(FIRST_PICTURE_S, self._frozen_s)
         while True:
             try:
                 async with asyncio.timeout(limit_s):
@@ -177,8 +183,13 @@ class PicturePump:
             await asyncio.sleep(0)  # those that came with it may be due as well
             waiting = self._line.popleft()
             while self._line and self._due(self._line[0]) <= clock():
-                self._count.dropped += 1  # late already: the next one is due as well
+                self._count.dropped += self._shows()  # late already: the next one is due as well
                 waiting = self._line.popleft()
+            if self._on_ready is not None:
+                on_ready, self._on_ready = self._on_ready, None
+                on_ready()
+            if not self._shows():
+                continue
             if not await self._push_frame(waiting):
                 self._count.dropped += 1
 

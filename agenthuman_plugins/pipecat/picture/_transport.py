@@ -180,19 +180,26 @@ class Passage:
 
     Args:
         transport: Where the frames go; without one nobody waits.
+
+    Attributes:
+        transport: As above.
     """
 
     def __init__(self, transport: BaseOutputTransport | None) -> None:
         self._newest: Frame | None = None
         self._through = asyncio.Event()
         self._through.set()
-        self._watches = transport is not None
+        self.transport = transport
         if transport is not None:
             transport.add_event_handler("on_after_push_frame", self._on_pushed)
 
     def enter(self, frame: Frame) -> None:
         """Note a frame that is about to be pushed; what has its own time or no place in the order is not counted."""
-        if self._watches and frame.pts is None and not isinstance(frame, SystemFrame | StartFrame | EndFrame):
+        if (
+            self.transport is not None
+            and frame.pts is None
+            and not isinstance(frame, SystemFrame | StartFrame | EndFrame)
+        ):
             self._newest = frame
             self._through.clear()
 

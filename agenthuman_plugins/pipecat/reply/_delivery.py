@@ -104,13 +104,17 @@ class Delivery:
         self._interrupted: Utterance | None = None  # the reply that the TTS was speaking
         self._silent_since = 0.0  # wall-clock time at which the last reply was over
         self._showing: asyncio.Task[None] | None = None
+        self._fed_at = 0.0  # when the TTS last said anything
         self._last_word_ns = 0  # of the TTS's words
         self._last_pts_ns = 0  # of what has left
 
     @property
     def idle(self) -> bool:
         """Whether no speech is in flight, and none is being made."""
-        return self._timeline.empty and self._utterance is None
+        if self._timeline.empty and self._utterance is None:
+            return True
+        # A TTS may announce a reply and make nothing of it.
+        return not self._timeline.unplayed_s and _now() - self._fed_at > _STARVED_END_S
 
     @property
     def plain(self) -> bool:
@@ -161,6 +165,7 @@ class Delivery:
             frame.audio = self._samples.take(frame.audio, frame.num_channels)
             if not frame.audio:
                 return False  # nothing that could ever be played, so nothing may wait for it
+            self._fed_at = _now()
             frame.num_frames = len(frame.audio) // (2 * frame.num_channels)
             utterance = self._utterance or await self._begin_unannounced(frame)
             if self._plain:
@@ -183,6 +188,8 @@ class Delivery:
     async def take(self, frame: Frame) -> None:
         """Take a frame that is no speech: it leaves when what was before it was played."""
         async with self._order:
+            if isinstance(frame, TTSStartedFrame | TTSTextFrame):
+                self._fed_at = _now()
             if isinstance(frame, TTSStartedFrame):
                 await self._begin(frame)
                 self._announced = True
@@ -481,6 +488,10 @@ class Delivery:
             # The transport releases by time alone: without this, a frame could overtake the one before it.
             frame.pts = self._last_pts_ns = max(frame.pts, self._last_pts_ns)
         await self._service.push_frame(frame)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _length_of(text: Frame) -> int:
