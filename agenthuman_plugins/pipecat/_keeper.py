@@ -91,9 +91,7 @@ class Keeper:
         self._spent_s = 0.0  # of sessions that have ended
         self._begun_at = self._clock()
         self._spoke_at: float | None = None  # somebody, the user or the bot
-        self._came_at: float | None = (
-            None  # the avatar that was waited for last; one that was renewed was not
-        )
+        self._came_at: float | None = None  # the avatar, but for those that took over from another one
         self._refused: str | None = None  # the avatar that was given up
         self._reconsidered = False  # since then
         self._failed_behind = 0  # sessions in a row that could not take over
