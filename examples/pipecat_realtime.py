@@ -18,6 +18,8 @@ import argparse
 import asyncio
 import os
 import re
+from collections.abc import Sequence
+from typing import Any
 
 from pipecat.frames.frames import (
     Frame,
@@ -88,7 +90,8 @@ class ScriptedModel(FrameProcessor):
 
 
 def _reply_to(context: LLMContext) -> str:
-    _, *typed = [message["content"] for message in context.get_messages() if message["role"] == "user"]
+    messages: Sequence[Any] = context.get_messages()
+    _, *typed = [message["content"] for message in messages if message["role"] == "user"]
     if not typed:
         return "Hello! I hear and speak by myself. This face speaks for me. Type something."
     return f"You said: {str(typed[-1]).rstrip('.!?')}. I have only a short script."
