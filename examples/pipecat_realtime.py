@@ -68,7 +68,7 @@ class ScriptedModel(FrameProcessor):
         """Answer a context; everything else passes. An interruption cancels the answer."""
         await super().process_frame(frame, direction)
         if isinstance(frame, LLMContextFrame):
-            await self._answer(_reply_to(frame.context))
+            await self._answer(_reply_to(frame.context.get_messages()))
         else:
             await self.push_frame(frame, direction)
 
@@ -89,8 +89,7 @@ class ScriptedModel(FrameProcessor):
         await self.push_frame(LLMFullResponseEndFrame())
 
 
-def _reply_to(context: LLMContext) -> str:
-    messages: Sequence[Any] = context.get_messages()
+def _reply_to(messages: Sequence[Any]) -> str:
     _, *typed = [message["content"] for message in messages if message["role"] == "user"]
     if not typed:
         return "Hello! I hear and speak by myself. This face speaks for me. Type something."
