@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
-from pipecat.frames.frames import OutputTransportReadyFrame, StartFrame
+from pipecat.frames.frames import ErrorFrame, Frame, OutputTransportReadyFrame, StartFrame
 from pipecat.pipeline.pipeline import Pipeline
 from pipecat.pipeline.worker import PipelineParams, PipelineWorker
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
@@ -14,6 +14,20 @@ from agenthuman_plugins.pipecat import AgentHumanVideoService
 
 RATE = 16_000
 LIMIT_S = 60.0  # hang limit
+
+
+class Errors(FrameProcessor):
+    """In front of the service: what goes wrong there comes by here."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
+        await super().process_frame(frame, direction)
+        if isinstance(frame, ErrorFrame):
+            self.seen.append(frame.error)
+        await self.push_frame(frame, direction)
 
 
 @contextlib.asynccontextmanager

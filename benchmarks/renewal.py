@@ -15,7 +15,6 @@ from typing import Any
 import httpx
 from loguru import logger
 from pipecat.frames.frames import (
-    ErrorFrame,
     Frame,
     InterruptionFrame,
     OutputImageRawFrame,
@@ -23,7 +22,7 @@ from pipecat.frames.frames import (
     TTSStoppedFrame,
 )
 from pipecat.pipeline.worker import PipelineWorker
-from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
+from pipecat.processors.frame_processor import FrameDirection
 from rich.console import Console
 from rich.table import Table
 
@@ -36,7 +35,7 @@ from agenthuman_plugins.pipecat import (
     AgentHumanVideoUpdateSettingsFrame,
 )
 from benchmarks import _results
-from benchmarks._bot import LIMIT_S, running
+from benchmarks._bot import LIMIT_S, Errors, running
 from tests.pipecat.bot import speech
 from tests.pipecat.faults.ear import Ear
 from tests.pipecat.faults.words import WORD_S, heard, spoken
@@ -151,20 +150,6 @@ class _Witness(Ear):
             self._news.notify_all()
 
 
-class _Errors(FrameProcessor):
-    """In front of the service: what goes wrong there comes by here."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen: list[str] = []
-
-    async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
-        await super().process_frame(frame, direction)
-        if isinstance(frame, ErrorFrame):
-            self.seen.append(frame.error)
-        await self.push_frame(frame, direction)
-
-
 class _Talk:
     """Says replies, interrupts each other one, and judges what was heard of each."""
 
@@ -222,7 +207,7 @@ class _Talk:
 
 async def talk(case: Case, *, room_server: str = "auto") -> Outcome:
     """Let a bot talk, and judge."""
-    outcome, witness, errors = Outcome(), _Witness(), _Errors()
+    outcome, witness, errors = Outcome(), _Witness(), Errors()
     options: dict[str, Any] = {
         "slots": case.slots,
         "expiry": case.session_s is not None,

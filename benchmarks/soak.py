@@ -21,7 +21,6 @@ import httpx
 import psutil
 from loguru import logger
 from pipecat.frames.frames import (
-    ErrorFrame,
     Frame,
     InterruptionFrame,
     OutputImageRawFrame,
@@ -37,7 +36,7 @@ from agenthuman_plugins.client._config import DEFAULT_AVATAR
 from agenthuman_plugins.emulator.process import Child
 from agenthuman_plugins.emulator.voice import Voice
 from agenthuman_plugins.pipecat import AgentHumanVideoService
-from benchmarks._bot import LIMIT_S, RATE, running
+from benchmarks._bot import LIMIT_S, RATE, Errors, running
 from benchmarks._lips import Lips, compare, in_step, loudness, openness
 from benchmarks._own_network import apart, why_not
 
@@ -116,20 +115,6 @@ class _Witness(FrameProcessor):
                 (self.voiced if isinstance(frame, TTSAudioRawFrame) else self.stopped).add(frame.context_id)
                 self.minute.stale += frame.context_id in self.stopped and isinstance(frame, TTSAudioRawFrame)
                 self.news.notify_all()
-        await self.push_frame(frame, direction)
-
-
-class _Errors(FrameProcessor):
-    """In front of the service: what goes wrong there comes by here."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen: list[str] = []
-
-    async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
-        await super().process_frame(frame, direction)
-        if isinstance(frame, ErrorFrame):
-            self.seen.append(frame.error)
         await self.push_frame(frame, direction)
 
 
@@ -249,7 +234,7 @@ async def _talk(
 ) -> tuple[list[float], list[float], int, list[str]]:
     """Talk for so long; return memory in MB and skew in ms of each minute, stuck replies and errors."""
     memory, skews, stuck = [], [], 0
-    errors, witness = _Errors(), _Witness()
+    errors, witness = Errors(), _Witness()
     async with AsyncAgentHuman(api_key=api_key, base_url=url) as client:
         service = AgentHumanVideoService(client=client)
         async with running(errors, service, witness) as worker:

@@ -33,9 +33,7 @@ from agenthuman_plugins.pipecat.reply import Delivery
 from agenthuman_plugins.pipecat.settings import AgentHumanVideoSettings
 
 _CONVERSATION_S = 5 * 60.0  # without a word, after which no session is renewed or brought back
-_LAST_CALL_S = (
-    2.0  # before a session's end: enough to leave in good order, as its clock and ours may differ a little
-)
+_LAST_CALL_S = 2.0  # before a session's end: its clock and ours may differ a little
 _CAP_WINDOW_S = 10.0  # before the cap, in which the end of a reply is waited for
 _CLEAN_UP_EVERY_S = 10.0  # while something is left behind
 _LOOK_EVERY_S = 0.1

@@ -168,6 +168,12 @@ class Life:
         return Step(before, row, events(before, row.to))
 
 
+def states() -> str:
+    """The states and what they mean as Markdown, for the documentation."""
+    rows = (f"| *{state.value}* | {meaning} |" for state, meaning in MEANING.items())
+    return "\n".join(("| state | meaning |", "| --- | --- |", *rows))
+
+
 def markdown() -> str:
     """The table as Markdown, for the documentation."""
     lines = [

@@ -94,7 +94,7 @@ class AgentHumanVideoService(AIService):
     video, only what follows the speech, and reports when the bot speaks. Plain audio goes to the transport.
 
     Frames in: `TTSAudioRawFrame` (swallowed, any rate), `TTSStartedFrame`, `TTSStoppedFrame`, `InterruptionFrame`,
-    `AgentHumanVideoUpdateSettingsFrame`, `EndFrame`, `StopFrame`, `CancelFrame`; all others pass, in order.
+    `AgentHumanVideoUpdateSettingsFrame`, `EndFrame`, `StopFrame`, `CancelFrame`; all others pass, at once or in their place behind the speech before them.
 
     Frames out: `TTSAudioRawFrame` (the avatar's voice), `OutputImageRawFrame` (RGB), `ErrorFrame` upstream; in
     direct mode `BotStartedSpeakingFrame`, `BotSpeakingFrame` and `BotStoppedSpeakingFrame` both ways.
@@ -107,8 +107,8 @@ class AgentHumanVideoService(AIService):
     - `on_playback_started(service, context_id)`, `on_playback_finished(service, context_id)`
     - `on_reconnecting(service)`
     - `on_fallback_started(service, reason)`: speech passes as plain audio from now on. After a failure an
-      `ErrorFrame` goes with it; an avatar that is merely late is no failure and makes none.
-    - `on_fallback_ended(service)`: the avatar speaks again.
+      `ErrorFrame` goes with it; an avatar that is merely late, or renewed where two sessions cannot be open, is none.
+    - `on_fallback_ended(service)`: the next reply is the avatar's again.
     - `on_avatar_changed(service, avatar)`: another avatar has taken over, as the settings asked for.
     - `on_gave_up(service, reason)`: no avatar will be asked for any more; a permanent `ErrorFrame` goes with it.
 
@@ -119,8 +119,8 @@ class AgentHumanVideoService(AIService):
         avatar: Avatar id; `None` takes that of `settings`, then reads `AGENTHUMAN_AVATAR`, then takes the documented default.
         aspect_ratio: `4:3`, `3:4`, `1:1`, or `auto`: what comes closest to the output transport's picture.
         room: The user's own room, which the avatar joins, or a function (sync or async) that returns one for each
-            session, given a `RoomRequest`. `None` brings voice and picture through the pipeline.
-        picture: `pipeline` brings voice and picture through the pipeline also from a LiveKit room of the user's own.
+            session, given a `RoomRequest`. `None` brings voice and video through the pipeline.
+        picture: `pipeline` brings voice and video through the pipeline also from a LiveKit room of the user's own.
         metadata: JSON object that the session carries.
         connect: When the session is opened, and billed from: at the `start` of the pipeline, or when the bot is
             about to speak for the first time (`first_speech`).

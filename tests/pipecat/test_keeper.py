@@ -40,6 +40,7 @@ from agenthuman_plugins.pipecat import (
 )
 from agenthuman_plugins.speech import InProcessSpeechLink
 from tests.pipecat.bot import RATE, WAIT_S, Bot, FakeClient, Tap, running, speech, tone
+from tests.virtual_time import in_virtual_time
 
 _HOUR = timedelta(hours=1)
 
@@ -204,13 +205,14 @@ async def test_reply_that_is_longer_than_its_session_goes_on() -> None:
         assert not bot.up.of(ErrorFrame)
 
 
+@in_virtual_time
 async def test_silent_bot_lets_its_session_end() -> None:
     """Nobody speaks: the session ends with its time, and no other one is opened until the next reply."""
-    account = _Account(length_s=0.6)
+    account = _Account(length_s=10.0)
     account.rebind()
     async with running(account) as bot:
         await bot.until_event("on_session_ended")
-        await asyncio.sleep(1.0)
+        await asyncio.sleep(600)
         assert account.opened == account.ended == ["sess_1"]
         await bot.say(tone(0.1))
         await bot.until_event("on_playback_finished")
