@@ -10,11 +10,11 @@ from agenthuman_plugins.langchain._toolkit import AgentHumanToolkit
 
 if TYPE_CHECKING:
     from agenthuman_plugins.langchain._middleware import SessionCleanupMiddleware
-    from agenthuman_plugins.langchain._tts import TextToSpeech
+    from agenthuman_plugins.langchain.tts import TextToSpeech
 
 __all__ = ["AgentHumanToolkit", "SessionCleanupMiddleware", "TextToSpeech"]
 
-_LAZY = {"SessionCleanupMiddleware": "_middleware", "TextToSpeech": "_tts"}
+_LAZY = {"SessionCleanupMiddleware": "_middleware", "TextToSpeech": "tts"}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,22 +1,24 @@
 """The tool that speaks through a session's avatar."""
 
-from contextlib import suppress
+from collections.abc import Callable
+from typing import TypeAlias
 
 from langchain_core.tools import BaseTool, ToolException
 from pydantic import BaseModel, Field
 
 from agenthuman_plugins.client import APIResponseError, Session
+from agenthuman_plugins.client.rooms import LiveKitRoom
 from agenthuman_plugins.langchain import _args, _texts
-from agenthuman_plugins.langchain._background import BackgroundLoop, FromLoop, LoopClosedError
 from agenthuman_plugins.langchain._clients import Clients
 from agenthuman_plugins.langchain._ledger import Entry, Ledger
-from agenthuman_plugins.langchain._line import MakeLink
+from agenthuman_plugins.langchain._loop import BackgroundLoop
 from agenthuman_plugins.langchain._reach import Reach
-from agenthuman_plugins.langchain._speech_links import SpeechLinks
-from agenthuman_plugins.langchain._spoken import SayError, Spoken
+from agenthuman_plugins.langchain._speech import SayError, Speech, Spoken, Wire
 from agenthuman_plugins.langchain._structured import Result, Runtime, structured, told
-from agenthuman_plugins.langchain._tts import TextToSpeech, Voice
+from agenthuman_plugins.langchain.tts import TextToSpeech
 from agenthuman_plugins.speech import SpeechLink
+
+MakeLink: TypeAlias = Callable[[Entry], SpeechLink]
 
 _TEXT_LIMIT = 2_000  # characters: about two minutes of speech, which a call returns only after
 
@@ -57,13 +59,13 @@ class Say:
         gateway_url: str | None = None,
         make_link: MakeLink | None = None,
     ) -> None:
-        self._voice = Voice(tts)
         self._reach = reach
         self._ledger = ledger
         self._clients = clients
         self._gateway_url = gateway_url
         self._loop = BackgroundLoop()
-        self._links = SpeechLinks(make_link or self._link_of)
+        self._make_link = make_link or self._link_of
+        self._speech = Speech(tts, self._loop, on_handed_over=lambda _: None)
 
     def tool(self) -> BaseTool:
         """Make the tool."""
@@ -78,7 +80,7 @@ class Say:
     def say(self, session_id: str, text: str, runtime: Runtime = None) -> Result:
         """Speak, and wait until it was played."""
         entry = self._wanted(session_id, text, runtime)
-        if self._links.in_doubt(session_id):
+        if self._speech.in_doubt(session_id):
             with told():
                 session = self._clients.sync_client().sessions.get(session_id)
             if session.has_ended:
@@ -86,57 +88,50 @@ class Say:
             self._check_running(session)
         try:
             with told():
-                spoken = self._loop.run(lambda: self._links.speak(entry, self._voice.speech(text)))
-        except (SayError, LoopClosedError) as error:
-            raise _not_spoken(error) from None
+                spoken = self._speech.speak(self._wire(entry), text)
+        except SayError as error:
+            raise ToolException(str(error)) from None
         return _result(session_id, spoken)
 
     async def asay(self, session_id: str, text: str, runtime: Runtime = None) -> Result:
         """Speak, and wait until it was played."""
         entry = self._wanted(session_id, text, runtime)
-        if self._links.in_doubt(session_id):
+        if self._speech.in_doubt(session_id):
             with told():
                 session = await self._clients.async_client().sessions.get(session_id)
             if session.has_ended:
                 await self.ahang_up(session_id)
             self._check_running(session)
-        speech = FromLoop(self._voice.speech(text))
         try:
             with told():
-                spoken = await self._loop.arun(lambda: self._links.speak(entry, speech))
-        except (SayError, LoopClosedError) as error:
-            raise _not_spoken(error) from None
+                spoken = await self._speech.aspeak(self._wire(entry), text)
+        except SayError as error:
+            raise ToolException(str(error)) from None
         return _result(session_id, spoken)
 
     def has_link(self, session_id: str) -> bool:
         """Whether a session was spoken through and has not been hung up."""
-        return self._links.has(session_id)
+        return self._speech.has_link(session_id)
 
     def hang_up(self, session_id: str) -> None:
         """Close a session's link, if it has one; what is being spoken is cut short."""
-        if self._loop.running:
-            with suppress(LoopClosedError):  # then every link was closed
-                self._loop.run(lambda: self._links.hang_up(session_id))
+        self._speech.hang_up(session_id)
 
     async def ahang_up(self, session_id: str) -> None:
         """Close a session's link, if it has one; what is being spoken is cut short."""
-        if self._loop.running:
-            with suppress(LoopClosedError):
-                await self._loop.arun(lambda: self._links.hang_up(session_id))
+        await self._speech.ahang_up(session_id)
 
     def close(self) -> None:
         """Close every link, and end the thread that they live on."""
         try:
-            if self._loop.running:
-                self._loop.run(self._links.aclose)
+            self._speech.close()
         finally:
             self._loop.close()
 
     async def aclose(self) -> None:
         """Close every link, and end the thread that they live on."""
         try:
-            if self._loop.running:
-                await self._loop.arun(self._links.aclose)
+            await self._speech.aclose()
         finally:
             await self._loop.aclose()
 
@@ -164,6 +159,9 @@ class Say:
                 f"Session {session.session_id} has ended, so nothing was spoken. Open a new one if it is still needed."
             )
 
+    def _wire(self, entry: Entry) -> Wire:
+        return Wire(entry.session.session_id, lambda: self._make_link(entry), _has_one_link(entry))
+
     def _link_of(self, entry: Entry) -> SpeechLink:
         from agenthuman_plugins.speech.of_session import speech_link  # noqa: PLC0415 - called on a thread
 
@@ -190,7 +188,8 @@ def _result(session_id: str, spoken: Spoken) -> Result:
     }
 
 
-def _not_spoken(error: SayError | LoopClosedError) -> ToolException:
-    return ToolException(
-        str(error) or "The run is over; this was not spoken, or not to its end. Do not retry."
-    )
+def _has_one_link(entry: Entry) -> bool:
+    """Whether a session is spoken through over the gateway, where the end of a connection ends the session."""
+    if entry.session.ws_uri is not None:
+        return True
+    return entry.room is not None and not (isinstance(entry.room, LiveKitRoom) and entry.room.agent_token)

@@ -23,7 +23,7 @@ from agenthuman_plugins.langchain._selection import selected
 
 if TYPE_CHECKING:
     from agenthuman_plugins.langchain._say import Say
-    from agenthuman_plugins.langchain._tts import TextToSpeech
+    from agenthuman_plugins.langchain.tts import TextToSpeech
 
 _NO_COPY = (
     "A toolkit answers for running sessions and holds a key: it cannot be copied or pickled. Make a new one."

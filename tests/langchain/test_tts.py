@@ -9,7 +9,7 @@ import pytest
 from blockbuster import blockbuster_ctx
 
 from agenthuman_plugins.client import ConfigurationError
-from agenthuman_plugins.langchain._tts import Voice, VoiceError
+from agenthuman_plugins.langchain.tts import Voice, VoiceError
 
 LIMIT_S = 10.0  # hang limit
 PCM = bytes(range(200))
@@ -75,8 +75,8 @@ async def test_every_form_gives_the_same_speech(tts: Any) -> None:
 @pytest.mark.parametrize(
     ("tts", "text"),
     [
-        pytest.param(lambda _: PCM, "told no sample rate", id="no-rate"),
-        pytest.param(lambda _: (PCM, "16000"), "told no sample rate", id="rate-as-text"),
+        pytest.param(lambda _: PCM, "gave no sample rate", id="no-rate"),
+        pytest.param(lambda _: (PCM, "16000"), "gave no sample rate", id="rate-as-text"),
         pytest.param(lambda _: (PCM, 16_000, 1), "tuple of 3", id="triple"),
         pytest.param(lambda _: (PCM[:3], 16_000), "odd number of bytes", id="odd"),
         pytest.param(with_rate(lambda _: "speech"), "'str'", id="text"),

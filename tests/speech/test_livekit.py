@@ -311,7 +311,7 @@ async def test_room_that_is_lost(room):
             async with asyncio.timeout(10):
                 events = [event async for event in link.events()]
             assert isinstance(events[-2], PlaybackFinished)
-            assert events[-1] == LinkLost("The room was lost: duplicate identity.")
+            assert events[-1] == LinkLost("The room was lost: duplicate identity.", replaced=True)
             with pytest.raises(SpeechLinkError, match="duplicate identity"):
                 await link.send(SECOND)
             await usurper.disconnect()

@@ -1,12 +1,13 @@
 """One event loop on a thread of its own, for what must outlive a single call of a tool.
 
 A speech link belongs to the loop that it was made on. The tools are called from any thread and from any loop, so
-all links live on this one, and every call is carried over to it.
+all links live on this one, and every call is carried over to it. So do timers, which must run while nobody calls.
 """
 
 import asyncio
 import concurrent.futures
 import contextlib
+import logging
 import threading
 import weakref
 from collections.abc import AsyncGenerator, Callable, Coroutine
@@ -15,6 +16,8 @@ from typing import Any, Generic, TypeVar
 from agenthuman_plugins.client.adapters import to_the_end
 
 _T = TypeVar("_T")
+
+_log = logging.getLogger("agenthuman_plugins.langchain")
 
 _CLEANUP_LIMIT_S = (
     10.0  # for an interrupted call to put things in order: interrupting an avatar takes 2 s at most
@@ -33,6 +36,7 @@ class BackgroundLoop:
         self._lock = threading.Lock()
         self._runner: _Runner | None = None
         self._abandoned: weakref.finalize[..., BackgroundLoop] | None = None
+        self._spawned: set[Handle] = set()  # a loop holds its tasks weakly
 
     @property
     def running(self) -> bool:
@@ -67,6 +71,25 @@ class BackgroundLoop:
             await to_the_end(lambda: _settled(done))
             raise
 
+    def spawn(self, make: Callable[[], Coroutine[Any, Any, object]]) -> "Handle":
+        """Start a coroutine without waiting for it, from any thread.
+
+        An error in it is logged by its type. `close` cancels it and waits for its clean-up.
+        """
+        call = self._submit(make)
+        handle = Handle(call)
+        spawned = self._spawned  # not the loop itself, which the work would then keep from being forgotten
+        spawned.add(handle)
+
+        def ended(done: "concurrent.futures.Future[Any]") -> None:
+            spawned.discard(handle)
+            if not isinstance(error := done.exception(), LoopClosedError | None):
+                # Of a defect, nobody knows what its text holds.
+                _log.error("Work in the background failed: %s", type(error).__name__)
+
+        call.done.add_done_callback(ended)
+        return handle
+
     def close(self) -> None:
         """Stop the thread; what still runs on it is cancelled. Harmless when there is none."""
         if (runner := self._taken()) is not None:
@@ -95,6 +118,17 @@ class BackgroundLoop:
             # the context of the caller: tracing sees where it belongs.
             self._runner.loop.call_soon_threadsafe(call.start)
         return call
+
+
+class Handle:
+    """Work that was started by `BackgroundLoop.spawn`."""
+
+    def __init__(self, call: "_Call[Any]") -> None:
+        self._call = call
+
+    def cancel(self) -> None:
+        """Cancel it, from any thread and without waiting; harmless when it is done."""
+        self._call.cancel()
 
 
 class _Runner:

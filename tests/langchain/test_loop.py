@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from agenthuman_plugins.langchain._background import BackgroundLoop, FromLoop, LoopClosedError
+from agenthuman_plugins.langchain._loop import BackgroundLoop, FromLoop, LoopClosedError
 
 LIMIT_S = 10.0  # hang limit
 
@@ -109,7 +109,7 @@ def test_program_ends_although_nothing_was_closed() -> None:
     """A program that forgets to close ends at once and without complaint."""
     script = (
         "import asyncio\n"
-        "from agenthuman_plugins.langchain._background import BackgroundLoop\n"
+        "from agenthuman_plugins.langchain._loop import BackgroundLoop\n"
         "async def start(): tasks.append(asyncio.ensure_future(asyncio.sleep(1000)))\n"
         "tasks = []\n"
         "loop = BackgroundLoop()\n"
