@@ -1,20 +1,22 @@
-"""Agent Human sessions as LangChain tools. Needs `langchain-core` alone.
+"""Agent Human sessions as LangChain tools, and an avatar as the last stage of a voice agent.
 
-`SessionCleanupMiddleware` is loaded at first use: it needs `langchain`, for whose agents it is.
+Needs `langchain-core` alone. `SessionCleanupMiddleware` is loaded at first use: it needs `langchain`, for whose agents
+it is.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from agenthuman_plugins.langchain._toolkit import AgentHumanToolkit
+from agenthuman_plugins.langchain._origin import SessionRequest
+from agenthuman_plugins.langchain.toolkit import AgentHumanToolkit
 
 if TYPE_CHECKING:
-    from agenthuman_plugins.langchain._middleware import SessionCleanupMiddleware
+    from agenthuman_plugins.langchain.middleware import SessionCleanupMiddleware
     from agenthuman_plugins.langchain.tts import TextToSpeech
 
-__all__ = ["AgentHumanToolkit", "SessionCleanupMiddleware", "TextToSpeech"]
+__all__ = ["AgentHumanToolkit", "SessionCleanupMiddleware", "SessionRequest", "TextToSpeech"]
 
-_LAZY = {"SessionCleanupMiddleware": "_middleware", "TextToSpeech": "tts"}
+_LAZY = {"SessionCleanupMiddleware": "middleware", "TextToSpeech": "tts"}
 
 
 def __getattr__(name: str) -> Any:

@@ -264,6 +264,11 @@ class Clients:
                 f"This is {kind} call, but the toolkit was given a client for the other kind only: pass {missing}, too."
             )
 
+    @property
+    def has_sync(self) -> bool:
+        """Whether there is a client for sync calls, which works on any thread."""
+        return self._given is not None or self._api_key is not None
+
     def sync_driver(self) -> SyncDriver:
         """The driver of sync calls."""
         if self._given is not None:
@@ -316,10 +321,10 @@ class Clients:
             await client.aclose()
 
 
-def takes(function: Callable[..., Any], *kinds: str) -> bool:
-    """Whether a function can be called with so many arguments; also where nobody can tell."""
+def takes(function: Callable[..., Any], arguments: int) -> bool:
+    """Whether a function can be called with so many arguments; true where nobody can tell."""
     try:
-        inspect.signature(function).bind(*kinds)
+        inspect.signature(function).bind(*range(arguments))
     except TypeError:
         return False
     except ValueError:  # a builtin without a signature

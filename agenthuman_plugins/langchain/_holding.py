@@ -28,7 +28,11 @@ class Change(Enum):
 #: What each of them does.
 DUTIES = {
     Holding.OWNER: ("ends it", "run", "its speech link, if it has one"),
-    Holding.GUEST: ("leaves it running", "do not run", "none; the next `say` connects, and makes it the owner"),
+    Holding.GUEST: (
+        "leaves it running",
+        "do not run",
+        "none; the next `say` connects, and makes it the owner",
+    ),
     Holding.ENDED: ("nothing is left to do", "do not run", "none"),
 }
 
@@ -51,7 +55,9 @@ def after(holding: Holding | None, change: Change) -> Holding | None:
 
 def duties() -> str:
     """What each does, as a Markdown table."""
-    head = "| | when the block ends | `max_idle_secs`, `max_session_secs` | holds |\n| --- | --- | --- | --- |"
+    head = (
+        "| | when the block ends | `max_idle_secs`, `max_session_secs` | holds |\n| --- | --- | --- | --- |"
+    )
     return "\n".join([head, *(f"| {holding.value} | {' | '.join(DUTIES[holding])} |" for holding in Holding)])
 
 
@@ -59,9 +65,7 @@ def markdown() -> str:
     """The transitions, as a Markdown table."""
     head = f"| | {' | '.join(['not known', *(holding.value for holding in Holding)])} |\n|{' --- |' * 5}"
     rows = (
-        f"| {change.value} | "
-        + " | ".join(_cell(holding, change) for holding in (None, *Holding))
-        + " |"
+        f"| {change.value} | " + " | ".join(_cell(holding, change) for holding in (None, *Holding)) + " |"
         for change in Change
     )
     return "\n".join([head, *rows])

@@ -66,6 +66,7 @@ class Origin:
         agent: What tells a subagent from the agent that called it; `None` in the agent of the conversation.
         checkpoint_ns: The task that makes the call: it stays when the task is replayed, and changes with the next
             turn and with a fork.
+        fork: The checkpoint that the run was started from, where one was named.
         tool_call_id: Id of the call; some models number their calls anew in each turn.
         run_id: Id of the run, where it is told.
         has_checkpoints: Whether the run is kept, so that another process may replay it.
@@ -76,6 +77,7 @@ class Origin:
     thread_id: str | None = None
     agent: str | None = None
     checkpoint_ns: str = ""
+    fork: str | None = None
     tool_call_id: str | None = None
     run_id: str | None = None
     has_checkpoints: bool = False
@@ -93,12 +95,15 @@ class Origin:
             config = ensure_config()
         told, metadata = _mapping(config.get("configurable")), _mapping(config.get("metadata"))
         namespace = _text(told.get(_NAMESPACE)) or ""
+        # Of a run that was started from a given checkpoint, a fork: older versions repeat the namespace there.
+        fork = _text(metadata.get("checkpoint_id"))
         call_id = _text(getattr(runtime, "tool_call_id", None)) or _call_id.get()
         message = _message(getattr(runtime, "state", None), call_id)
         return cls(
             thread_id=_text(told.get("thread_id")),
             agent=_agent(namespace, metadata),
             checkpoint_ns=namespace,
+            fork=fork,
             tool_call_id=call_id,
             run_id=_text(told.get("run_id") or metadata.get("run_id") or config.get("run_id")),
             has_checkpoints=told.get(_CHECKPOINTER) is not None,
@@ -111,7 +116,7 @@ class Origin:
         """What a replay of this very call repeats, and no other call has; `None` if nothing tells calls apart."""
         if not self.checkpoint_ns or self.tool_call_id is None:
             return None
-        return _hash(self.thread_id or "", self.checkpoint_ns, self.tool_call_id)
+        return _hash(self.thread_id or "", self.checkpoint_ns, self.fork or "", self.tool_call_id)
 
     @property
     def may_be_replayed(self) -> bool:
@@ -216,7 +221,9 @@ def _message(state: object, call_id: str | None) -> object | None:
     messages = state.get("messages") if isinstance(state, Mapping) else getattr(state, "messages", None)
     if call_id is None or not isinstance(messages, list):
         return None
-    holding = (message for message in reversed(messages) if call_id in {call.get("id") for call in _calls(message)})
+    holding = (
+        message for message in reversed(messages) if call_id in {call.get("id") for call in _calls(message)}
+    )
     return next(holding, None)
 
 

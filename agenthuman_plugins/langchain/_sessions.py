@@ -76,7 +76,11 @@ class Sessions:
     # --- opening
 
     async def open(
-        self, drive: Driver, origin: Origin, avatar: str | None = None, aspect_ratio: AspectRatio | None = None
+        self,
+        drive: Driver,
+        origin: Origin,
+        avatar: str | None = None,
+        aspect_ratio: AspectRatio | None = None,
     ) -> tuple[Entry, bool]:
         """Open a session, or find the one that this very call has opened and that still runs; whether it did.
 
@@ -131,7 +135,9 @@ class Sessions:
                         )
                     )
                 except BaseException as error:
-                    if isinstance(error, SessionOutcomeUnknownError) or not isinstance(error, AgentHumanError):
+                    if isinstance(error, SessionOutcomeUnknownError) or not isinstance(
+                        error, AgentHumanError
+                    ):
                         self._ledger.doubt(key)
                     if not isinstance(error, AgentHumanError):
                         await drive.settle(error)
@@ -236,9 +242,7 @@ class Sessions:
             if self._settings.scope == "account":
                 return True
             if origin.thread_id is None:
-                same_agent = (
-                    origin.agent in {None, entry.origin.agent} or self._settings.scope == "thread"
-                )
+                same_agent = origin.agent in {None, entry.origin.agent} or self._settings.scope == "thread"
                 return entry.origin.thread_id is None and same_agent
             return self._is_ours(origin, entry.reference)
 
@@ -281,7 +285,7 @@ class Sessions:
             self._ledger.ended(session_id, session)
         return session
 
-    async def list(self, drive: Driver, origin: Origin, status: SessionStatus) -> tuple[list[Session], int]:
+    async def listed(self, drive: Driver, origin: Origin, status: SessionStatus) -> tuple[list[Session], int]:
         """The sessions that a call may see, newest first, and how many could not be looked at."""
         scope_is_account = self._settings.scope == "account"
         own = {entry.session_id for entry in self._ledger.entries(self._may_touch(origin))}
@@ -370,6 +374,10 @@ class Sessions:
                 session: Session = await drive.done(drive.client.sessions.end(session_id))
             except NotFoundError:
                 self._ledger.ended(session_id)
+                raise
+            except BaseException:
+                if self._speech is not None:
+                    self._speech.reopen(session_id)
                 raise
             self._ledger.ended(session_id, session)
         return session

@@ -138,7 +138,9 @@ def was_idle(limit_s: float) -> str:
 
 def with_news(said: str, ended_by_us: list[Entry]) -> str:
     """A result, and which sessions the toolkit has ended by itself."""
-    notes = [f"Note: session {entry.session_id} has ended by itself: {entry.because}." for entry in ended_by_us]
+    notes = [
+        f"Note: session {entry.session_id} has ended by itself: {entry.because}." for entry in ended_by_us
+    ]
     return "\n".join([said, *notes])
 
 
@@ -222,7 +224,9 @@ def list_artifact(sessions: list[Session]) -> dict[str, Any]:
 def not_known(session_id: str, running: list[str], *, others: bool, may_list: bool) -> str:
     """A session that the call may not name; only what is known is said of others."""
     if others:
-        return f"Session {session_id} is of another agent of this conversation, which ends it. Nothing was done."
+        return (
+            f"Session {session_id} is of another agent of this conversation, which ends it. Nothing was done."
+        )
     said = f"Session {session_id} is none that this conversation has open here. Nothing was done."
     if running:
         more = f" and {len(running) - _SHOWN_IDS} more" if len(running) > _SHOWN_IDS else ""
@@ -273,15 +277,8 @@ def _short(error: AgentHumanError) -> str:
 
 def _advice(error: AgentHumanError, offered: Collection[str], running: list[str]) -> str:
     match error:
-        case UsageLimitError(limit="concurrency") if running and END in offered:
-            return f"Do not retry before a session is ended. Yours: {', '.join(running[:_SHOWN_IDS])}."
-        case UsageLimitError(limit="concurrency"):
-            return (
-                "Do not retry now: all sessions that the account may run at the same time are in use, none of them is "
-                "yours. Trying again later may help."
-            )
         case UsageLimitError():
-            return "Do not retry: the account has used up its minutes. Only its operator can change that."
+            return _at_the_limit(error, offered, running)
         case AuthenticationError():
             return "Do not retry. The API key of the application is wrong or inactive; only its operator can fix that."
         case PermissionDeniedError():
@@ -300,6 +297,17 @@ def _advice(error: AgentHumanError, offered: Collection[str], running: list[str]
             return "It was tried several times. Trying again later may help."
         case _:
             return "Do not retry."
+
+
+def _at_the_limit(error: UsageLimitError, offered: Collection[str], running: list[str]) -> str:
+    if error.limit != "concurrency":
+        return "Do not retry: the account has used up what it may use. Only its operator can change that."
+    if running and END in offered:
+        return f"Do not retry before a session is ended. Yours: {', '.join(running[:_SHOWN_IDS])}."
+    return (
+        "Do not retry now: all sessions that the account may run at the same time are in use, none of them is yours. "
+        "Trying again later may help."
+    )
 
 
 def on_tool_error(error: ToolException) -> str:

@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Awaitable, Callable, Collection
 from concurrent.futures import Future
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from langchain_core.tools import BaseTool, StructuredTool, ToolException
@@ -96,7 +97,7 @@ class Tools:
             infer_schema=False,
             response_format="content_and_artifact",
             handle_tool_error=_texts.on_tool_error,
-            handle_validation_error=_schemas.explain(schema),
+            handle_validation_error=partial(_schemas.explain, schema),
         )
 
     async def _with_news(self, result: Awaitable[Result], origin: Origin) -> Result:
@@ -122,9 +123,7 @@ class Tools:
         if not before and self._limits.any and self._speech is not None and _can_move(entry):
             # So that this process learns of it when another worker speaks, and its limits stop.
             self._speech.connect(self._wire(entry, entry.room))
-        said = (
-            _texts.opened_before(entry.session) if before else _texts.opened(entry.session, self._offered)
-        )
+        said = _texts.opened_before(entry.session) if before else _texts.opened(entry.session, self._offered)
         return said, _texts.artifact(entry.session)
 
     async def _get(self, drive: Driver, origin: Origin, session_id: str) -> Result:
@@ -133,7 +132,7 @@ class Tools:
         return _texts.state(session, self._offered), _texts.artifact(session)
 
     async def _list(self, drive: Driver, origin: Origin, status: _schemas.Status = "started") -> Result:
-        sessions, unread = await self._sessions.list(drive, origin, status)
+        sessions, unread = await self._sessions.listed(drive, origin, status)
         return _texts.listed(sessions, status, unread), _texts.list_artifact(sessions)
 
     async def _end(self, drive: Driver, origin: Origin, session_id: str) -> Result:
@@ -183,8 +182,10 @@ class Tools:
         speech = self._speech
         assert speech is not None  # noqa: S101 - the tool is offered with a voice only
         entry, fresh = await self._sessions.named(drive, origin, session_id)
-        if not entry.has_ended and not fresh and (
-            not speech.has_link(session_id) or speech.in_doubt(session_id)
+        if (
+            not entry.has_ended
+            and not fresh
+            and (not speech.has_link(session_id) or speech.in_doubt(session_id))
         ):
             # It may have ended elsewhere; to wait for its avatar would take long.
             session = await self._sessions.look(drive, origin, session_id)
@@ -234,9 +235,7 @@ class _Tool(StructuredTool):
             return await super().arun(*args, tool_call_id=tool_call_id, **kwargs)
 
 
-def selected(
-    wanted: object, *, scope: str, namespace: str | None, has_voice: bool
-) -> tuple[str, ...]:
+def selected(wanted: object, *, scope: str, namespace: str | None, has_voice: bool) -> tuple[str, ...]:
     """Names of the tools that a toolkit offers, in the order in which an agent uses them.
 
     Raises:
