@@ -8,9 +8,10 @@ import asyncio
 import inspect
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import Future
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -86,11 +87,9 @@ class SyncDriver:
         """Return what the client's method returned."""
         return made
 
-    @asynccontextmanager
-    async def lease(self, **wanted: Any) -> AsyncIterator[Session]:
+    def lease(self, **wanted: Any) -> AbstractAsyncContextManager[Session]:
         """A session for a block."""
-        with self.client.sessions.open(**wanted) as session:
-            yield session
+        return _Unsuspended(self.client.sessions.open(**wanted))
 
     async def call(self, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
         """Call a function of the application.
@@ -159,6 +158,24 @@ class SyncDriver:
     async def hang_up(self, speech: "Speech", session_id: str) -> None:
         """Hang up."""
         speech.hang_up(session_id)
+
+
+class _Unsuspended(AbstractAsyncContextManager[Session]):
+    """A sync context manager where an async one is expected.
+
+    No generator, which would end the session when it is forgotten, also if that has been kept.
+    """
+
+    def __init__(self, lease: AbstractContextManager[Session]) -> None:
+        self._lease = lease
+
+    async def __aenter__(self) -> Session:
+        return self._lease.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        return self._lease.__exit__(kind, error, traceback)
 
 
 class AsyncDriver:

@@ -132,6 +132,7 @@ class AgentHumanToolkit(BaseToolkit):
     _home: asyncio.AbstractEventLoop | None = PrivateAttr(default=None)
     _is_entered: bool = PrivateAttr(default=False)
     _is_made: bool = PrivateAttr(default=False)
+    _made: Tools = PrivateAttr()
     _tools: list[BaseTool] = PrivateAttr(default_factory=list)
 
     def __init__(
@@ -226,11 +227,11 @@ class AgentHumanToolkit(BaseToolkit):
             limits.watch(entry)
 
         self._sessions = Sessions(settings, self._ledger, self._speech, owned)
-        built = Tools(
+        self._made = Tools(
             self._clients, self._sessions, self._ledger, limits, self._speech, self.gateway_url, names
         )
         # Once for a toolkit: a tool computes its schema once.
-        self._tools = [built.build(name) for name in names]
+        self._tools = [self._made.build(name) for name in names]
 
     def get_tools(self) -> list[BaseTool]:
         """The tools that were selected, in the order in which an agent uses them."""

@@ -46,6 +46,9 @@ class Tools:
         speech: What speaks; `None` without a voice.
         gateway_url: Address of the speech gateway; `None` takes the default.
         offered: Names of the tools that the model has.
+
+    Attributes:
+        make_link: Makes the speech link of a session in a room; another one in tests.
     """
 
     def __init__(
@@ -66,6 +69,7 @@ class Tools:
         self._gateway_url = gateway_url
         self._offered = offered
         self._order = Order()
+        self.make_link: Callable[[Entry, Room | None], SpeechLink] = self._link
 
     def build(self, name: str) -> BaseTool:
         """Make one tool."""
@@ -206,19 +210,20 @@ class Tools:
         return _texts.spoken(session_id, spoken)
 
     def _wire(self, entry: Entry, room: Room | None) -> "Wire":
-        from agenthuman_plugins.langchain._speech import SayError, Wire  # noqa: PLC0415 - loads the speech links
-
-        def link() -> SpeechLink:
-            from agenthuman_plugins.speech.of_session import speech_link  # noqa: PLC0415 - called on a thread
-
-            try:
-                return speech_link(entry.session, room=room, gateway_url=self._gateway_url, media=False)
-            except APIResponseError:  # the answer to its create was lost, or went to another process
-                raise SayError(_texts.only_where_it_was_opened(entry.session_id)) from None
+        from agenthuman_plugins.langchain._speech import Wire  # noqa: PLC0415 - loads the speech links
 
         own_room = isinstance(room, LiveKitRoom) and room.agent_token is not None
         over_gateway = entry.session.ws_uri is not None or (room is not None and not own_room)
-        return Wire(entry.session_id, link, one_link=over_gateway)
+        return Wire(entry.session_id, lambda: self.make_link(entry, room), one_link=over_gateway)
+
+    def _link(self, entry: Entry, room: Room | None) -> SpeechLink:
+        from agenthuman_plugins.langchain._speech import SayError  # noqa: PLC0415 - loads the speech links
+        from agenthuman_plugins.speech.of_session import speech_link  # noqa: PLC0415 - called on a thread
+
+        try:
+            return speech_link(entry.session, room=room, gateway_url=self._gateway_url, media=False)
+        except APIResponseError:  # the answer to its create was lost, or went to another process
+            raise SayError(_texts.only_where_it_was_opened(entry.session_id)) from None
 
 
 class _Tool(StructuredTool):
