@@ -17,7 +17,7 @@ from agenthuman_plugins.client import (
 )
 from agenthuman_plugins.client.models import CLIENT_REF
 from agenthuman_plugins.client.rooms import AspectRatio, Room
-from agenthuman_plugins.langchain import _app, _args, _texts
+from agenthuman_plugins.langchain import _app, _schemas, _texts
 from agenthuman_plugins.langchain._clients import Clients, settled_when_cancelled, settled_when_interrupted
 from agenthuman_plugins.langchain._end import End
 from agenthuman_plugins.langchain._ledger import (
@@ -72,7 +72,7 @@ class Create:
             _texts.CREATE,
             "Open a live video session with a talking avatar. It is billed by the minute until it is ended with "
             f"{_texts.END}, so open one only when it is needed.",
-            _args.CreateArgs,
+            _schemas.CreateArgs,
             self.create,
             self.acreate,
         )
@@ -81,11 +81,10 @@ class Create:
         self,
         avatar: str | None = None,
         aspect_ratio: AspectRatio | None = None,
-        metadata: dict[str, str] | None = None,
         runtime: Runtime = None,
     ) -> Result:
         """Open a session, or return the one that the same call opened before."""
-        order = self._order(avatar, aspect_ratio, metadata, runtime)
+        order = self._order(avatar, aspect_ratio, runtime)
         client = self._clients.sync_client()
         claim = self._claim(order)
         if claim.earlier is not None:
@@ -118,11 +117,10 @@ class Create:
         self,
         avatar: str | None = None,
         aspect_ratio: AspectRatio | None = None,
-        metadata: dict[str, str] | None = None,
         runtime: Runtime = None,
     ) -> Result:
         """Open a session, or return the one that the same call opened before."""
-        order = self._order(avatar, aspect_ratio, metadata, runtime)
+        order = self._order(avatar, aspect_ratio, runtime)
         client = self._clients.async_client()
         claim = self._claim(order)
         if claim.earlier is not None:
@@ -158,15 +156,14 @@ class Create:
         self,
         avatar: str | None,
         aspect_ratio: AspectRatio | None,
-        metadata: dict[str, str] | None,
         runtime: object | None,
     ) -> "_Order":
         origin = Origin.of(runtime)
         key = origin.create_key()
         wanted = {
-            "avatar": self._avatar if avatar is None else _args.avatar(avatar),
+            "avatar": avatar or self._avatar,
             "aspect_ratio": aspect_ratio or self._aspect_ratio,
-            "metadata": {**_args.metadata(metadata or {}), CLIENT_REF: key},
+            "metadata": {CLIENT_REF: key},
         }
         return _Order(origin, key, wanted)
 

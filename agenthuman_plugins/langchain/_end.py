@@ -11,7 +11,7 @@ from langchain_core.tools import BaseTool
 
 from agenthuman_plugins.client import AgentHumanError, NotFoundError, Session
 from agenthuman_plugins.client.adapters import to_the_end
-from agenthuman_plugins.langchain import _args, _texts
+from agenthuman_plugins.langchain import _schemas, _texts
 from agenthuman_plugins.langchain._clients import Clients
 from agenthuman_plugins.langchain._ledger import Ledger
 from agenthuman_plugins.langchain._reach import Reach
@@ -51,7 +51,7 @@ class End:
         return structured(
             _texts.END,
             "End a video session, and with it its billing. Harmless when repeated.",
-            _args.SessionArgs,
+            _schemas.SessionArgs,
             self.end,
             self.aend,
         )

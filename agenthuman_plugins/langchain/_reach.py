@@ -1,19 +1,14 @@
 """Which sessions the tools may touch."""
 
-import re
 from typing import Literal, TypeAlias
 
 from langchain_core.tools import ToolException
 
 from agenthuman_plugins.client import Session
-from agenthuman_plugins.client.adapters import holds_secret
 from agenthuman_plugins.langchain import _texts
 from agenthuman_plugins.langchain._ledger import Entry, Ledger, Origin
 
 Scope: TypeAlias = Literal["toolkit", "account"]
-
-# Documented ids are `sess_` and about 25 letters and digits. A key, a token, a path or a query is none.
-_ID = re.compile(r"sess_[A-Za-z0-9_-]{1,80}")
 
 
 class Reach:
@@ -49,8 +44,7 @@ class Reach:
             if entry.session.session_id == session_id:
                 return entry
         running = [entry.session.session_id for entry in entries if not entry.session.has_ended]
-        shown = session_id if _ID.fullmatch(session_id) else None
-        raise ToolException(_texts.not_opened_here(shown, running))
+        raise ToolException(_texts.not_opened_here(session_id, running))
 
     def allowed(self, session_id: str, runtime: object | None) -> str:
         """The id, if a call may name it.
@@ -59,10 +53,6 @@ class Reach:
             ToolException: It may not. Nothing was sent.
         """
         if self.is_account:
-            if not _ID.fullmatch(session_id):
-                raise ToolException(_texts.NO_ID)
-            if holds_secret(session_id):
-                raise ToolException(_texts.looks_secret("session_id"))
             return session_id
         return self.own(session_id, runtime).session.session_id
 

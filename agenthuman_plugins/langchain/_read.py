@@ -3,7 +3,7 @@
 from langchain_core.tools import BaseTool
 
 from agenthuman_plugins.client import Session
-from agenthuman_plugins.langchain import _args, _texts
+from agenthuman_plugins.langchain import _schemas, _texts
 from agenthuman_plugins.langchain._clients import Clients
 from agenthuman_plugins.langchain._ledger import Ledger
 from agenthuman_plugins.langchain._reach import Reach
@@ -29,7 +29,7 @@ class Read:
         return structured(
             _texts.GET,
             "Get a video session as it is now: whether it runs, how long, and when it ends by itself.",
-            _args.SessionArgs,
+            _schemas.SessionArgs,
             self.get_session,
             self.aget_session,
         )
@@ -39,7 +39,7 @@ class Read:
         return structured(
             _texts.LIST,
             "List video sessions, the newest first.",
-            _args.ListArgs,
+            _schemas.ListArgs,
             self.list_sessions,
             self.alist_sessions,
         )
@@ -56,7 +56,7 @@ class Read:
         with told():
             return self._told(await self._clients.async_client().sessions.get(allowed))
 
-    def list_sessions(self, status: _args.Status = "started", runtime: Runtime = None) -> Result:
+    def list_sessions(self, status: _schemas.Status = "started", runtime: Runtime = None) -> Result:
         """Tell the sessions that this call may see."""
         if self._sees_none(runtime):
             return self._listed([], status, runtime)
@@ -64,7 +64,7 @@ class Read:
             sessions = self._clients.sync_client().sessions.list(status)
         return self._listed(sessions, status, runtime)
 
-    async def alist_sessions(self, status: _args.Status = "started", runtime: Runtime = None) -> Result:
+    async def alist_sessions(self, status: _schemas.Status = "started", runtime: Runtime = None) -> Result:
         """Tell the sessions that this call may see."""
         if self._sees_none(runtime):
             return self._listed([], status, runtime)
@@ -80,7 +80,7 @@ class Read:
             self._ledger.mark_ended(session.session_id, session)
         return _texts.state(session), _texts.artifact(session)
 
-    def _listed(self, sessions: list[Session], status: _args.Status, runtime: object | None) -> Result:
+    def _listed(self, sessions: list[Session], status: _schemas.Status, runtime: object | None) -> Result:
         # The service may know other words than its pages, so what it sent is looked at once more.
         visible = [
             session

@@ -3,10 +3,9 @@
 from contextlib import suppress
 
 from langchain_core.tools import BaseTool, ToolException
-from pydantic import BaseModel, Field
 
 from agenthuman_plugins.client import APIResponseError, Session
-from agenthuman_plugins.langchain import _args, _texts
+from agenthuman_plugins.langchain import _schemas, _texts
 from agenthuman_plugins.langchain._background import BackgroundLoop, FromLoop, LoopClosedError
 from agenthuman_plugins.langchain._clients import Clients
 from agenthuman_plugins.langchain._ledger import Entry, Ledger
@@ -17,16 +16,6 @@ from agenthuman_plugins.langchain._spoken import SayError, Spoken
 from agenthuman_plugins.langchain._structured import Result, Runtime, structured, told
 from agenthuman_plugins.langchain._tts import TextToSpeech, Voice
 from agenthuman_plugins.speech import SpeechLink
-
-_TEXT_LIMIT = 2_000  # characters: about two minutes of speech, which a call returns only after
-
-
-class SayArgs(BaseModel):
-    """Arguments of the say tool."""
-
-    session_id: str = Field(description=f"Id that {_texts.CREATE} returned (sess_...).")
-    text: str = Field(description=f"Plain words to speak, at most {_TEXT_LIMIT} characters. No markup.")
-    runtime: Runtime = None
 
 
 class Say:
@@ -70,14 +59,14 @@ class Say:
         return structured(
             _texts.SAY,
             "Speak a text through the avatar of a session. Returns when it was played, and tells how much of it was.",
-            SayArgs,
+            _schemas.SayArgs,
             self.say,
             self.asay,
         )
 
     def say(self, session_id: str, text: str, runtime: Runtime = None) -> Result:
         """Speak, and wait until it was played."""
-        entry = self._wanted(session_id, text, runtime)
+        entry = self._wanted(session_id, runtime)
         if self._links.in_doubt(session_id):
             with told():
                 session = self._clients.sync_client().sessions.get(session_id)
@@ -93,7 +82,7 @@ class Say:
 
     async def asay(self, session_id: str, text: str, runtime: Runtime = None) -> Result:
         """Speak, and wait until it was played."""
-        entry = self._wanted(session_id, text, runtime)
+        entry = self._wanted(session_id, runtime)
         if self._links.in_doubt(session_id):
             with told():
                 session = await self._clients.async_client().sessions.get(session_id)
@@ -140,21 +129,10 @@ class Say:
         finally:
             await self._loop.aclose()
 
-    def _wanted(self, session_id: str, text: str, runtime: object | None) -> Entry:
-        """Check the arguments before anything is done."""
+    def _wanted(self, session_id: str, runtime: object | None) -> Entry:
+        """The session, which this call may name and which runs."""
         entry = self._reach.own(session_id, runtime)
         self._check_running(entry.session)
-        if not text.strip():
-            raise ToolException("text is empty. Say something, or do not call this.")
-        if len(text) > _TEXT_LIMIT:
-            raise ToolException(
-                f"text has {len(text)} characters, and at most {_TEXT_LIMIT} are spoken at once. Shorten it, or say it "
-                "in several calls."
-            )
-        if not _args.is_unicode(text):
-            raise ToolException(
-                "text holds half of a character (a lone surrogate). Leave it out and try again."
-            )
         return entry
 
     def _check_running(self, session: Session) -> None:

@@ -2,19 +2,19 @@
 
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any, TypeAlias
+from functools import partial
+from typing import Any, TypeAlias
 
-from langchain_core.tools import BaseTool, InjectedToolArg, StructuredTool, ToolException
+from langchain_core.tools import BaseTool, StructuredTool, ToolException
 from pydantic import BaseModel
 
 from agenthuman_plugins.client import AgentHumanError, ConfigurationError
 from agenthuman_plugins.langchain import _texts
+from agenthuman_plugins.langchain._schemas import Runtime, explain
+
+__all__ = ["Result", "Runtime", "structured", "told"]
 
 Result: TypeAlias = tuple[str, dict[str, Any]]
-
-# An agent's tool node injects its runtime into any argument of this name; a plain call leaves it None. Declared as
-# a bare object, it needs no langgraph. Locked by test_runtime_is_injected_and_hidden.
-Runtime: TypeAlias = Annotated[object | None, InjectedToolArg()]
 
 
 def structured(
@@ -34,7 +34,7 @@ def structured(
         infer_schema=False,
         response_format="content_and_artifact",
         handle_tool_error=_texts.on_tool_error,
-        handle_validation_error=_texts.on_invalid_arguments,
+        handle_validation_error=partial(explain, args_schema),
     )
 
 

@@ -3,7 +3,6 @@
 from typing import Any
 
 from langchain_core.tools import ToolException
-from pydantic import ValidationError
 
 from agenthuman_plugins.client import (
     AgentHumanError,
@@ -27,12 +26,7 @@ SAY = "agent_human_say"
 SHOWN_SESSIONS = 10  # of a list
 _SHOWN_IDS = 5  # enough to correct a mistyped one
 _ERROR_LIMIT = 800  # characters
-_SHOWN_PROBLEMS = 5  # of wrong arguments
 
-NO_ID = (
-    "session_id is not the id of a session (sess_...): letters, digits, '_' and '-' only. Nothing was done. "
-    f"Use an id that {CREATE} returned."
-)
 IN_PROGRESS = "This very call is already opening its session. Do not retry; wait for it."
 RUN_IS_OVER = "The run is over, so no session was opened. Do not retry."
 
@@ -103,21 +97,15 @@ def list_artifact(sessions: list[Session]) -> dict[str, Any]:
     }
 
 
-def not_opened_here(session_id: str | None, running: list[str]) -> str:
-    """An id that this conversation does not know; `None` if it is none, and therefore not said again."""
-    shown = session_id or "with this id"
+def not_opened_here(session_id: str, running: list[str]) -> str:
+    """An id that this conversation does not know."""
     if not running:
-        return f"Session {shown} was not opened in this conversation, and none is running. Nothing was done."
+        return f"Session {session_id} was not opened in this conversation, and none is running. Nothing was done."
     more = f" and {len(running) - _SHOWN_IDS} more" if len(running) > _SHOWN_IDS else ""
     return (
-        f"Session {shown} was not opened in this conversation. Nothing was done. "
+        f"Session {session_id} was not opened in this conversation. Nothing was done. "
         f"Running: {', '.join(running[:_SHOWN_IDS])}{more}."
     )
-
-
-def looks_secret(argument: str) -> str:
-    """An argument that nobody should send, log or trace."""
-    return f"{argument} holds what looks like a key or a token, so nothing was sent. Leave it out."
 
 
 def failure(error: AgentHumanError) -> str:
@@ -170,16 +158,3 @@ def _advice(error: AgentHumanError) -> str:
 def on_tool_error(error: ToolException) -> str:
     """Handler of the tools' own errors: without one, an agent crashes on the first."""
     return str(error)
-
-
-def on_invalid_arguments(error: ValidationError | Any) -> str:
-    """Handler of arguments that do not fit the schema; the values stay out, since one may be a megabyte."""
-    if not isinstance(error, ValidationError):
-        return "The arguments do not fit the tool's schema. Change them and try again."
-    # The first part of a place is an argument's name; what follows may be a key that the model made up.
-    wrong = {
-        str(item["loc"][0]) if item["loc"] else "arguments": item["msg"]
-        for item in error.errors(include_url=False, include_input=False)
-    }
-    listed = "; ".join(f"{name}: {message[:120]}" for name, message in list(wrong.items())[:_SHOWN_PROBLEMS])
-    return f"The arguments do not fit the tool's schema ({listed}). Change them and try again."
