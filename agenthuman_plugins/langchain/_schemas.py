@@ -45,7 +45,7 @@ _JSON_TYPES = {
 
 
 def _refusal(sentence: str) -> PydanticCustomError:
-    # Braces would be taken for placeholders.
+    # As a value: the template itself would have to be a literal.
     return PydanticCustomError("refused", "{sentence}", {"sentence": sentence})
 
 
@@ -89,11 +89,9 @@ def _avatar(value: str | None) -> str | None:
 def _session_id(value: str) -> str:
     """What can be the id of a session, and part of an address."""
     if not _SESSION_ID.fullmatch(value):
-        raise _refusal(
-            "session_id is not the id of a session: sess_, then letters, digits, '_' and '-' only."
-        )
+        raise _refusal("session_id is not the id of a session (sess_...): use one that a tool returned.")
     if holds_secret(value):
-        raise _refusal("session_id holds what looks like a key or a token: use the id of a session.")
+        raise _refusal("session_id holds what looks like a key or a token: use an id that a tool returned.")
     return value
 
 
@@ -122,7 +120,7 @@ def _bare(schema: dict[str, Any]) -> None:
 
 
 # An unknown argument is refused: the call asks for something that the tool does not do. That does not keep a tool
-# node from injecting `runtime`, which is declared. Locked by test_unknown_argument_does_nothing.
+# node from injecting `runtime`, which is declared. Locked by test_refusing_the_unknown_lets_the_runtime_in.
 _CONFIG = ConfigDict(extra="forbid", json_schema_extra=_bare)
 
 # Defaults are made by functions, since a plain one would be a `default` keyword, which no strict mode takes.
@@ -194,8 +192,8 @@ def explain(schema: type[BaseModel], error: ValidationError | Any) -> str:
     wrong: dict[str, str] = {}  # the first problem of each argument
     unknown: list[object] = []
     for item in error.errors(include_url=False):
-        name = item["loc"][0] if item["loc"] else "arguments"
-        if item["type"] == "extra_forbidden":
+        name = item["loc"][0] if item["loc"] else ""  # of no place: a name that is no text
+        if item["type"] == "extra_forbidden" or not name:
             unknown.append(name)
         else:
             wrong.setdefault(str(name), _sentence(str(name), item, schema))
