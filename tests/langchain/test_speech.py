@@ -177,20 +177,22 @@ async def test_hand_over_does_not_wait_for_a_slow_voice(room: Make) -> None:
         await call
 
 
-async def test_hand_over_while_connecting(room: Make) -> None:
+@pytest.mark.parametrize("fails_at_once", [False, True])
+async def test_hand_over_while_connecting(fails_at_once: bool, room: Make) -> None:
     """A link whose place is taken before it is ready is handed over like any other."""
     on = room()
-    on.hangs = True
-    call = on.saying()
-    link = await on.link()
 
-    def fail() -> None:
-        link._close("The room was lost: duplicate identity.", lost=True, replaced=True)
+    class Replaced(Link):
+        async def connect(self, *, timeout_s: float) -> None:
+            self._close("The room was lost: duplicate identity.", lost=True, replaced=True)
+            if not fails_at_once:
+                await asyncio.Event().wait()
+            raise SpeechLinkError("The room was lost: duplicate identity.")
 
-    assert link.loop is not None
-    link.loop.call_soon_threadsafe(fail)
-    with pytest.raises(SayError, match=f"^{ANOTHER_WORKER}"):
-        await call
+    wire = Wire(SESSION, lambda: Replaced([]), one_link=False)
+    async with asyncio.timeout(LIMIT_S):
+        with pytest.raises(SayError, match=f"^{ANOTHER_WORKER}"):
+            await on.speech.aspeak(wire, "Hello.")
     assert [session_id for session_id, _ in on.handed_over] == [SESSION]
     assert not on.speech.has_link(SESSION)
 
@@ -217,8 +219,9 @@ async def test_failing_report_of_a_hand_over(room: Make, caplog: pytest.LogCaptu
     await on.say()
     await on.hand_over()
     assert await asyncio.to_thread(on.links[0].closed.wait, LIMIT_S)
-    assert "ValueError" in caplog.text
-    assert "seeded" not in caplog.text
+    assert [record.message for record in caplog.records if record.levelno > logging.INFO] == [
+        "What follows a hand-over failed: ValueError"
+    ]
 
 
 async def test_other_losses_are_no_hand_over(room: Make) -> None:
@@ -414,6 +417,32 @@ async def test_wave_of_calls_is_answered_at_once(room: Make) -> None:
             assert await on.refusal() == "The session has been ended. Do not retry."
     assert len(on.links) == 1
     assert not on.speech.has_link(SESSION)
+
+
+async def test_waiting_calls_do_not_wait_for_silence(room: Make) -> None:
+    """Calls that wait are refused while the one that speaks is still being silenced."""
+    silenced = threading.Event()
+
+    class Stubborn(Link):
+        async def interrupt(self) -> None:
+            await asyncio.to_thread(silenced.wait, LIMIT_S)
+            await super().interrupt()
+
+    on = room()
+    links = [Stubborn([])]
+    wire = Wire(SESSION, lambda: links[0], one_link=False)
+    async with asyncio.timeout(LIMIT_S):
+        speaking = asyncio.create_task(on.speech.aspeak(wire, "long"))
+        assert await asyncio.to_thread(links[0].heard.wait, LIMIT_S)
+        waiting = asyncio.create_task(on.speech.aspeak(wire, "Hello."))
+        await _on_the_loop(on)
+        hanging_up = asyncio.create_task(on.speech.ahang_up(SESSION))
+        with pytest.raises(SayError, match=ENDED):
+            await waiting
+        assert not speaking.done()
+        silenced.set()
+        assert (await speaking).interrupted
+        await hanging_up
 
 
 async def test_session_that_was_hung_up_unheard_is_not_connected_to(room: Make) -> None:
