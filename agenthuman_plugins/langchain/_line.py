@@ -30,16 +30,13 @@ _LEAD_S = 3.0
 _CONNECT_LIMIT_S = 20.0
 _TURN_LIMIT_S = 180.0  # the longest text takes more than two minutes to speak
 _LONGEST_S = 300.0  # of speech; a voice that makes more of 2,000 characters does not come to an end
-_PLAYBACK_MARGIN_S = (
-    10.0  # a link reports the end by itself at most 2 s late; this is for a link that fails to
-)
+_PLAYBACK_MARGIN_S = 10.0  # a link reports the end at most 2 s late; this is for one that fails to
 _REPORT_LIMIT_S = 0.5  # for what a link has reported already to reach the call
 _SILENCE_LIMIT_S = 4.0  # interrupting takes 2 s at most
 _HANG_UP_LIMIT_S = 6.0
 _TOLERANCE_S = 0.1  # avatars count in steps of this length
 
-ENDED = "The session has been ended. Do not retry."
-_HANDED_OVER = "Another worker of this application speaks through this session now, and this one no longer does. Do not retry."
+HANDED_OVER = "Another worker of this application speaks through this session now. Do not retry."
 
 
 class SayError(Exception):
@@ -119,7 +116,7 @@ class Line:
             except asyncio.CancelledError:
                 if not self._over:
                     raise
-                # Hung up, or handed over: the caller is told how far it came.
+                # Hung up or handed over: the caller learns how far it came.
                 task.uncancel()
                 return await self._outcome(said)
 
@@ -142,9 +139,9 @@ class Line:
         so_far = [call for call in self._calls if call.speaks]
         await self._changes.within(_TURN_LIMIT_S, lambda: not any(call in self._calls for call in so_far))
 
-    async def hang_up(self) -> None:
-        """Cut short what is being spoken, refuse what waits, and close the link, within a time limit."""
-        self._stop(ENDED)
+    async def hang_up(self, reason: str) -> None:
+        """Cut short what is being spoken, refuse what waits with a reason, and close the link, within time limits."""
+        self._stop(reason)
         # Whoever spoke knows how far it came.
         await self._changes.within(_HANG_UP_LIMIT_S, lambda: not self._calls)
         await self._drop_link()
@@ -165,7 +162,7 @@ class Line:
         self._calls.append(call)
         try:
             if not await self._changes.within(
-                _TURN_LIMIT_S, lambda: self._calls[0] is call or bool(self._over)
+                _TURN_LIMIT_S, lambda: bool(self._over or call is self._calls[0])
             ):
                 raise SayError(
                     "The avatar is still busy with earlier texts, so this was not spoken. Try again later."
@@ -229,13 +226,11 @@ class Line:
 
     async def _outcome(self, said: "_Said") -> Spoken:
         finished = await self._finished_by_now(said)
-        if finished is None and self._over:
-            raise SayError(self._over)
-        played_s = finished.position_s if finished else 0.0
-        spoken = Spoken(said.seconds, played_s, interrupted=bool(finished and finished.interrupted))
-        if spoken.complete or spoken.interrupted:
-            self._failed_last = False
-            return spoken
+        if finished is not None:
+            spoken = Spoken(said.seconds, finished.position_s, interrupted=finished.interrupted)
+            if spoken.complete or spoken.interrupted:
+                self._failed_last = False
+                return spoken
         raise await self._failed(said, "The avatar stopped in the middle of the text.")
 
     async def _failed(self, said: "_Said", reason: str) -> SayError:
@@ -243,7 +238,7 @@ class Line:
         finished = await self._finished_by_now(said)
         heard = f"Only {finished.position_s:.1f} of {said.seconds:.1f} s were heard. " if finished else ""
         self._failed_last = True
-        why = self._over or f"{_sentence(self._avatar_gone or self._lost or reason)}{self._after_a_loss()}"
+        why = self._over or self._after_a_loss(self._avatar_gone or self._lost or reason)
         if self._link is None and self.wire.one_link:
             self._over = why
         return SayError(f"{heard}{why}")
@@ -258,7 +253,7 @@ class Line:
         if self._link is not None and not self._lost and not self._over:
             return self._link
         if self._lost and self.wire.one_link:
-            self._over = self._over or f"{_sentence(self._lost)}{self._after_a_loss()}"
+            self._over = self._over or self._after_a_loss(self._lost)
         await self._drop_link()
         if self._over:
             raise SayError(self._over)
@@ -299,7 +294,7 @@ class Line:
         finally:
             self._lost = lost.reason
             self._changes.notify()
-        if lost.replaced and self._stop(_HANDED_OVER):
+        if lost.replaced and self._stop(HANDED_OVER):
             self._on_handed_over(self)
 
     async def _silence(self, link: SpeechLink) -> None:
@@ -311,10 +306,13 @@ class Line:
             self._lost = self._lost or "The avatar could not be interrupted."
             await self._drop_link()
 
-    def _after_a_loss(self) -> str:
-        if self.wire.one_link:
-            return "The session ended with its connection: open a new one if the avatar is still needed."
-        return "Trying again once may help; if it fails again, end the session."
+    def _after_a_loss(self, reason: str) -> str:
+        advice = (
+            "The session ended with its connection: open a new one if the avatar is still needed."
+            if self.wire.one_link
+            else "Trying again once may help; if it fails again, end the session."
+        )
+        return f"{reason.rstrip('. ')}. {advice}" if reason else advice
 
 
 @dataclass(eq=False, slots=True)
@@ -344,8 +342,3 @@ async def _close(link: SpeechLink, reader: asyncio.Task[None]) -> None:
     await asyncio.wait([reader])
     if not reader.cancelled() and (failure := reader.exception()) is not None:
         _log.error("What happened on a speech link could not be read: %s", type(failure).__name__)
-
-
-def _sentence(reason: str) -> str:
-    """Somebody's reason as a sentence before the next one."""
-    return f"{reason.rstrip('. ')}. " if reason else ""

@@ -47,7 +47,12 @@ class BackgroundLoop:
         """Carry a coroutine out and wait for it.
 
         An interruption of the wait (Ctrl-C) cancels it, and comes out when it has put things in order.
+
+        Raises:
+            RuntimeError: Called on the thread of the loop, where it would wait for itself.
         """
+        if self._runner is not None and self._runner.is_current:
+            raise RuntimeError("This is the thread of the loop itself: await arun() here.")
         call = self._submit(make)
         try:
             concurrent.futures.wait([call.done])
@@ -141,10 +146,15 @@ class _Runner:
         )
         self._thread.start()
 
+    @property
+    def is_current(self) -> bool:
+        """Whether this is its thread."""
+        return threading.current_thread() is self._thread
+
     def stop(self) -> None:
         with contextlib.suppress(RuntimeError):  # stopped already
             self.loop.call_soon_threadsafe(self.loop.stop)
-        if threading.current_thread() is not self._thread:  # where a garbage collection may run, too
+        if not self.is_current:  # a garbage collection may run there, too
             self._thread.join(_STOP_LIMIT_S)
 
 

@@ -8,8 +8,9 @@ import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any
 
+from agenthuman_plugins.client import AgentHumanError
 from agenthuman_plugins.client.redaction import MASK, redact
-from agenthuman_plugins.langchain._line import ENDED, Line, SayError, Spoken, Wire
+from agenthuman_plugins.langchain._line import HANDED_OVER, Line, SayError, Spoken, Wire
 from agenthuman_plugins.langchain._loop import BackgroundLoop, FromLoop, LoopClosedError
 from agenthuman_plugins.langchain.tts import TextToSpeech, Voice, VoiceError
 
@@ -22,6 +23,8 @@ _GIVE_UP_LIMIT_S = 5.0  # for a voice to be closed
 _FAREWELL_LIMIT_S = 6.0  # for calls that were cut short to come to their end
 _REASON_LIMIT = 200  # characters of somebody else's error text
 _KEPT_ENDED = 1_000  # sessions remembered as hung up, so that a process that serves for months does not grow
+_ENDED = "The session has been ended. Do not retry."
+_RUN_OVER = "The run is over; this was not spoken, or not to its end. Do not retry."
 # Any long word with digits in it may be a key of the application's speech provider.
 _KEY = re.compile(r"(?=[\w-]*\d)[\w-]{20,}")
 
@@ -136,7 +139,7 @@ class Speech:
     def _check_not_hung_up(self, session_id: str) -> None:
         with self._lock:
             if session_id in self._hung_up:
-                raise SayError(ENDED)
+                raise SayError(_ENDED)
 
     def _note_hung_up(self, session_id: str) -> None:
         # At once, not on the loop: a call that comes meanwhile must not connect to what is being ended.
@@ -158,7 +161,7 @@ class Speech:
             self._tasks.discard(call)
 
     async def _connect(self, wire: Wire) -> None:
-        with contextlib.suppress(SayError):
+        with contextlib.suppress(SayError, AgentHumanError):  # the next call meets it again, and raises it
             await self._line(wire).connect()
 
     def _line(self, wire: Wire) -> Line:
@@ -173,7 +176,9 @@ class Speech:
         session_id = line.wire.session_id
         if self._lines.get(session_id) is line:
             del self._lines[session_id]
-        closing = asyncio.get_running_loop().create_task(line.hang_up(), name="hand over a session")
+        closing = asyncio.get_running_loop().create_task(
+            line.hang_up(HANDED_OVER), name="hand over a session"
+        )
         self._tasks.add(closing)
         closing.add_done_callback(self._tasks.discard)
         _log.info("Session %s is spoken through by another worker now.", session_id)
@@ -186,14 +191,14 @@ class Speech:
         if (line := self._lines.get(session_id)) is not None:
             await line.finish()
 
-    async def _hang_up(self, session_id: str) -> None:
+    async def _hang_up(self, session_id: str, reason: str = _ENDED) -> None:
         if (line := self._lines.get(session_id)) is not None:
-            await line.hang_up()
+            await line.hang_up(reason)
             if self._lines.get(session_id) is line:
                 del self._lines[session_id]
 
     async def _close(self) -> None:
-        await asyncio.gather(*map(self._hang_up, list(self._lines)))
+        await asyncio.gather(*[self._hang_up(session_id, _RUN_OVER) for session_id in list(self._lines)])
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=_FAREWELL_LIMIT_S)
 

@@ -18,66 +18,11 @@ from agenthuman_plugins.client.rooms import LiveKitRoom, Room
 from agenthuman_plugins.langchain import AgentHumanToolkit, _line, _speech
 from agenthuman_plugins.langchain._ledger import Entry
 from agenthuman_plugins.langchain._loop import LoopClosedError
-from agenthuman_plugins.speech import InProcessSpeechLink
 from tests.client.conftest import ROOM, FakeService
+from tests.langchain.links import LIMIT_S, RATE, Link, tone
 
 SAY = "agent_human_say"
-LIMIT_S = 20.0  # hang limit
-RATE = 16_000
 SECRET = "sk-seeded0123456789abcdef"
-
-
-class Link(InProcessSpeechLink):
-    """A link that tells what it was asked for."""
-
-    def __init__(self, failures: list[Exception]) -> None:
-        super().__init__(width=2, height=2, fps=50)
-        self.calls: list[str] = []
-        self.sent = b""
-        self.heard = threading.Event()  # the avatar has something to play
-        self.loop: asyncio.AbstractEventLoop | None = None
-        self._failures = failures
-
-    async def connect(self, *, timeout_s: float) -> None:
-        self.calls.append("connect")
-        self.loop = asyncio.get_running_loop()
-        if self._failures:
-            raise self._failures.pop(0)
-        await super().connect(timeout_s=timeout_s)
-
-    async def send(self, pcm: bytes) -> int:
-        number = await super().send(pcm)
-        self.sent += pcm
-        self.heard.set()
-        return number
-
-    async def end_utterance(self) -> None:
-        self.calls.append("end")
-        await super().end_utterance()
-
-    async def interrupt(self) -> None:
-        self.calls.append("interrupt")
-        await super().interrupt()
-
-    async def aclose(self) -> None:
-        self.calls.append("close")
-        await super().aclose()
-
-    def lose(self, reason: str) -> None:
-        """Lose the connection, from any thread, and return when that is known."""
-        lost = threading.Event()
-        assert self.loop is not None
-        self.loop.call_soon_threadsafe(lambda: (self.crash(reason), self.loop.call_later(0.05, lost.set)))
-        assert lost.wait(LIMIT_S)
-
-    def walk_off(self, reason: str) -> None:
-        """Let the avatar leave, from any thread."""
-        assert self.loop is not None
-        self.loop.call_soon_threadsafe(self.disappear, reason)
-
-
-def tone(seconds: float) -> bytes:
-    return b"\x00\x10" * round(RATE * seconds)
 
 
 class Stage:
