@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary
 
 from pydantic import ValidationError
@@ -24,46 +24,6 @@ if TYPE_CHECKING:  # it loads the speech links
     from agenthuman_plugins.langchain._speech import Speech, Spoken, Wire
 
 _T = TypeVar("_T")
-
-
-class Driver(Protocol):
-    """One of the two ways.
-
-    Attributes:
-        client: `AgentHuman` or `AsyncAgentHuman`, whose methods have the same names.
-    """
-
-    client: Any
-
-    async def done(self, made: Any) -> Any:
-        """What a method of `client` returned, once it is there."""
-
-    def lease(self, **wanted: Any) -> AbstractAsyncContextManager[Session]:
-        """A session for a block, see `sessions.open`."""
-
-    async def call(self, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Call a function of the application, which `name` names in errors."""
-
-    def refuse_async(self, name: str, function: Callable[..., Any] | None) -> None:
-        """Say that a function of the application cannot be called this way, as far as that shows before the call."""
-
-    async def wait(self, future: "Future[Any]", limit_s: float) -> bool:
-        """Wait for a call that another thread or task makes; whether it came to its end."""
-
-    async def each(self, operation: Callable[[str], Coroutine[Any, Any, None]], items: Iterable[str]) -> None:
-        """Carry an operation out for each item, whatever interrupts it; then raise the first failure."""
-
-    async def settle(self, error: BaseException) -> None:
-        """Let what an interrupted create opened be ended before the interruption comes out."""
-
-    async def speak(self, speech: "Speech", wire: "Wire", text: str) -> "Spoken":
-        """Speak, and wait until it was played."""
-
-    async def finish_speaking(self, speech: "Speech", session_id: str) -> None:
-        """Wait until what was asked to be said before has been said."""
-
-    async def hang_up(self, speech: "Speech", session_id: str) -> None:
-        """Cut short what a session speaks, and close its link."""
 
 
 def finish(operation: Coroutine[Any, Any, _T]) -> _T:
@@ -78,7 +38,11 @@ def finish(operation: Coroutine[Any, Any, _T]) -> _T:
 
 
 class SyncDriver:
-    """Carries operations out on the calling thread."""
+    """Carries operations out on the calling thread.
+
+    Attributes:
+        client: Its methods have the same names as those of the async one.
+    """
 
     def __init__(self, client: AgentHuman) -> None:
         self.client: Any = client
@@ -179,7 +143,11 @@ class _Unsuspended(AbstractAsyncContextManager[Session]):
 
 
 class AsyncDriver:
-    """Carries operations out on the running loop."""
+    """Carries operations out on the running loop.
+
+    Attributes:
+        client: Its methods have the same names as those of the sync one.
+    """
 
     def __init__(self, client: AsyncAgentHuman) -> None:
         self.client: Any = client
@@ -240,6 +208,9 @@ class AsyncDriver:
     async def hang_up(self, speech: "Speech", session_id: str) -> None:
         """Hang up."""
         await speech.ahang_up(session_id)
+
+
+Driver: TypeAlias = SyncDriver | AsyncDriver
 
 
 class Clients:

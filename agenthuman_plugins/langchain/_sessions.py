@@ -356,6 +356,10 @@ class Sessions:
         self._ledger.settle_in(entry.session_id, room)
         return room
 
+    def may_move(self, entry: Entry) -> bool:
+        """Whether another worker may come to speak through a session."""
+        return self._settings.namespace is not None and has_agent(entry.room)
+
     def spoke(self, entry: Entry) -> None:
         """Note that this process is connected to a session: it is to end it from now on."""
         kept = self._ledger.change(entry.session_id, Change.SPOKE)
@@ -430,13 +434,12 @@ class Sessions:
             await self.end_all(drive, ids)
 
     def of_run(self, origin: Origin) -> list[str]:
-        """The sessions that this process opened in the thread and, for a subagent, in this run of it."""
+        """The sessions that this process knows of the thread and, for a subagent, of this run of it."""
         return [
             entry.session_id
             for entry in self._ledger.entries()
             if entry.origin.thread_id == origin.thread_id
             and origin.includes(entry.origin)
-            and (entry.made_here or entry.holding is not None)
             and (not entry.has_ended or self._has_link(entry.session_id))
         ]
 
@@ -465,6 +468,11 @@ class Sessions:
     def news(self, origin: Origin) -> list[Entry]:
         """Sessions that the toolkit ended by itself, of which the model does not know yet."""
         return self._ledger.pop_news(self._may_touch(origin))
+
+
+def has_agent(room: Room | None) -> bool:
+    """Whether it is a LiveKit room of the application's, with a place for the one who speaks."""
+    return isinstance(room, LiveKitRoom) and room.agent_token is not None
 
 
 def checked_metadata(metadata: object) -> dict[str, Any]:

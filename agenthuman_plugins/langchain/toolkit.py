@@ -6,7 +6,7 @@ from contextlib import contextmanager, suppress
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Never, NoReturn, Self, TypeAlias, TypedDict, Unpack
 
-from langchain_core.tools import BaseTool, BaseToolkit
+from langchain_core.tools import BaseTool, BaseToolkit, ToolException
 from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, ValidationError
 
 from agenthuman_plugins.client import (
@@ -360,8 +360,11 @@ class AgentHumanToolkit(BaseToolkit):
         await self._sessions.end_all(self._clients.async_driver(), session_ids)
 
     async def _lend(self, thread_id: str | None) -> tuple[Session, Room | None]:
-        """Open a session for a stage."""
-        entry, _ = await self._sessions.open(self._clients.async_driver(), Origin(thread_id))
+        """Open a session for a stage, as a tool would; errors are for the program."""
+        try:
+            entry, _ = await self._sessions.open(self._clients.async_driver(), Origin(thread_id))
+        except ToolException as told:
+            raise told.__cause__ or AgentHumanError(str(told)) from None
         return entry.session, entry.room
 
     async def _take_back(self, session_id: str) -> None:

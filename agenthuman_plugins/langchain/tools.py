@@ -10,7 +10,7 @@ from langchain_core.tools import BaseTool, StructuredTool, ToolException
 from pydantic import BaseModel
 
 from agenthuman_plugins.client import APIResponseError, ConfigurationError
-from agenthuman_plugins.client.rooms import AspectRatio, LiveKitRoom, Room
+from agenthuman_plugins.client.rooms import AspectRatio, Room
 from agenthuman_plugins.langchain import _schemas, _texts
 from agenthuman_plugins.langchain._drivers import Clients, Driver, finish
 from agenthuman_plugins.langchain._ledger import Entry, Ledger
@@ -19,7 +19,7 @@ from agenthuman_plugins.langchain._loop import LoopClosedError
 from agenthuman_plugins.langchain._order import Order
 from agenthuman_plugins.langchain._origin import Origin, calling
 from agenthuman_plugins.langchain._schemas import Runtime
-from agenthuman_plugins.langchain._sessions import Sessions
+from agenthuman_plugins.langchain._sessions import Sessions, has_agent
 from agenthuman_plugins.speech.link import SpeechLink
 
 if TYPE_CHECKING:  # it loads the speech links
@@ -124,8 +124,8 @@ class Tools:
         aspect_ratio: AspectRatio | None = None,
     ) -> Result:
         entry, before = await self._sessions.open(drive, origin, avatar, aspect_ratio)
-        if not before and self._limits.any and self._speech is not None and _can_move(entry):
-            # So that this process learns of it when another worker speaks, and its limits stop.
+        if self._speech is not None and not before and self._sessions.may_move(entry):
+            # So that this process learns of it when another worker speaks, and does not end the session any more.
             self._speech.connect(self._wire(entry, entry.room))
         said = _texts.opened_before(entry.session) if before else _texts.opened(entry.session, self._offered)
         return said, _texts.artifact(entry.session)
@@ -212,8 +212,7 @@ class Tools:
     def _wire(self, entry: Entry, room: Room | None) -> "Wire":
         from agenthuman_plugins.langchain._speech import Wire  # noqa: PLC0415 - loads the speech links
 
-        own_room = isinstance(room, LiveKitRoom) and room.agent_token is not None
-        over_gateway = entry.session.ws_uri is not None or (room is not None and not own_room)
+        over_gateway = entry.session.ws_uri is not None or (room is not None and not has_agent(room))
         return Wire(entry.session_id, lambda: self.make_link(entry, room), one_link=over_gateway)
 
     def _link(self, entry: Entry, room: Room | None) -> SpeechLink:
@@ -270,8 +269,3 @@ def selected(wanted: object, *, scope: str, namespace: str | None, has_voice: bo
             "pass namespace= (the sessions that other workers opened) or scope='account'."
         )
     return names
-
-
-def _can_move(entry: Entry) -> bool:
-    """Whether another worker may come to speak through a session."""
-    return isinstance(entry.room, LiveKitRoom) and entry.room.agent_token is not None
