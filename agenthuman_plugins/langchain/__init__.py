@@ -9,12 +9,19 @@ from typing import TYPE_CHECKING, Any
 from agenthuman_plugins.langchain._toolkit import AgentHumanToolkit
 
 if TYPE_CHECKING:
+    from agenthuman_plugins.langchain._history import heard_only
     from agenthuman_plugins.langchain._middleware import SessionCleanupMiddleware
     from agenthuman_plugins.langchain._tts import TextToSpeech
+    from agenthuman_plugins.langchain.stage import AvatarStage
 
-__all__ = ["AgentHumanToolkit", "SessionCleanupMiddleware", "TextToSpeech"]
+__all__ = ["AgentHumanToolkit", "AvatarStage", "SessionCleanupMiddleware", "TextToSpeech", "heard_only"]
 
-_LAZY = {"SessionCleanupMiddleware": "_middleware", "TextToSpeech": "_tts"}
+_LAZY = {
+    "AvatarStage": "stage",
+    "SessionCleanupMiddleware": "_middleware",
+    "TextToSpeech": "_tts",
+    "heard_only": "_history",
+}
 
 
 def __getattr__(name: str) -> Any:
