@@ -89,10 +89,19 @@ def ask(calls: Calls) -> dict[str, Any]:
 # --- create_agent
 
 
+def wanting(calls: Sequence[Any]) -> Callable[[Sequence[Any]], AIMessage]:
+    """A model that wants these calls when the user has spoken, also if it is asked in the middle of a run."""
+
+    def answer(messages: Sequence[Any]) -> AIMessage:
+        asked = isinstance(messages[-1], HumanMessage)
+        return AIMessage("", tool_calls=list(calls)) if asked else AIMessage("Done.")
+
+    return answer
+
+
 def agent_of(scene: Scene, calls: Calls, found: list[ToolMessage], middleware: Sequence[Any] = ()) -> Any:
     """An agent whose model wants these calls or, for a subagent, one with a tool that runs such an agent."""
-    script = [AIMessage("", tool_calls=calls), AIMessage("Done.")]
-    model, tools = ScriptedModel(script=script), list(scene.tools)
+    model, tools = ScriptedModel(script=[wanting(calls)] * 9), list(scene.tools)
     if scene.agent is None:
         return create_agent(model, tools, checkpointer=scene.checkpointer, middleware=list(middleware))
     sub = create_agent(model, tools, name=scene.agent, middleware=list(middleware))
@@ -107,7 +116,7 @@ def agent_of(scene: Scene, calls: Calls, found: list[ToolMessage], middleware: S
         return "Done."
 
     tool = StructuredTool.from_function(run, coroutine=arun, name=name, description="Ask a subagent.")
-    outer = ScriptedModel(script=[call(name, "ask"), AIMessage("Done.")])
+    outer = ScriptedModel(script=[wanting(call(name, "ask").tool_calls)] * 9)
     return create_agent(outer, [tool], checkpointer=scene.checkpointer)
 
 
