@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Protocol
 
-from langchain_core.tools import BaseTool
+from langchain_core.tools import BaseTool, ToolException
 
 from agenthuman_plugins.client import AgentHumanError, NotFoundError, Session
 from agenthuman_plugins.client.adapters import to_the_end
@@ -60,13 +60,13 @@ class End:
         """End a session that this call may name."""
         allowed = self._reach.allowed(session_id, runtime)
         with told():
-            return _ended(self._end(allowed))
+            return _ended(self._end(allowed, surely=True))
 
     async def aend(self, session_id: str, runtime: Runtime = None) -> Result:
         """End a session that this call may name."""
         allowed = self._reach.allowed(session_id, runtime)
         with told():
-            return _ended(await self._aend(allowed))
+            return _ended(await self._aend(allowed, surely=True))
 
     def end_all(self, session_ids: Iterable[str]) -> None:
         """End sessions; one that cannot be ended does not keep the others from it, nor does Ctrl-C.
@@ -119,23 +119,31 @@ class End:
             if failure is not None:
                 raise failure
 
-    def _end(self, session_id: str) -> Session:
+    def _end(self, session_id: str, *, surely: bool = False) -> Session:
+        """End a session; `surely` asks again if the answer was a success, but said nothing of the session."""
         try:
             if self._links is not None:
                 self._links.hang_up(session_id)
         finally:  # whatever becomes of its link, the session is billed until it ends
             with self._noting(session_id):
-                session = self._clients.sync_client().sessions.end(session_id)
+                client = self._clients.sync_client()
+                session = client.sessions.end(session_id)
+                if surely and session.ended_at is None:
+                    session = _checked(client.sessions.get(session_id))
             self._ledger.mark_ended(session_id, session)
         return session
 
-    async def _aend(self, session_id: str) -> Session:
+    async def _aend(self, session_id: str, *, surely: bool = False) -> Session:
+        """End a session; `surely` asks again if the answer was a success, but said nothing of the session."""
         try:
             if self._links is not None:
                 await self._links.ahang_up(session_id)
         finally:
             with self._noting(session_id):
-                session = await self._clients.async_client().sessions.end(session_id)
+                client = self._clients.async_client()
+                session = await client.sessions.end(session_id)
+                if surely and session.ended_at is None:
+                    session = _checked(await client.sessions.get(session_id))
             self._ledger.mark_ended(session_id, session)
         return session
 
@@ -146,6 +154,13 @@ class End:
         except NotFoundError:
             self._ledger.mark_ended(session_id)
             raise
+
+
+def _checked(session: Session) -> Session:
+    """A page of a proxy is a success, too, and ends nothing."""
+    if not session.has_ended:
+        raise ToolException(_texts.still_running(session))
+    return session
 
 
 def _ended(session: Session) -> Result:
