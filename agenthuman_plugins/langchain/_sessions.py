@@ -376,6 +376,10 @@ class Sessions:
         finally:  # whatever becomes of its link, the session is billed until it ends
             try:
                 session: Session = await drive.done(drive.client.sessions.end(session_id))
+                if session.ended_at is None:  # a page of a proxy is a success, too, and ends nothing
+                    session = await drive.done(drive.client.sessions.get(session_id))
+                if not session.has_ended:
+                    raise AgentHumanError(_texts.still_running(session), retryable=True)
             except NotFoundError:
                 self._ledger.ended(session_id)
                 raise
