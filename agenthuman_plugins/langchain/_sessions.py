@@ -96,7 +96,7 @@ class Sessions:
             elif (running := await self._still_running(drive, claim)) is not None:
                 return running, True
             else:
-                opens.forget(key)
+                opens.forget(key, claim)
         try:
             entry, before = await self._open(drive, origin, key, avatar, aspect_ratio)
         except BaseException:
