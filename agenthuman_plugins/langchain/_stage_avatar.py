@@ -16,7 +16,7 @@ from agenthuman_plugins.client import (
 from agenthuman_plugins.client.adapters import to_the_end, what_happened
 from agenthuman_plugins.client.redaction import redact
 from agenthuman_plugins.client.rooms import LiveKitRoom, Room
-from agenthuman_plugins.langchain._stage_voice import Voice, prepare
+from agenthuman_plugins.langchain._stage_voice import Voice
 from agenthuman_plugins.speech.link import SpeechLink
 
 _log = logging.getLogger("agenthuman_plugins.langchain")
@@ -78,7 +78,6 @@ class Avatar:
         lender: Where the session comes from.
         make_link: Makes the link of a session; called on a thread, since it may load LiveKit.
         voice: What speaks through the link.
-        sample_rate: Hz of the voice.
         thread_id: The conversation.
         on_here: Called when there is an avatar, with the session's id.
         on_gone: Called with the reason when it is lost, or none can be had.
@@ -93,7 +92,6 @@ class Avatar:
         make_link: MakeLink,
         voice: Voice,
         *,
-        sample_rate: int,
         thread_id: str | None,
         on_here: Callable[[str], None],
         on_gone: Callable[[str], None],
@@ -101,7 +99,6 @@ class Avatar:
         self._lender = lender
         self._make_link = make_link
         self._voice = voice
-        self._sample_rate = sample_rate
         self._thread_id = thread_id
         self._on_here = on_here
         self._on_gone = on_gone
@@ -188,7 +185,7 @@ class Avatar:
         return None
 
     async def _joined(self, session: Session, room: Room | None, *, limit_s: float) -> SpeechLink:
-        await asyncio.to_thread(prepare, self._sample_rate)
+        await asyncio.to_thread(self._voice.prepare)
         link = await asyncio.to_thread(self._make_link, session, room)
         try:
             await link.connect(timeout_s=limit_s)

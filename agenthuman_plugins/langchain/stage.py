@@ -57,7 +57,8 @@ class AvatarStage:
     user's words come to it. `agent_end` makes the end of a reply exact; without one, a pause tells.
 
     Sessions are billed by the minute. The session is opened at the first event and ended however the stream ends.
-    When a program leaves the loop early, `contextlib.aclosing` ends it at once, not when Python collects it.
+    A program that leaves its loop early leaves generators behind that Python closes some time later; to end the
+    session at once, put `async with contextlib.aclosing(stage):` around the loop.
 
     Args:
         toolkit: Opens the session by its own rules.
@@ -163,12 +164,18 @@ class AvatarStage:
         await self._stream.silenced()
         return self._stream.take_interrupted()
 
+    async def aclose(self) -> None:
+        """End the stream that is served: the link is left and the session is ended. Harmless without one."""
+        if (stream := self._stream) is not None:
+            await to_the_end(lambda: self._end(stream))
+
     async def _end(self, stream: Stream) -> None:
         try:
             await stream.aclose()
             await asyncio.gather(*(listener.aclose() for listener in self._listeners))
         finally:
-            self._stream = None
+            if self._stream is stream:
+                self._stream = None
 
     def _link_of(self, session: Session, room: Room | None) -> SpeechLink:
         from agenthuman_plugins.speech.of_session import speech_link  # noqa: PLC0415 - only an extra installs it

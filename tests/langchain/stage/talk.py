@@ -49,7 +49,11 @@ class RecordingLink(InProcessSpeechLink):
         self.first_at: float | None = None
         self.clears: list[float] = []
         self.ends = 0
-        self.left = False
+        self.joined = self.left = False
+
+    async def connect(self, *, timeout_s: float) -> None:
+        self.joined = True
+        await super().connect(timeout_s=timeout_s)
 
     async def send(self, data: bytes) -> int:
         if self.first_at is None:
