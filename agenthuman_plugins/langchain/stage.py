@@ -18,7 +18,7 @@ from agenthuman_plugins.langchain._stage_stream import Stream
 from agenthuman_plugins.speech.link import SpeechLink
 
 if TYPE_CHECKING:
-    from agenthuman_plugins.langchain._toolkit import AgentHumanToolkit
+    from agenthuman_plugins.langchain.toolkit import AgentHumanToolkit
 
 __all__ = ["AvatarStage", "heard_only"]
 

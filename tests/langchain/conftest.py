@@ -56,10 +56,20 @@ def opened_id(messages: Sequence[BaseMessage]) -> str:
     raise AssertionError("no session was opened")
 
 
-def runtime(thread: str | None, call_id: str = "call_1", checkpointer: object | None = None) -> object:
+def runtime(
+    thread: object,
+    call_id: str = "call_1",
+    checkpointer: object | None = None,
+    *,
+    task: str = "tools:task",
+    agent: str | None = None,
+    message: AIMessage | None = None,
+) -> object:
     """What an agent's tool node injects, as far as the tools read it."""
-    configurable = {"thread_id": thread, "__pregel_checkpointer": checkpointer}
-    return SimpleNamespace(config={"configurable": configurable}, tool_call_id=call_id)
+    configurable = {"thread_id": thread, "__pregel_checkpointer": checkpointer, "checkpoint_ns": task}
+    config = {"configurable": configurable, "metadata": {"lc_agent_name": agent} if agent else {}}
+    state = {"messages": [message] if message else []}
+    return SimpleNamespace(config=config, tool_call_id=call_id, state=state)
 
 
 Use = Callable[..., Awaitable[ToolMessage]]

@@ -21,7 +21,7 @@ ASK = {"messages": [HumanMessage("Show me your face, then go.")]}
 def open_look_and_end() -> ScriptedModel:
     return ScriptedModel(
         script=[
-            call(CREATE, "call_1", metadata={"user": "Ada"}),
+            call(CREATE, "call_1"),
             lambda messages: call(GET, "call_2", session_id=opened_id(messages)),
             call(LIST, "call_3"),
             lambda messages: call(END, "call_4", session_id=messages[2].artifact["session_id"]),

@@ -140,7 +140,7 @@ async def test_no_secret_is_kept(resumable: Resumable) -> None:
         return lambda messages: call(name, name, session_id="sess_1", **others)
 
     script = [
-        call(CREATE, metadata={"user": "Ada"}),
+        call(CREATE),
         of_the_session(GET),
         of_the_session(SAY, text="Hi."),
         call(LIST),

@@ -15,69 +15,14 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from agenthuman_plugins.client import AgentHuman, AsyncAgentHuman, SpeechLinkError
 from agenthuman_plugins.client.rooms import LiveKitRoom, Room
-from agenthuman_plugins.langchain import AgentHumanToolkit, _line, _patience
-from agenthuman_plugins.langchain._background import LoopClosedError
+from agenthuman_plugins.langchain import AgentHumanToolkit, _line, _speech
 from agenthuman_plugins.langchain._ledger import Entry
-from agenthuman_plugins.speech import InProcessSpeechLink
+from agenthuman_plugins.langchain._loop import LoopClosedError
 from tests.client.conftest import ROOM, FakeService
+from tests.langchain.links import LIMIT_S, RATE, Link, tone
 
 SAY = "agent_human_say"
-LIMIT_S = 20.0  # hang limit
-RATE = 16_000
 SECRET = "sk-seeded0123456789abcdef"
-
-
-class Link(InProcessSpeechLink):
-    """A link that tells what it was asked for."""
-
-    def __init__(self, failures: list[Exception]) -> None:
-        super().__init__(width=2, height=2, fps=50)
-        self.calls: list[str] = []
-        self.sent = b""
-        self.heard = threading.Event()  # the avatar has something to play
-        self.loop: asyncio.AbstractEventLoop | None = None
-        self._failures = failures
-
-    async def connect(self, *, timeout_s: float) -> None:
-        self.calls.append("connect")
-        self.loop = asyncio.get_running_loop()
-        if self._failures:
-            raise self._failures.pop(0)
-        await super().connect(timeout_s=timeout_s)
-
-    async def send(self, pcm: bytes) -> int:
-        number = await super().send(pcm)
-        self.sent += pcm
-        self.heard.set()
-        return number
-
-    async def end_utterance(self) -> None:
-        self.calls.append("end")
-        await super().end_utterance()
-
-    async def interrupt(self) -> None:
-        self.calls.append("interrupt")
-        await super().interrupt()
-
-    async def aclose(self) -> None:
-        self.calls.append("close")
-        await super().aclose()
-
-    def lose(self, reason: str) -> None:
-        """Lose the connection, from any thread, and return when that is known."""
-        lost = threading.Event()
-        assert self.loop is not None
-        self.loop.call_soon_threadsafe(lambda: (self.crash(reason), self.loop.call_later(0.05, lost.set)))
-        assert lost.wait(LIMIT_S)
-
-    def walk_off(self, reason: str) -> None:
-        """Let the avatar leave, from any thread."""
-        assert self.loop is not None
-        self.loop.call_soon_threadsafe(self.disappear, reason)
-
-
-def tone(seconds: float) -> bytes:
-    return b"\x00\x10" * round(RATE * seconds)
 
 
 class Stage:
@@ -90,7 +35,7 @@ class Stage:
         self.made = threading.Condition()
         self.failures: list[Exception] = []
         self.toolkit = AgentHumanToolkit(client=client, async_client=async_client, room=room, tts=tts)
-        self.toolkit._say._links._make_link = self._make_link
+        self.toolkit._say._make_link = self._make_link
         self.tools = {tool.name: tool for tool in self.toolkit.get_tools()}
 
     def _make_link(self, entry: Entry) -> Link:
@@ -274,10 +219,10 @@ def test_interrupted_program_falls_silent(stage: Make, monkeypatch: pytest.Monke
             raise KeyboardInterrupt
         return wait(fs, timeout)
 
-    from agenthuman_plugins.langchain import _background  # noqa: PLC0415
+    from agenthuman_plugins.langchain import _loop  # noqa: PLC0415
 
-    wait = _background.concurrent.futures.wait
-    monkeypatch.setattr(_background.concurrent.futures, "wait", interrupted)
+    wait = _loop.concurrent.futures.wait
+    monkeypatch.setattr(_loop.concurrent.futures, "wait", interrupted)
     with pytest.raises(KeyboardInterrupt):
         on.say(session_id, "long")
     assert on.links[0].calls[-1] == "interrupt"
@@ -337,7 +282,7 @@ async def test_failing_voice_is_told_and_nothing_is_half_said(
     session_id = on.open()
     message = await on.asay(session_id, "fail")
     assert message.status == "error"
-    assert message.content.startswith("The voice could not be made: 401 for key **********.")
+    assert message.content.startswith("The text could not be turned into speech: 401 for key **********.")
     assert SECRET not in message.content + caplog.text
     assert on.links[0].calls[-1] == "interrupt"
     assert (await on.asay(session_id)).status == "success"
@@ -345,14 +290,14 @@ async def test_failing_voice_is_told_and_nothing_is_half_said(
 
 async def test_silent_voice_is_given_up(stage: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """A voice that hangs costs a limited time, is told, and does not keep the next call from its turn."""
-    monkeypatch.setattr(_patience, "_PIECE_LIMIT_S", 0.05)
+    monkeypatch.setattr(_speech, "_PIECE_LIMIT_S", 0.05)
     hang = threading.Event()
     on = stage(lambda text: (text == "hang" and hang.wait(LIMIT_S), (tone(0.1), RATE))[1])
     session_id = on.open()
     message = await on.asay(session_id, "hang")
     assert message.status == "error"
     assert "nothing came for" in message.content
-    monkeypatch.setattr(_patience, "_PIECE_LIMIT_S", LIMIT_S)
+    monkeypatch.setattr(_speech, "_PIECE_LIMIT_S", LIMIT_S)
     assert (await on.asay(session_id)).status == "success"
     hang.set()
 
@@ -468,7 +413,7 @@ async def test_end_of_a_session_while_the_block_closes_its_link(
     on = stage()
     session_id = on.open()
     await on.asay(session_id)
-    monkeypatch.setattr(on.toolkit._say._links, "hang_up", stopped_on_the_way)
+    monkeypatch.setattr(on.toolkit._say._speech, "_hang_up", stopped_on_the_way)
     end = on.tools["agent_human_end_session"]
     if native:
         await end.ainvoke({"session_id": session_id})

@@ -86,7 +86,7 @@ def langsmith() -> Iterator[tuple[LangChainTracer, Wire]]:
 def every_tool() -> list[Any]:
     """The script of a model that uses each tool, and each once more in vain."""
     return [
-        call(CREATE, "c1", metadata={"user": "Ada"}),
+        call(CREATE, "c1"),
         call(GET, "c2", session_id="sess_1"),
         call(SAY, "c3", session_id="sess_1", text="Hi."),
         call(LIST, "c4"),

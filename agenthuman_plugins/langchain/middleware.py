@@ -2,28 +2,24 @@
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 try:
-    from langchain.agents.middleware import (
-        AgentMiddleware,
-        AgentState,
-        ModelRequest,
-        ModelResponse,
-        ToolCallRequest,
-    )
-    from langchain_core.messages import ToolMessage
-    from langgraph.config import get_config
+    from langchain.agents.middleware import AgentMiddleware
     from langgraph.errors import GraphBubbleUp
-    from langgraph.runtime import Runtime
-    from langgraph.types import Command
 except ImportError as error:
     raise ImportError(
         "SessionCleanupMiddleware is for LangChain's agents, which are not installed: run `pip install langchain`."
     ) from error
 
 from agenthuman_plugins.client import AgentHumanError
-from agenthuman_plugins.langchain._toolkit import AgentHumanToolkit
+from agenthuman_plugins.langchain.toolkit import AgentHumanToolkit
+
+if TYPE_CHECKING:  # not every version has all of them in one place
+    from langchain.agents.middleware import AgentState, ModelRequest, ModelResponse, ToolCallRequest
+    from langchain_core.messages import ToolMessage
+    from langgraph.runtime import Runtime
+    from langgraph.types import Command
 
 
 class SessionCleanupMiddleware(AgentMiddleware[Any, Any, Any]):
@@ -43,8 +39,8 @@ class SessionCleanupMiddleware(AgentMiddleware[Any, Any, Any]):
     | fails in one tool while another still opens a session | that one is **left open** |
     | pauses for a human | left open, rightly |
 
-    It ends the sessions that were opened in the same thread; without `thread_id`, those of all runs without one, so
-    give runs that go on at the same time a thread each. Put it first in the list of middleware: it then sees only
+    It ends the sessions that this process knows of the run's thread; in a subagent, those that this run of it opened.
+    Without `thread_id`, those of all runs without one, so give runs that go on at the same time a thread each. Put it first in the list of middleware: it then sees only
     errors that no other one handles. It hides no error, and a session that cannot be ended is logged.
 
     Args:
@@ -55,19 +51,19 @@ class SessionCleanupMiddleware(AgentMiddleware[Any, Any, Any]):
         super().__init__()
         self._toolkit = toolkit
 
-    def after_agent(self, state: AgentState[Any], runtime: Runtime[Any]) -> None:
+    def after_agent(self, state: "AgentState[Any]", runtime: "Runtime[Any]") -> None:
         """End the sessions after a run."""
         del state, runtime
         self._end()
 
-    async def aafter_agent(self, state: AgentState[Any], runtime: Runtime[Any]) -> None:
+    async def aafter_agent(self, state: "AgentState[Any]", runtime: "Runtime[Any]") -> None:
         """End the sessions after a run."""
         del state, runtime
         await self._aend()
 
     def wrap_model_call(
-        self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], ModelResponse[Any]]
-    ) -> ModelResponse[Any]:
+        self, request: "ModelRequest[Any]", handler: "Callable[[ModelRequest[Any]], ModelResponse[Any]]"
+    ) -> "ModelResponse[Any]":
         """End the sessions when the model fails."""
         try:
             return handler(request)
@@ -79,9 +75,9 @@ class SessionCleanupMiddleware(AgentMiddleware[Any, Any, Any]):
 
     async def awrap_model_call(
         self,
-        request: ModelRequest[Any],
-        handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]],
-    ) -> ModelResponse[Any]:
+        request: "ModelRequest[Any]",
+        handler: "Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]]",
+    ) -> "ModelResponse[Any]":
         """End the sessions when the model fails or is cancelled."""
         try:
             return await handler(request)
@@ -92,8 +88,8 @@ class SessionCleanupMiddleware(AgentMiddleware[Any, Any, Any]):
             raise
 
     def wrap_tool_call(
-        self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], ToolMessage | Command[Any]]
-    ) -> ToolMessage | Command[Any]:
+        self, request: "ToolCallRequest", handler: "Callable[[ToolCallRequest], ToolMessage | Command[Any]]"
+    ) -> "ToolMessage | Command[Any]":
         """End the sessions when a tool fails."""
         try:
             return handler(request)
@@ -105,9 +101,9 @@ class SessionCleanupMiddleware(AgentMiddleware[Any, Any, Any]):
 
     async def awrap_tool_call(
         self,
-        request: ToolCallRequest,
-        handler: Callable[[ToolCallRequest], Awaitable[ToolMessage | Command[Any]]],
-    ) -> ToolMessage | Command[Any]:
+        request: "ToolCallRequest",
+        handler: "Callable[[ToolCallRequest], Awaitable[ToolMessage | Command[Any]]]",
+    ) -> "ToolMessage | Command[Any]":
         """End the sessions when a tool fails or is cancelled."""
         try:
             return await handler(request)
@@ -118,17 +114,10 @@ class SessionCleanupMiddleware(AgentMiddleware[Any, Any, Any]):
             raise
 
     def _end(self) -> None:
-        with suppress(
-            AgentHumanError
-        ):  # logged by the toolkit; it must not take the run's result or error away
-            self._toolkit.end_sessions(_thread_id())
+        # Logged by the toolkit; it must not take the run's result or error away.
+        with suppress(AgentHumanError):
+            self._toolkit._end(self._toolkit._of_run())  # noqa: SLF001 - they belong together
 
     async def _aend(self) -> None:
         with suppress(AgentHumanError):
-            await self._toolkit.aend_sessions(_thread_id())
-
-
-def _thread_id() -> str | None:
-    """The thread of the run that calls us."""
-    thread_id = get_config().get("configurable", {}).get("thread_id")
-    return None if thread_id is None else str(thread_id)
+            await self._toolkit._aend(self._toolkit._of_run())  # noqa: SLF001 - they belong together

@@ -1,12 +1,13 @@
 """One event loop on a thread of its own, for what must outlive a single call of a tool.
 
 A speech link belongs to the loop that it was made on. The tools are called from any thread and from any loop, so
-all links live on this one, and every call is carried over to it.
+all links live on this one, and every call is carried over to it. So do timers, which must run while nobody calls.
 """
 
 import asyncio
 import concurrent.futures
 import contextlib
+import logging
 import threading
 import weakref
 from collections.abc import AsyncGenerator, Callable, Coroutine
@@ -15,6 +16,8 @@ from typing import Any, Generic, TypeVar
 from agenthuman_plugins.client.adapters import to_the_end
 
 _T = TypeVar("_T")
+
+_log = logging.getLogger("agenthuman_plugins.langchain")
 
 _CLEANUP_LIMIT_S = (
     10.0  # for an interrupted call to put things in order: interrupting an avatar takes 2 s at most
@@ -33,6 +36,7 @@ class BackgroundLoop:
         self._lock = threading.Lock()
         self._runner: _Runner | None = None
         self._abandoned: weakref.finalize[..., BackgroundLoop] | None = None
+        self._spawned: set[Handle] = set()  # a loop holds its tasks weakly
 
     @property
     def running(self) -> bool:
@@ -43,7 +47,12 @@ class BackgroundLoop:
         """Carry a coroutine out and wait for it.
 
         An interruption of the wait (Ctrl-C) cancels it, and comes out when it has put things in order.
+
+        Raises:
+            RuntimeError: Called on the thread of the loop, where it would wait for itself.
         """
+        if self._runner is not None and self._runner.is_current:
+            raise RuntimeError("This is the thread of the loop itself: await arun() here.")
         call = self._submit(make)
         try:
             concurrent.futures.wait([call.done])
@@ -66,6 +75,25 @@ class BackgroundLoop:
             call.cancel()
             await to_the_end(lambda: _settled(done))
             raise
+
+    def spawn(self, make: Callable[[], Coroutine[Any, Any, object]]) -> "Handle":
+        """Start a coroutine without waiting for it, from any thread.
+
+        An error in it is logged by its type. `close` cancels it and waits for its clean-up.
+        """
+        call = self._submit(make)
+        handle = Handle(call)
+        spawned = self._spawned  # not the loop itself, which the work would then keep from being forgotten
+        spawned.add(handle)
+
+        def ended(done: "concurrent.futures.Future[Any]") -> None:
+            spawned.discard(handle)
+            if not isinstance(error := done.exception(), LoopClosedError | None):
+                # Of a defect, nobody knows what its text holds.
+                _log.error("Work in the background failed: %s", type(error).__name__)
+
+        call.done.add_done_callback(ended)
+        return handle
 
     def close(self) -> None:
         """Stop the thread; what still runs on it is cancelled. Harmless when there is none."""
@@ -97,6 +125,17 @@ class BackgroundLoop:
         return call
 
 
+class Handle:
+    """Work that was started by `BackgroundLoop.spawn`."""
+
+    def __init__(self, call: "_Call[Any]") -> None:
+        self._call = call
+
+    def cancel(self) -> None:
+        """Cancel it, from any thread and without waiting; harmless when it is done."""
+        self._call.cancel()
+
+
 class _Runner:
     """The thread with its loop."""
 
@@ -107,10 +146,15 @@ class _Runner:
         )
         self._thread.start()
 
+    @property
+    def is_current(self) -> bool:
+        """Whether this is its thread."""
+        return threading.current_thread() is self._thread
+
     def stop(self) -> None:
         with contextlib.suppress(RuntimeError):  # stopped already
             self.loop.call_soon_threadsafe(self.loop.stop)
-        if threading.current_thread() is not self._thread:  # where a garbage collection may run, too
+        if not self.is_current:  # a garbage collection may run there, too
             self._thread.join(_STOP_LIMIT_S)
 
 

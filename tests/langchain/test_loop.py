@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import logging
 import subprocess
 import sys
 import threading
@@ -9,7 +10,7 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from agenthuman_plugins.langchain._background import BackgroundLoop, FromLoop, LoopClosedError
+from agenthuman_plugins.langchain._loop import BackgroundLoop, FromLoop, LoopClosedError
 
 LIMIT_S = 10.0  # hang limit
 
@@ -92,6 +93,138 @@ async def test_closing_ends_what_is_under_way() -> None:
     assert not threads()
 
 
+async def test_loop_does_not_wait_for_itself() -> None:
+    """On the loop's own thread a blocking call is an error instead of a deadlock; an awaited one works."""
+    background = BackgroundLoop()
+
+    async def inner() -> str:
+        return "done"
+
+    async def outer() -> str:
+        with pytest.raises(RuntimeError, match=r"await arun\(\)"):
+            background.run(inner)
+        return await background.arun(inner)
+
+    async with asyncio.timeout(LIMIT_S):
+        assert await background.arun(outer) == "done"
+        await background.aclose()
+
+
+async def test_spawned_work_is_not_waited_for() -> None:
+    """Work that was spawned goes on by itself, also when nobody keeps its handle and memory is collected."""
+    background = BackgroundLoop()
+    begun, done = threading.Event(), threading.Event()
+    steps: list[asyncio.Event] = []
+
+    async def work() -> None:
+        steps.append(asyncio.Event())
+        begun.set()
+        await steps[0].wait()
+        done.set()
+
+    async def go_on() -> None:
+        steps[0].set()
+
+    async with asyncio.timeout(LIMIT_S):
+        background.spawn(work)
+        assert await asyncio.to_thread(begun.wait, LIMIT_S)
+        gc.collect()
+        assert not done.is_set()
+        await background.arun(go_on)
+        assert await asyncio.to_thread(done.wait, LIMIT_S)
+        await background.aclose()
+    assert background._spawned == set()
+
+
+async def test_spawned_work_is_held() -> None:
+    """Work that waits for something that nobody else knows is not collected as garbage, so that `close` finds it."""
+    background = BackgroundLoop()
+    begun, cancelled = threading.Event(), threading.Event()
+
+    async def work() -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    async with asyncio.timeout(LIMIT_S):
+        background.spawn(work)
+        assert await asyncio.to_thread(begun.wait, LIMIT_S)
+        gc.collect()
+        await background.aclose()
+    assert cancelled.is_set()
+
+
+@pytest.mark.parametrize("by", ["handle", "close"])
+async def test_spawned_work_that_is_cancelled(by: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A handle cancels its work, harmlessly so when repeated; `close` cancels it, too, and waits for its clean-up."""
+    background = BackgroundLoop()
+    begun, cleaned = threading.Event(), threading.Event()
+
+    async def work() -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0.01)
+            cleaned.set()
+
+    async with asyncio.timeout(LIMIT_S):
+        handle = background.spawn(work)
+        assert await asyncio.to_thread(begun.wait, LIMIT_S)
+        if by == "handle":
+            handle.cancel()
+            assert await asyncio.to_thread(cleaned.wait, LIMIT_S)
+            handle.cancel()
+        await background.aclose()
+        assert cleaned.is_set()
+        handle.cancel()
+    assert not caplog.records
+    assert not threads()
+
+
+async def test_spawned_work_that_is_cancelled_before_it_begins() -> None:
+    """Work that is cancelled at once never begins."""
+    background = BackgroundLoop()
+
+    async def nothing() -> None:
+        pass
+
+    async with asyncio.timeout(LIMIT_S):
+        go_on = threading.Event()
+
+        async def block() -> None:
+            assert go_on.wait(LIMIT_S)
+
+        background.spawn(block)
+        background.spawn(lambda: pytest.fail("it began")).cancel()
+        go_on.set()
+        await background.arun(nothing)
+        await background.aclose()
+
+
+async def test_spawned_work_that_fails_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """An error that nobody waits for is logged by its type: of its text, nobody knows what it holds."""
+    background = BackgroundLoop()
+    caplog.set_level(logging.DEBUG, "agenthuman_plugins")
+
+    async def fail() -> None:
+        raise ZeroDivisionError("seeded")
+
+    async def nothing() -> None:
+        pass
+
+    async with asyncio.timeout(LIMIT_S):
+        background.spawn(fail)
+        await background.arun(nothing)
+        await background.aclose()
+    assert [record.message for record in caplog.records] == [
+        "Work in the background failed: ZeroDivisionError"
+    ]
+
+
 def test_forgotten_loop_ends_its_thread() -> None:
     """A loop that nobody closes goes with its last reference."""
     background = BackgroundLoop()
@@ -99,7 +232,11 @@ def test_forgotten_loop_ends_its_thread() -> None:
     async def nothing() -> None:
         pass
 
+    async def wait() -> None:
+        await asyncio.Event().wait()
+
     background.run(nothing)
+    background.spawn(wait)
     del background
     gc.collect()
     assert not threads()
@@ -109,7 +246,7 @@ def test_program_ends_although_nothing_was_closed() -> None:
     """A program that forgets to close ends at once and without complaint."""
     script = (
         "import asyncio\n"
-        "from agenthuman_plugins.langchain._background import BackgroundLoop\n"
+        "from agenthuman_plugins.langchain._loop import BackgroundLoop\n"
         "async def start(): tasks.append(asyncio.ensure_future(asyncio.sleep(1000)))\n"
         "tasks = []\n"
         "loop = BackgroundLoop()\n"

@@ -1,4 +1,4 @@
-"""What a `tts` may be, brought into one form: pieces of 16 kHz speech, as they come."""
+"""What a `tts` may be, and the one form that it is brought into: pieces of 16 kHz speech, as they come."""
 
 import asyncio
 import contextlib
@@ -6,6 +6,7 @@ import contextvars
 import inspect
 import threading
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
+from importlib.util import find_spec
 from typing import Any, Protocol, TypeAlias, TypeGuard
 
 from agenthuman_plugins.client import ConfigurationError
@@ -13,6 +14,7 @@ from agenthuman_plugins.speech import SPEECH_SAMPLE_RATE
 
 _MIN_RATE, _MAX_RATE = 4_000, 192_000  # Hz
 _PIECES_AHEAD = 16  # that a voice on a thread may be ahead of the avatar's link
+_NEEDED = ("livekit.rtc", "websockets")  # what the speech links stand on
 _FILES = {b"RIFF": "a WAV", b"ID3": "an MP3", b"OggS": "an Ogg", b"fLaC": "a FLAC"}
 
 Pcm: TypeAlias = bytes | bytearray | memoryview
@@ -33,7 +35,7 @@ class TextToSpeech(Protocol):
             async for piece in voice.stream(text):
                 yield piece
 
-        tts.sample_rate = 24_000  # told here unless it is given with the samples
+        tts.sample_rate = 24_000  # unless the samples come with their rate
 
     A plain function runs on a thread, an async one on the agent's loop (on a loop of the toolkit's own if the agent
     is sync). 16 kHz is passed on as it is, any other rate is resampled, which needs the extra `speech`.
@@ -41,6 +43,25 @@ class TextToSpeech(Protocol):
 
     def __call__(self, text: str, /) -> Speech | Awaitable[Speech]:
         """Make speech of a text."""
+
+
+def check_installed() -> None:
+    """Check, without importing it, that what carries speech to an avatar is installed.
+
+    Raises:
+        ConfigurationError: It is not; the text names the extra that installs it.
+    """
+    if not all(map(_is_installed, _NEEDED)):
+        raise ConfigurationError(
+            'Speaking with tts needs an extra that is not installed: run `pip install "agenthuman-plugins[speech]"`.'
+        )
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ImportError:  # what it is a part of is missing
+        return False
 
 
 class VoiceError(Exception):
@@ -83,7 +104,7 @@ class Voice:
             made, rate = made
         if not _is_rate(rate):
             raise VoiceError(
-                "The tts told no sample rate: return (pcm, sample_rate), or give the tts an attribute sample_rate."
+                "The tts gave no sample rate: return (pcm, sample_rate), or set an attribute sample_rate on the tts."
             )
         samples = _Samples(rate)
         async for piece in _pieces(made):
