@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-import aiortc.codecs.vpx
 import numpy as np
 from aiortc import MediaStreamTrack
 from aiortc.mediastreams import MediaStreamError
@@ -22,16 +21,6 @@ _VOICE_HELD = 10  # frames that wait for a slow encoder; more would be heard lat
 _JUMP_S = (
     0.5  # of silence on the wire: the voice was interrupted and goes on; less is a hiccup of this machine
 )
-
-
-def set_bitrates() -> None:
-    """Let aiortc send a picture that looks good; for the whole process.
-
-    It starts at 0.5 Mbit/s, at which a soft background falls into blocks.
-    """
-    aiortc.codecs.vpx.DEFAULT_BITRATE = 2_000_000
-    aiortc.codecs.vpx.MIN_BITRATE = 1_000_000
-    aiortc.codecs.vpx.MAX_BITRATE = 3_000_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,11 @@ from typing import Any, Literal, Self
 import numpy as np
 
 from agenthuman_plugins.client.rooms import AVATAR_IDENTITY
+from agenthuman_plugins.viewer._bitrates import set_bitrates
 from agenthuman_plugins.viewer._browser import Browser, Message
 from agenthuman_plugins.viewer._errors import ViewerError
 from agenthuman_plugins.viewer._room import WatchedRoom
-from agenthuman_plugins.viewer._tracks import Picture, Sound, set_bitrates
+from agenthuman_plugins.viewer._tracks import Picture, Sound
 
 ViewerState = Literal["waiting", "quiet", "speaking", "ended"]
 

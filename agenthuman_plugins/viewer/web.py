@@ -28,8 +28,8 @@ _HEADERS = {
 }
 
 
-class OfferError(Exception):
-    """Raised when a request holds no offer.
+class RefusedError(Exception):
+    """Raised when a browser is not let in; the text is one sentence for its page.
 
     Attributes:
         status: HTTP status of the refusal.
@@ -82,16 +82,16 @@ async def read_offer(request: Request) -> dict[str, Any]:
     """Return the browser's offer, a JSON object with `sdp` and `type`.
 
     Raises:
-        OfferError: The body is too long, or no offer.
+        RefusedError: The body is too long, or no offer.
     """
     body = b""
     async for piece in request.stream():
         body += piece
         if len(body) > _MAX_OFFER:
-            raise OfferError(413, "The offer is too long.")
+            raise RefusedError(413, "The offer is too long.")
     offer = json_object(body)
     if not isinstance(offer.get("sdp"), str) or offer.get("type") != "offer":
-        raise OfferError(400, "The request holds no offer for a call.")
+        raise RefusedError(400, "The request holds no offer for a call.")
     return {"sdp": offer["sdp"], "type": offer["type"]}
 
 
