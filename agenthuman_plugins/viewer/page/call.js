@@ -6,8 +6,8 @@ const GATHERING_MS = 1500; // on one machine every candidate is there at once
 export class Call extends EventTarget {
   #peer = new RTCPeerConnection({ iceServers: [] });
   #channel = this.#peer.createDataChannel("messages");
-  #picture = this.#peer.addTransceiver("video", { direction: "recvonly" });
   #audio;
+  #picture;
   #options;
   #pings = 0;
 
@@ -15,7 +15,9 @@ export class Call extends EventTarget {
   // not answer.
   constructor({ offer, microphone = false, silent = "The server does not answer." }) {
     super();
+    // In this order: Pipecat goes by it.
     this.#audio = this.#peer.addTransceiver("audio", { direction: microphone ? "sendrecv" : "recvonly" });
+    this.#picture = this.#peer.addTransceiver("video", { direction: "recvonly" });
     this.#options = { offer, microphone, silent };
   }
 
