@@ -74,14 +74,19 @@ class Browser:
             ViewerError: The offer cannot be used.
         """
         try:
-            await self._peer.setRemoteDescription(RTCSessionDescription(offer["sdp"], offer["type"]))
-            tracks: dict[str, MediaStreamTrack] = {"video": self.picture, "audio": self.voice}
-            for transceiver in self._peer.getTransceivers():
-                self._use(transceiver, tracks.pop(transceiver.kind, None))
-            await self._peer.setLocalDescription(await self._peer.createAnswer())
+            return await self._answer(offer)
         except Exception as error:  # aiortc has as many kinds as an offer can be wrong
             _logger.debug("Offer refused", exc_info=error)
             raise ViewerError("This browser's offer for a call cannot be used.") from error
+
+    async def _answer(self, offer: Any) -> dict[str, str]:
+        await self._peer.setRemoteDescription(RTCSessionDescription(offer["sdp"], offer["type"]))
+        tracks: dict[str, MediaStreamTrack] = {"video": self.picture, "audio": self.voice}
+        for transceiver in self._peer.getTransceivers():
+            self._use(transceiver, tracks.pop(transceiver.kind, None))
+        if {"video", "audio"} <= tracks.keys():
+            raise ValueError("The offer has room for neither picture nor voice.")
+        await self._peer.setLocalDescription(await self._peer.createAnswer())
         answer = self._peer.localDescription
         return {"sdp": answer.sdp, "type": answer.type}
 
