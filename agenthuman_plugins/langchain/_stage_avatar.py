@@ -40,6 +40,9 @@ class Lender(Protocol):
     async def take_back(self, session_id: str) -> None:
         """End a session, harmless when repeated."""
 
+    def handed_over(self, session_id: str) -> None:
+        """Note that another worker speaks through a session and answers for it."""
+
 
 class Given:
     """A session that is the program's own: it is spoken through and never ended."""
@@ -52,6 +55,9 @@ class Given:
         return self._session, self._room
 
     async def take_back(self, session_id: str) -> None:
+        """Do nothing."""
+
+    def handed_over(self, session_id: str) -> None:
         """Do nothing."""
 
 
@@ -69,6 +75,10 @@ class FromToolkit:
     async def take_back(self, session_id: str) -> None:
         """End the session."""
         await self._toolkit._take_back(session_id)  # noqa: SLF001 - of this package
+
+    def handed_over(self, session_id: str) -> None:
+        """Let the toolkit know that the session is not its own any more."""
+        self._toolkit._handed_over(session_id)  # noqa: SLF001 - of this package
 
 
 class Avatar:
@@ -162,8 +172,8 @@ class Avatar:
             self._on_here(session.session_id)
             loss = await self._voice.run(link)
             if loss.replaced:
-                # Another worker of the application speaks through the session now, and answers for it.
                 self._never, self._lent = True, None
+                self._lender.handed_over(session.session_id)
         finally:
             self.connected = False
             await to_the_end(lambda: _closed(link))

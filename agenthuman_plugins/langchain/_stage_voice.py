@@ -318,7 +318,7 @@ class Voice:
                 case AvatarDisconnected(reason):
                     return Loss(reason)
                 case LinkLost(reason):
-                    return Loss(reason, replaced=bool(getattr(event, "replaced", False)))
+                    return Loss(reason, replaced=event.replaced)
                 case _:
                     pass
         return Loss("The connection was closed.")
