@@ -3,7 +3,7 @@
 python examples/langchain_limits.py
 """
 
-from _offline import ScriptedModel, run, service, show, wish
+from _offline import ScriptedModel, run, service, show, tell_room, wish
 from langchain.agents import create_agent
 from langchain.agents.middleware import ToolCallLimitMiddleware
 from langchain_core.messages import HumanMessage
@@ -21,7 +21,7 @@ MODEL = ScriptedModel(
 async def main() -> None:
     async with (
         service(media=False, plan="explorer") as where,
-        AgentHumanToolkit(**where) as toolkit,
+        AgentHumanToolkit(on_session=tell_room, **where) as toolkit,
     ):
         # --8<-- [start:agent]
         one_session = ToolCallLimitMiddleware(
