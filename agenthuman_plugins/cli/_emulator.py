@@ -100,6 +100,7 @@ async def _serve(args: argparse.Namespace) -> None:
         say(f"  export AGENTHUMAN_API_KEY={emulator.api_key}")
         if args.generation == "own-room":  # the older one tells its address with each session
             say(f"  export AGENTHUMAN_GATEWAY_URL={emulator.gateway_url}")
+        say(f"\nWatch: {emulator.watch_url}")
         say("\nPress Ctrl-C to stop.")
         await asyncio.Event().wait()
 

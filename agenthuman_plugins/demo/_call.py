@@ -6,7 +6,6 @@ from collections import deque
 from fractions import Fraction
 from typing import Any
 
-import aiortc.codecs.vpx
 import numpy as np
 from aiortc import MediaStreamTrack
 from av import VideoFrame
@@ -20,11 +19,9 @@ from pipecat.transports.smallwebrtc.transport import (
 )
 
 from agenthuman_plugins.pipecat._compat import is_interruptible
+from agenthuman_plugins.viewer._bitrates import set_bitrates
 
-# aiortc starts at 0.5 Mbit/s, at which a soft background falls into blocks.
-aiortc.codecs.vpx.DEFAULT_BITRATE = 2_000_000
-aiortc.codecs.vpx.MIN_BITRATE = 1_000_000
-aiortc.codecs.vpx.MAX_BITRATE = 3_000_000
+set_bitrates()
 
 _CLOCK_RATE = 90_000  # of video in RTP
 

@@ -5,16 +5,13 @@ import contextlib
 import errno
 import logging
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
-from pydantic import BaseModel
-from starlette.middleware.base import RequestResponseEndpoint
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from agenthuman_plugins.demo._assistant import openai_key
 from agenthuman_plugins.demo._call import Call
@@ -23,6 +20,7 @@ from agenthuman_plugins.demo._pipeline import LEFT, Conversation
 from agenthuman_plugins.demo._services import Services
 from agenthuman_plugins.emulator import http_server
 from agenthuman_plugins.emulator.voice import Voice
+from agenthuman_plugins.viewer import web
 
 NO_BROWSER = (
     "This machine has no network interface besides loopback, and browsers leave that one out for video."
@@ -36,30 +34,8 @@ _BUSY = (
 )
 _GOODBYE_S = 1.0
 _END_TIMEOUT_S = 25.0  # for a conversation, its session included; the limits inside are shorter
-_HEADERS = {
-    # The page needs nothing from elsewhere, and must not start to.
-    "Content-Security-Policy": "default-src 'self'; media-src 'self' blob: mediastream:; frame-ancestors 'none'",
-    "Cache-Control": "no-store",  # the next version of the demo has the same address
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-}
 
 _logger = logging.getLogger(__name__)
-
-
-class Offer(BaseModel):
-    """A browser that wants to talk."""
-
-    sdp: str
-    type: str
-
-
-class RefusedError(Exception):
-    """A browser that is not let in, with the sentence for its page."""
-
-    def __init__(self, status: int, sentence: str) -> None:
-        super().__init__(sentence)
-        self.status = status
 
 
 class Reception:
@@ -74,7 +50,7 @@ class Reception:
         self._conversation: Conversation | None = None
         self._task: asyncio.Task[None] | None = None
 
-    async def welcome(self, offer: Offer) -> dict[str, Any]:
+    async def welcome(self, offer: Mapping[str, str]) -> dict[str, Any]:
         """Begin a conversation and return the answer to the offer.
 
         Raises:
@@ -83,15 +59,15 @@ class Reception:
         async with self._turn:
             # A reloaded page may be back before the word that it has left is here.
             if self._conversation and not await self._conversation.wait_over(timeout_s=_GOODBYE_S):
-                raise RefusedError(409, _BUSY)
+                raise web.RefusedError(409, _BUSY)
             await self._see_out()
             connection = Call()
             try:
-                await connection.initialize(offer.sdp, offer.type)
+                await connection.initialize(offer["sdp"], offer["type"])
             except Exception as error:
                 _logger.debug("Offer refused", exc_info=error)
                 await connection.disconnect()  # type: ignore[no-untyped-call]
-                raise RefusedError(400, "This browser's offer for a call cannot be used.") from error
+                raise web.RefusedError(400, "This browser's offer for a call cannot be used.") from error
             answer = connection.get_answer()  # type: ignore[no-untyped-call]
             self._id = connection.pc_id
             self._conversation = Conversation(connection, self._services, self._voice, self._opening)
@@ -125,29 +101,21 @@ class Reception:
 def create_app(reception: Reception) -> FastAPI:
     """Return the page's ASGI application."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    # Only pages from here: another site in the same browser must not open sessions.
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=[_HOST, "localhost"])
-
-    @app.middleware("http")
-    async def guard(request: Request, call_next: RequestResponseEndpoint) -> Response:
-        origin = request.headers.get("origin")
-        if origin is not None and origin != f"http://{request.headers.get('host')}":
-            return JSONResponse({"error": "Requests from other pages are refused."}, 403)
-        response = await call_next(request)
-        response.headers.update(_HEADERS)
-        return response
+    # Another site in the same browser must not open sessions.
+    app.add_middleware(web.OwnPages)
 
     @app.post("/api/offer")
-    async def offer(offer: Offer) -> JSONResponse:
+    async def offer(request: Request) -> JSONResponse:
         try:
-            return JSONResponse(await reception.welcome(offer))
-        except RefusedError as refusal:
+            return JSONResponse(await reception.welcome(await web.read_offer(request)))
+        except web.RefusedError as refusal:
             return JSONResponse({"error": str(refusal)}, refusal.status)
 
     @app.post("/api/leave/{conversation_id}", status_code=204)
     async def leave(conversation_id: str) -> None:
         reception.goodbye(conversation_id)
 
+    app.mount("/viewer", web.files())
     app.mount("/", StaticFiles(directory=_FILES, html=True))
     return app
 

@@ -22,16 +22,24 @@ from agenthuman_plugins.emulator._routes.control import control
 from agenthuman_plugins.emulator._routes.links import link_starter, links
 from agenthuman_plugins.emulator._routes.sessions import sessions
 from agenthuman_plugins.emulator._routes.usage import usage
+from agenthuman_plugins.emulator._routes.watch import watch_page
 from agenthuman_plugins.emulator._service import Service
+from agenthuman_plugins.emulator._watch import Watch
 
 
-def create_app(service: Service, api_keys: Collection[str], rate_limit: RateLimit | None = None) -> ASGIApp:
+def create_app(
+    service: Service,
+    api_keys: Collection[str],
+    rate_limit: RateLimit | None = None,
+    watch: Watch | None = None,
+) -> ASGIApp:
     """Return the ASGI application.
 
     Args:
         service: What the routes call.
         api_keys: Keys that `x-api-key` may hold; all of them belong to the same account.
         rate_limit: Limit on the requests to `/v1`; by default there is none.
+        watch: Shows sessions at `/watch`; by default there is no such page.
     """
 
     async def check_key(request: Request) -> None:
@@ -58,6 +66,8 @@ def create_app(service: Service, api_keys: Collection[str], rate_limit: RateLimi
         app.include_router(routes(service), dependencies=[Depends(check_key), Depends(count)])
     app.include_router(control(service), dependencies=[Depends(check_key)])
     app.include_router(pictures(service))
+    if watch is not None:
+        app.router.routes.extend(watch_page(watch))
     gateway = Gateway(service)
 
     @app.websocket("/")

@@ -53,6 +53,14 @@ class RoomServerRooms:
         with contextlib.suppress(EmulatorError, asyncio.CancelledError):  # there is nothing to stop
             await self._start.result().aclose()
 
+    @property
+    def started(self) -> RoomServer | None:
+        """The room server if it has been started."""
+        start = self._start
+        if start is None or not start.done() or start.cancelled() or start.exception() is not None:
+            return None
+        return start.result()
+
     async def ready(self) -> RoomServer:
         """Wait for the room server; its start has a time limit of its own.
 

@@ -28,6 +28,7 @@ from agenthuman_plugins.emulator._store import (
     SessionStore,
     utc_now,
 )
+from agenthuman_plugins.emulator._watch import Watch
 from agenthuman_plugins.emulator.http_server import serving
 
 VIDEO_SIZE = (640, 480)
@@ -146,12 +147,14 @@ class Emulator:
         host, port = listener.getsockname()[:2]
         self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         self.gateway_url = self.url.replace("http", "ws", 1)
-        app = create_app(self._service, [self.api_key], self._rate_limit)
+        watch = Watch(self._service, self._rooms)
+        app = create_app(self._service, [self.api_key], self._rate_limit, watch)
         async with contextlib.AsyncExitStack() as stack:
             stack.callback(listener.close)
             if self._rooms is not None:
                 await stack.enter_async_context(self._rooms)
             stack.push_async_callback(self._service.aclose)
+            stack.push_async_callback(watch.aclose)
             await stack.enter_async_context(_running(self._service.run(), "session housekeeping"))
             await stack.enter_async_context(serving(app, listener, max_message_bytes=MAX_MESSAGE_BYTES))
             self._stack = stack.pop_all()
@@ -159,6 +162,11 @@ class Emulator:
 
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
+
+    @property
+    def watch_url(self) -> str:
+        """Address of the page that shows the newest session; `/{session_id}` behind it is that of one session."""
+        return f"{self.url.replace('0.0.0.0', '127.0.0.1').replace('[::]', '[::1]')}/watch"  # noqa: S104 - no bind
 
     async def wait_ready(self) -> str:
         """Wait until rooms can be made, and return the kind of the room server (`none` without media).

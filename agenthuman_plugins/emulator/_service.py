@@ -40,6 +40,9 @@ class Service:
         rooms: Makes the rooms of platform `proxy`.
         start_avatar: Sends avatars into rooms.
         video_size: Width and height of the picture at 4:3; the other ratios follow from it.
+
+    Attributes:
+        on_end: Is told of each session that has ended.
     """
 
     def __init__(
@@ -56,6 +59,8 @@ class Service:
         self._start_avatar = start_avatar
         self._video_size = video_size
         self._avatars: dict[str, Avatar] = {}
+        self._jobs: dict[str, AvatarJob] = {}  # of sessions that run
+        self.on_end: Callable[[Session], None] = lambda _: None
         self._leaving: set[asyncio.Task[None]] = set()
 
     async def create(self, request: CreateRequest) -> dict[str, Any]:
@@ -145,7 +150,14 @@ class Service:
             self._dismiss(avatar, _REASONS[by])
         if ended and (listener := self._listeners.get(session.session_id)):
             listener({"event": "ended"})
+        if ended:
+            self._jobs.pop(session.session_id, None)
+            self.on_end(session)
         return ended
+
+    def job(self, session: Session) -> AvatarJob | None:
+        """Return what the avatar of a running session does, and where."""
+        return self._jobs.get(session.session_id)
 
     def listen(self, session: Session, listener: Callable[[dict[str, Any]], None]) -> bool:
         """Hear of everything that happens to a session; `False` if somebody does already."""
@@ -208,6 +220,7 @@ class Service:
             height=height,
             faults=self.faults.for_avatar(),
         )
+        self._jobs[session.session_id] = job
         self._avatars[session.session_id] = self._start_avatar(job, on_event)
 
     def _on_event(self, session: Session, event: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ import httpx
 import pytest
 
 from agenthuman_plugins.demo import _page
+from agenthuman_plugins.viewer import web
 
 FILES = Path(_page.__file__).parent / "page"
 
@@ -16,7 +17,7 @@ class FakeReception:
         self.left = []
 
     async def welcome(self, offer):
-        raise _page.RefusedError(409, f"No room for {offer.type}.")
+        raise web.RefusedError(409, f"No room for {offer['type']}.")
 
     def goodbye(self, conversation_id):
         self.left.append(conversation_id)
@@ -85,6 +86,6 @@ async def test_a_call_that_cannot_be_made_is_closed(monkeypatch):
 
     monkeypatch.setattr(_page.Call, "disconnect", note)
     reception = _page.Reception(None, None)
-    with pytest.raises(_page.RefusedError, match="cannot be used"):
-        await reception.welcome(_page.Offer(sdp="v=0", type="nothing"))
+    with pytest.raises(web.RefusedError, match="cannot be used"):
+        await reception.welcome({"sdp": "v=0", "type": "nothing"})
     assert len(closed) == 1

@@ -1,27 +1,30 @@
 // The page: joins the call, the conversation and the figures to what the user sees and presses.
 
-import { Call } from "./call.js";
+import { Call } from "./viewer/call.js";
+import { Stage } from "./viewer/stage.js";
 import { Conversation } from "./conversation.js";
 import { Figures } from "./figures.js";
 
 const NOTICE_MS = 12_000;
 
 const get = (id) => document.getElementById(id);
-const [face, voice, form, text] = ["face", "voice", "say", "text"].map(get);
-const [mic, interrupt, sound, again] = ["mic", "interrupt", "sound", "again"].map(get);
+const [face, form, text] = ["face", "say", "text"].map(get);
+const [mic, interrupt, again] = ["mic", "interrupt", "again"].map(get);
 
-const call = new Call();
+const call = new Call({
+  offer: "/api/offer",
+  microphone: true,
+  silent: "The demo does not answer: start it again with “agenthuman demo”.",
+});
+const stage = new Stage();
 const conversation = new Conversation(get("log"));
 const figures = new Figures(call, face);
 let ended = false;
+let id = "";
+let voice = null;
 let understandsSpeech = false;
 let micExplained = false;
 let noticeTimer = 0;
-
-function setStatus(state, words) {
-  get("status").dataset.state = state;
-  get("status").textContent = words;
-}
 
 function notify(sentence) {
   clearTimeout(noticeTimer);
@@ -41,11 +44,9 @@ function end(sentence) {
   conversation.endReply({ interrupted: false });
   setConnected(false);
   interrupt.disabled = true;
-  sound.hidden = true;
-  get("veil-text").textContent = sentence;
-  get("veil").className = "resting";
+  stage.close(sentence);
   again.hidden = false;
-  setStatus("ended", "Not connected");
+  stage.setStatus("ended", "Not connected");
 }
 
 function say(words) {
@@ -59,20 +60,6 @@ function say(words) {
 
 function stopSpeaking() {
   if (!interrupt.disabled) call.send({ type: "interrupt" });
-}
-
-async function playVoice() {
-  try {
-    await voice.play();
-  } catch {
-    sound.hidden = false; // browsers play no sound before the user has touched the page
-    return;
-  }
-  if (sound.dataset.done) return;
-  sound.dataset.done = "yes";
-  sound.hidden = true;
-  figures.listen(voice.srcObject, (heard) => get("frame").classList.toggle("voiced", heard));
-  call.send({ type: "sound" });
 }
 
 async function toggleMicrophone() {
@@ -94,8 +81,8 @@ async function toggleMicrophone() {
 const onMessage = {
   avatar: ({ here }) => {
     get("frame").classList.toggle("away", !here);
-    if (here) setStatus("live", "Live");
-    else setStatus("connecting", "Voice only");
+    if (here) stage.setStatus("live", "Live");
+    else stage.setStatus("connecting", "Voice only");
   },
   words: ({ text: words }) => conversation.addWords(words),
   speaking: ({ on }) => {
@@ -116,18 +103,21 @@ const onMessage = {
   ended: ({ text: sentence }) => end(sentence),
 };
 
-call.addEventListener("video", ({ detail: stream }) => (face.srcObject = stream));
-call.addEventListener("audio", ({ detail: stream }) => (voice.srcObject = stream));
+call.addEventListener("video", ({ detail: stream }) => stage.show(stream));
+call.addEventListener("audio", ({ detail: stream }) => (voice = stream));
 call.addEventListener("open", () => {
   setConnected(true);
-  playVoice();
+  stage.hear(voice); // not before: the demo is told when its user can hear
 });
 call.addEventListener("message", ({ detail }) => onMessage[detail.type]?.(detail));
 call.addEventListener("lost", () => end("The demo has stopped, or lost this page."));
-face.requestVideoFrameCallback(() => {
-  get("veil").className = "lifted";
-  if (!ended) setStatus("live", "Live");
+stage.addEventListener("shown", () => !ended && stage.setStatus("live", "Live"));
+stage.addEventListener("heard", ({ detail: stream }) => {
+  figures.listen(stream, (heard) => stage.light(heard));
+  call.send({ type: "sound" });
 });
+// The channel may go down with the page before a word gets through; a beacon does not.
+addEventListener("pagehide", () => id && navigator.sendBeacon(`/api/leave/${id}`));
 
 form.addEventListener("submit", (event) => {
   event.preventDefault();
@@ -141,14 +131,11 @@ again.addEventListener("click", () => location.reload());
 addEventListener("keydown", (event) => {
   if (event.key === "Escape") stopSpeaking();
 });
-for (const gesture of ["pointerdown", "keydown"]) {
-  addEventListener(gesture, () => voice.srcObject && !sound.dataset.done && playVoice());
-}
 addEventListener("pageshow", ({ persisted }) => persisted && location.reload()); // the call did not survive the wait
 
 setConnected(false);
 try {
-  ({ understandsSpeech } = await call.connect());
+  ({ pc_id: id, understands_speech: understandsSpeech } = await call.connect());
 } catch (error) {
   end(error.message);
 }

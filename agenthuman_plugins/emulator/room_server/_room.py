@@ -96,6 +96,7 @@ class Participant:
                 can_subscribe=claims.can_subscribe,
                 can_publish_data=claims.can_publish_data,
                 can_update_metadata=claims.can_update_own_metadata,
+                hidden=claims.hidden,
             ),
             # Peers choose the form of their RPC calls by these two.
             client_protocol=client.client_protocol,
@@ -118,7 +119,7 @@ class Participant:
         """Tell the others what `info` says now."""
         self.info.version += 1
         if self.room is not None:
-            self.room.broadcast(self.info, besides=self)
+            self.room.broadcast(self, besides=self)
 
     # What the client asks for.
 
@@ -320,7 +321,7 @@ class Room:
         newcomer.room = self
         if newcomer.auto_subscribe:  # before its first offer is answered: then the tracks are in the answer
             newcomer.wanted = {p.track_sid: p for p in self.publications(besides=newcomer)}
-        self.broadcast(newcomer.info, besides=newcomer)
+        self.broadcast(newcomer, besides=newcomer)
 
     def leave(self, participant: Participant) -> None:
         """Remove a participant, unless it is out already."""
@@ -331,7 +332,7 @@ class Room:
         participant.info.state = models.ParticipantInfo.State.DISCONNECTED
         participant.info.version += 1
         self.unpublish(list(participant.publications.values()))
-        self.broadcast(participant.info)
+        self.broadcast(participant)
 
     def delete(self) -> None:
         """Send everybody away."""
@@ -344,9 +345,15 @@ class Room:
         participant.hang_up()
         self.leave(participant)
 
-    def broadcast(self, info: Any, *, besides: Participant | None = None) -> None:
-        """Tell everybody about a participant."""
-        update = rtc.SignalResponse(update=rtc.ParticipantUpdate(participants=[info]))
+    def visible(self) -> list[Participant]:
+        """Those whom the others see."""
+        return [participant for participant in self.participants.values() if not participant.claims.hidden]
+
+    def broadcast(self, about: Participant, *, besides: Participant | None = None) -> None:
+        """Tell everybody about a participant, unless it is hidden."""
+        if about.claims.hidden:
+            return
+        update = rtc.SignalResponse(update=rtc.ParticipantUpdate(participants=[about.info]))
         for participant in self.participants.values():
             if participant is not besides:
                 participant.send(update)

@@ -238,7 +238,7 @@ async def _carry_out(request: Any, participant: Participant) -> None:
 
 
 def _join_response(room: Room, participant: Participant) -> Any:
-    others = [other.info for other in room.participants.values() if other.identity != participant.identity]
+    others = [other.info for other in room.visible() if other.identity != participant.identity]
     room.info.num_participants = len(others) + 1
     return rtc.JoinResponse(
         room=room.info,

@@ -17,7 +17,7 @@ class Claims:
     """A verified token.
 
     The permissions are LiveKit's: all of them hold unless the token says otherwise, except for the last
-    two, which must be granted.
+    three, which must be granted.
     """
 
     identity: str
@@ -31,6 +31,7 @@ class Claims:
     can_publish_data: bool = True
     can_update_own_metadata: bool = False
     room_create: bool = False
+    hidden: bool = False
 
 
 def verify(token: str, *, api_key: str, api_secret: str) -> Claims:
@@ -65,4 +66,5 @@ def verify(token: str, *, api_key: str, api_secret: str) -> Claims:
         can_publish_data=grants.get("canPublishData", True),
         can_update_own_metadata=grants.get("canUpdateOwnMetadata", False),
         room_create=grants.get("roomCreate", False),
+        hidden=grants.get("hidden", False),
     )

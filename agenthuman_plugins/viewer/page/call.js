@@ -1,40 +1,48 @@
-// The call: one peer connection to the demo, with picture and voice back and a channel for messages.
+// The call: one peer connection to the server, with picture and voice back and a channel for messages.
 
-const PING_MS = 1000; // the demo takes a browser that stays silent for some seconds as gone
+const PING_MS = 1000; // the server takes a browser that stays silent for some seconds as gone
 const GATHERING_MS = 1500; // on one machine every candidate is there at once
 
 export class Call extends EventTarget {
   #peer = new RTCPeerConnection({ iceServers: [] });
   #channel = this.#peer.createDataChannel("messages");
-  #microphone = this.#peer.addTransceiver("audio", { direction: "sendrecv" });
-  #picture = this.#peer.addTransceiver("video", { direction: "recvonly" });
-  #id = "";
+  #audio;
+  #picture;
+  #options;
   #pings = 0;
 
-  // Connects and returns what the demo says about itself; throws an Error with one sentence for the user.
+  // offer: where the offer is posted. microphone: whether one may be sent. silent: the sentence for a server that does
+  // not answer.
+  constructor({ offer, microphone = false, silent = "The server does not answer." }) {
+    super();
+    // In this order: Pipecat goes by it.
+    this.#audio = this.#peer.addTransceiver("audio", { direction: microphone ? "sendrecv" : "recvonly" });
+    this.#picture = this.#peer.addTransceiver("video", { direction: "recvonly" });
+    this.#options = { offer, microphone, silent };
+  }
+
+  // Connects and returns the server's answer; throws an Error with one sentence for the user.
   async connect() {
     this.#peer.addEventListener("track", ({ track }) => this.#tell(track.kind, new MediaStream([track])));
     this.#peer.addEventListener("connectionstatechange", () => {
       if (["failed", "closed", "disconnected"].includes(this.#peer.connectionState)) this.#tell("lost");
     });
     this.#channel.addEventListener("open", () => {
-      this.#mute(true);
+      if (this.#options.microphone) this.#mute(true);
       this.#channel.send("ping");
       this.#pings = setInterval(() => this.#isOpen() && this.#channel.send("ping"), PING_MS);
       this.#tell("open");
     });
     this.#channel.addEventListener("message", ({ data }) => this.#tell("message", JSON.parse(data)));
     this.#channel.addEventListener("close", () => this.#tell("lost"));
-    // The channel may go down with the page before a word gets through; a beacon does not.
-    addEventListener("pagehide", () => this.#id && navigator.sendBeacon(`/api/leave/${this.#id}`));
+    addEventListener("pagehide", () => this.close());
 
     await this.#peer.setLocalDescription();
     await this.#gathered();
     const { sdp, type } = this.#peer.localDescription;
-    const answer = await post("/api/offer", { sdp, type });
-    this.#id = answer.pc_id;
+    const answer = await post(this.#options, { sdp, type });
     await this.#peer.setRemoteDescription(answer);
-    return { understandsSpeech: answer.understands_speech };
+    return answer;
   }
 
   send(message) {
@@ -44,8 +52,8 @@ export class Call extends EventTarget {
   // Sends the microphone from now on, or stops it; throws if the user or the system refuses.
   async setMicrophone(on) {
     const track = on ? await openMicrophone() : null;
-    this.#microphone.sender.track?.stop();
-    await this.#microphone.sender.replaceTrack(track);
+    this.#audio.sender.track?.stop();
+    await this.#audio.sender.replaceTrack(track);
     this.#mute(!on);
   }
 
@@ -57,7 +65,7 @@ export class Call extends EventTarget {
 
   close() {
     clearInterval(this.#pings);
-    this.#microphone.sender.track?.stop();
+    this.#audio.sender.track?.stop();
     this.#peer.close();
   }
 
@@ -85,19 +93,19 @@ export class Call extends EventTarget {
   }
 }
 
-async function post(path, body) {
+async function post({ offer, silent }, body) {
   let response;
   try {
-    response = await fetch(path, {
+    response = await fetch(offer, {
       method: "POST",
       headers: { "Content-Type": "application/json" },
       body: JSON.stringify(body),
     });
   } catch {
-    throw new Error("The demo does not answer: start it again with “agenthuman demo”.");
+    throw new Error(silent);
   }
   const answer = await response.json().catch(() => ({}));
-  if (!response.ok) throw new Error(answer.error ?? `The demo answered with an error (${response.status}).`);
+  if (!response.ok) throw new Error(answer.error ?? `The server answered with an error (${response.status}).`);
   return answer;
 }
 
