@@ -11,12 +11,26 @@ from agenthuman_plugins.langchain._origin import SessionRequest
 from agenthuman_plugins.langchain.toolkit import AgentHumanToolkit
 
 if TYPE_CHECKING:
+    from agenthuman_plugins.langchain._history import heard_only
     from agenthuman_plugins.langchain.middleware import SessionCleanupMiddleware
+    from agenthuman_plugins.langchain.stage import AvatarStage
     from agenthuman_plugins.langchain.tts import TextToSpeech
 
-__all__ = ["AgentHumanToolkit", "SessionCleanupMiddleware", "SessionRequest", "TextToSpeech"]
+__all__ = [
+    "AgentHumanToolkit",
+    "AvatarStage",
+    "SessionCleanupMiddleware",
+    "SessionRequest",
+    "TextToSpeech",
+    "heard_only",
+]
 
-_LAZY = {"SessionCleanupMiddleware": "middleware", "TextToSpeech": "tts"}
+_LAZY = {
+    "AvatarStage": "stage",
+    "SessionCleanupMiddleware": "middleware",
+    "TextToSpeech": "tts",
+    "heard_only": "_history",
+}
 
 
 def __getattr__(name: str) -> Any:

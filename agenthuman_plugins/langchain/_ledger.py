@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 
 from agenthuman_plugins.client import Session
 from agenthuman_plugins.client.rooms import Room
+from agenthuman_plugins.langchain._calls import Once
 from agenthuman_plugins.langchain._holding import Change, Holding, after
-from agenthuman_plugins.langchain._once import Once
 from agenthuman_plugins.langchain._origin import Origin
 
 _KEPT = 1_000  # ended sessions, and references of other sessions, that are remembered

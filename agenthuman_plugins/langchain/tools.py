@@ -12,18 +12,18 @@ from pydantic import BaseModel
 from agenthuman_plugins.client import APIResponseError, ConfigurationError
 from agenthuman_plugins.client.rooms import AspectRatio, Room
 from agenthuman_plugins.langchain import _schemas, _texts
+from agenthuman_plugins.langchain._calls import Order
 from agenthuman_plugins.langchain._drivers import Clients, Driver, finish
 from agenthuman_plugins.langchain._ledger import Entry, Ledger
 from agenthuman_plugins.langchain._limits import Limits
 from agenthuman_plugins.langchain._loop import LoopClosedError
-from agenthuman_plugins.langchain._order import Order
 from agenthuman_plugins.langchain._origin import Origin, calling
 from agenthuman_plugins.langchain._schemas import Runtime
 from agenthuman_plugins.langchain._sessions import Sessions, has_agent
-from agenthuman_plugins.speech.link import SpeechLink
 
 if TYPE_CHECKING:  # it loads the speech links
     from agenthuman_plugins.langchain._speech import Speech, Wire
+    from agenthuman_plugins.speech.link import SpeechLink
 
 Result: TypeAlias = tuple[str, dict[str, Any]]
 Operation: TypeAlias = Callable[..., Awaitable[Result]]
@@ -215,7 +215,7 @@ class Tools:
         over_gateway = entry.session.ws_uri is not None or (room is not None and not has_agent(room))
         return Wire(entry.session_id, lambda: self.make_link(entry, room), one_link=over_gateway)
 
-    def _link(self, entry: Entry, room: Room | None) -> SpeechLink:
+    def _link(self, entry: Entry, room: Room | None) -> "SpeechLink":
         from agenthuman_plugins.langchain._speech import SayError  # noqa: PLC0415 - loads the speech links
         from agenthuman_plugins.speech.of_session import speech_link  # noqa: PLC0415 - called on a thread
 

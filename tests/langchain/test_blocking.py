@@ -77,7 +77,7 @@ async def test_tools_with_blocking_functions_of_the_application() -> None:
         return silence(text)
 
     toolkit = all_tools(FakeService(), room=room, on_session=on_session)
-    toolkit._say._voice._tts = voice
+    toolkit._say._speech._voice._tts = voice
     with nothing_may_block():
         async with asyncio.timeout(LIMIT_S), toolkit:
             tools = by_name(toolkit)
