@@ -6,7 +6,7 @@ python examples/langchain_approval.py
 import asyncio
 from typing import Any
 
-from _offline import SESSION, ScriptedModel, run, service, show, wish
+from _offline import SESSION, ScriptedModel, run, service, show, tell_room, wish
 from langchain.agents import create_agent
 from langchain.agents.middleware import HumanInTheLoopMiddleware
 from langchain_core.messages import AIMessage, HumanMessage
@@ -37,7 +37,7 @@ async def decide(request: dict[str, Any]) -> dict[str, Any]:
 
 
 async def main() -> None:
-    async with service(media=False) as where, AgentHumanToolkit(**where) as toolkit:
+    async with service(media=False) as where, AgentHumanToolkit(on_session=tell_room, **where) as toolkit:
         agent = create_agent(
             MODEL,
             toolkit.get_tools(),

@@ -3,7 +3,7 @@
 python examples/langchain_limits.py
 """
 
-from _offline import ScriptedModel, run, service, show, wish
+from _offline import ScriptedModel, run, service, show, tell_room, wish
 from langchain.agents import create_agent
 from langchain.agents.middleware import ToolCallLimitMiddleware
 from langchain_core.messages import HumanMessage
@@ -24,6 +24,7 @@ async def main() -> None:
         AgentHumanToolkit(
             max_session_secs=600,  # ten minutes in all
             max_idle_secs=120,  # two minutes in which the agent does nothing with it
+            on_session=tell_room,
             **where,
         ) as toolkit,
     ):

@@ -5,7 +5,7 @@ python examples/langchain_subagents.py
 
 from typing import Any
 
-from _offline import SESSION, ScriptedModel, run, service, show, wish
+from _offline import SESSION, ScriptedModel, run, service, show, tell_room, wish
 from langchain.agents import create_agent
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.runnables import RunnableConfig
@@ -31,7 +31,7 @@ THREAD: RunnableConfig = {"configurable": {"thread_id": "ada"}}
 
 
 async def subagent(where: dict[str, Any]) -> None:
-    async with AgentHumanToolkit(**where) as toolkit:
+    async with AgentHumanToolkit(on_session=tell_room, **where) as toolkit:
         presenter = create_agent(PRESENTER, toolkit.get_tools(), name="presenter")
 
         @tool
@@ -46,7 +46,7 @@ async def subagent(where: dict[str, Any]) -> None:
 
 
 async def hand_off(where: dict[str, Any]) -> None:
-    async with AgentHumanToolkit(scope="thread", **where) as toolkit:
+    async with AgentHumanToolkit(scope="thread", on_session=tell_room, **where) as toolkit:
         graph = StateGraph(MessagesState)
         graph.add_node("reception", create_agent(RECEPTION, toolkit.get_tools()))
         graph.add_node("expert", create_agent(EXPERT, toolkit.get_tools()))

@@ -39,13 +39,17 @@ def voice(text: str) -> tuple[bytes, int]:
 # --8<-- [start:room]
 def room_of(request: SessionRequest) -> LiveKitRoom:
     """Make a room for a new session; for one of another worker, new tokens for the room that it is in."""
-    return LiveKitRoom.mint(
+    room = LiveKitRoom.mint(
         os.environ["LIVEKIT_URL"],
         os.environ["LIVEKIT_API_KEY"],
         os.environ["LIVEKIT_API_SECRET"],
-        request.room_name or f"support-{uuid.uuid4().hex}",
+        request.room_name or f"support-{uuid.uuid4().hex[:8]}",
         agent_identity=request.agent_identity,  # None for a new session: mint chooses one
     )
+    print(
+        f"[application] {'New' if request.session is None else 'Known'} session in {room.name} at {room.url}."
+    )
+    return room
     # --8<-- [end:room]
 
 

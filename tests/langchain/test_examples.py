@@ -1,6 +1,7 @@
 """The LangChain examples, run as they stand."""
 
 import asyncio
+import io
 import os
 import re
 import runpy
@@ -46,14 +47,43 @@ def test_avatar_speaks_without_a_key(name: str) -> None:
     done = subprocess.run(
         [sys.executable, str(EXAMPLES / f"{name}.py")],
         env=env,
+        stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         timeout=100,
         check=False,
     )
     assert done.returncode == 0, done.stderr
+    assert re.match(r"Watch and listen: http://127\.0\.0\.1:\d+/watch\n", done.stdout)
+    assert "press Enter" not in done.stdout
     assert "tool: Spoken: " in done.stdout
     assert "has ended and is no longer billed" in done.stdout
+
+
+async def test_in_a_terminal_an_example_waits_for_enter(
+    example: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The scripted run is over in seconds, so it begins when the user has opened the page; a pipe is not waited for."""
+    enter = example("_offline")["enter"]
+    keyboard, terminal = os.openpty()
+    with os.fdopen(keyboard, "wb", buffering=0) as keys, os.fdopen(terminal) as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        waiting = asyncio.create_task(enter("Press Enter."))
+        await asyncio.sleep(0)
+        assert capsys.readouterr().out == "Press Enter.\n"
+        assert not waiting.done()
+        keys.write(b"\n")
+        async with asyncio.timeout(WAIT_S):
+            await waiting
+
+
+async def test_nobody_is_waited_for_without_a_terminal(
+    example: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In a pipe, as in a test, the example runs through."""
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    await example("_offline")["enter"]("Press Enter.")
+    assert capsys.readouterr().out == ""
 
 
 def test_every_example_is_shown() -> None:

@@ -75,9 +75,9 @@ async def test_blocks_of_a_page_run_one_after_the_other(page: Path, emulator: Em
 async def test_first_program_of_the_tutorial_prints_what_the_page_says(
     emulator: Emulator, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What the reader should see is what the program prints, but for ids and times."""
+    """What the reader should see is what the program prints, but for id and time."""
     page = TUTORIAL.read_text()
-    said = page.partition("You should see this, with another id:\n\n```text\n")[2].partition("```")[0]
+    said = page.partition("press Enter.\n\n")[2].partition("```")[0]  # a reader without a key sees that, too
     await asyncio.to_thread(exec, blocks(TUTORIAL)[0], {"__name__": "page"})
 
     def same(text: str) -> str:

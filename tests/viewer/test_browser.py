@@ -1,8 +1,11 @@
 """The emulator's page at `/watch` in a headless Chromium, while a bot speaks through the avatar."""
 
 import asyncio
+import os
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 from playwright.async_api import Page, async_playwright
@@ -10,12 +13,14 @@ from playwright.async_api import Page, async_playwright
 from agenthuman_plugins.client import AsyncAgentHuman, LiveKitRoom, Session
 from agenthuman_plugins.client.rooms import ON_BEHALF_OF
 from agenthuman_plugins.emulator import Emulator
+from agenthuman_plugins.emulator.rooms import media_interface
 from agenthuman_plugins.emulator.voice import SAMPLE_RATE, Voice
 from agenthuman_plugins.speech import AvatarConnected, LiveKitSpeechLink, PlaybackFinished, PlaybackStarted
 from tests.demo.test_browser import FLAGS, HEARD, WITNESS, browsing
 
 pytestmark = pytest.mark.chain
 
+EXAMPLES = Path(__file__).parents[2] / "examples"
 WAIT_S = 30.0  # hang limit of every wait
 TELL_REFUSALS = """{
   const play = HTMLMediaElement.prototype.play;
@@ -170,6 +175,38 @@ async def test_sound_waits_for_the_user_where_the_browser_wants_it(
         await page.wait_for_selector("#mute[aria-pressed=true]")
         assert await page.evaluate("document.getElementById('voice').muted")
         await browser.close()
+
+
+async def test_an_example_is_watched_from_its_first_word(chromium: str) -> None:
+    """A new user opens the address that the example prints, presses Enter, and sees and hears the avatar."""
+    if media_interface() is None:
+        pytest.skip("no network interface besides loopback, which browsers and LiveKit do not use")
+    keyboard, terminal = os.openpty()
+    example = await asyncio.create_subprocess_exec(
+        sys.executable,
+        str(EXAMPLES / "langchain_agent.py"),
+        stdin=terminal,
+        stdout=asyncio.subprocess.PIPE,
+        env={name: value for name, value in os.environ.items() if not name.startswith("AGENTHUMAN_")},
+    )
+    os.close(terminal)
+    assert example.stdout is not None
+    with os.fdopen(keyboard, "wb", buffering=0) as keys:
+        async with asyncio.timeout(WAIT_S):
+            address = (await example.stdout.readline()).decode().removeprefix("Watch and listen: ").strip()
+            assert b"press Enter" in await example.stdout.readline()
+        async with browsing(chromium, address) as (page, complaints):
+            await page.wait_for_selector("#status >> text=Waiting for a session")
+            keys.write(b"\n")
+            await seen(page)
+            await page.evaluate(WITNESS)
+            await page.wait_for_selector("#status >> text=Speaking")
+            await page.evaluate(HEARD, {"loud": True, "ms": 0, "since": 0})
+            assert (await page.evaluate("witness"))["pictures"] > 0
+            async with asyncio.timeout(WAIT_S):
+                output, _ = await example.communicate()
+            assert b"tool: Spoken: " in output
+            assert [complaint for complaint in complaints if "ERR_CONNECTION_REFUSED" not in complaint] == []
 
 
 async def test_a_page_that_was_closed_is_gone_at_once(room_server_kind: str, chromium: str) -> None:
