@@ -51,10 +51,11 @@ class Once(Generic[_T]):
         """Let it be tried again."""
         self._over(key, None)
 
-    def forget(self, key: str) -> None:
-        """Forget a result, so that it is made anew."""
+    def forget(self, key: str, result: _T) -> None:
+        """Forget a result, so that it is made anew; a newer one stays."""
         with self._lock:
-            self._done.pop(key, None)
+            if self._done.get(key) == result:
+                del self._done[key]
 
     def _over(self, key: str, result: _T | None) -> None:
         with self._lock:

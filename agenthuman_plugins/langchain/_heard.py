@@ -1,5 +1,6 @@
 """What of a reply the user has heard, as text. Pure."""
 
+import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from typing import Any
@@ -55,6 +56,7 @@ class Transcript:
         self._words: list[
             tuple[float, str, int]
         ] = []  # begin, word, and where it ends in the text (0: not found)
+        self._has_words_alone = False
         self._found = 0  # where the last word ends that was found in the text
 
     def write(self, text: str) -> None:
@@ -72,7 +74,10 @@ class Transcript:
         """
         self.seconds += seconds
         self._sound.append((self.seconds, self._weights[-1]))
-        for word, begin in _timed(words):
+        for word, begin_s in _timed(words):
+            begin = (
+                max(begin_s, self._words[-1][0]) if self._words else begin_s
+            )  # what was told is not taken back
             self._words.append((begin, word, self._place(word)))
 
     def all_said(self, *, surely: bool) -> None:
@@ -94,13 +99,19 @@ class Transcript:
 
     def heard(self, seconds: float) -> str:
         """The text that was heard when so much of the sound was played, up to a whole word."""
-        if not self.text:
-            return " ".join(word for begin, word, _ in self._words if begin < seconds)
+        if not self.text or self._has_words_alone:
+            heard = " ".join(word for begin, word, _ in self._words if begin < seconds)
+            self._has_words_alone = bool(heard)  # a text that comes later would contradict what was told
+            return heard
         ends = [end for begin, _, end in self._words if end and begin < seconds]
         if any(end for _, _, end in self._words):
             return self.text[: _word_end(self.text, max(ends, default=0))]
         weight = self._weight_at(seconds)
         return self.text[: _last_whole(self.text, bisect_right(self._weights, weight + 1e-6) - 1)]
+
+    def all(self) -> str:
+        """The text of a reply that was heard to its end."""
+        return self.heard(math.inf) if self._has_words_alone or not self.text else self.text
 
     def _weight_at(self, seconds: float) -> float:
         """Weight of the text that was read by a second."""
@@ -121,9 +132,9 @@ class Transcript:
 
     def _place(self, word: str) -> int:
         """Where a word ends in the text, if it is there."""
-        wanted = word.strip().casefold()
+        wanted = word.casefold()
         near = self.text[self._found : self._found + _NEAR + len(wanted)].casefold()
-        at = near.find(wanted) if wanted else -1
+        at = near.find(wanted)
         if at < 0:
             return 0
         self._found = min(self._found + at + len(wanted), len(self.text))
@@ -136,8 +147,8 @@ def _timed(words: Any) -> Iterable[tuple[str, float]]:
         return
     for item in words:
         match item:
-            case [str(word), int() | float() as begin]:
-                yield word, float(begin)
+            case [str(word), int() | float() as begin] if word.strip():
+                yield word.strip(), float(begin)
             case _:
                 pass
 

@@ -96,7 +96,7 @@ class Sessions:
             elif (running := await self._still_running(drive, claim)) is not None:
                 return running, True
             else:
-                opens.forget(key)
+                opens.forget(key, claim)
         try:
             entry, before = await self._open(drive, origin, key, avatar, aspect_ratio)
         except BaseException:
@@ -376,6 +376,8 @@ class Sessions:
         finally:  # whatever becomes of its link, the session is billed until it ends
             try:
                 session: Session = await drive.done(drive.client.sessions.end(session_id))
+                if session.ended_at is None:  # a page of a proxy is a success, too, and ends nothing
+                    session = _over(await drive.done(drive.client.sessions.get(session_id)))
             except NotFoundError:
                 self._ledger.ended(session_id)
                 raise
@@ -490,6 +492,12 @@ def checked_metadata(metadata: object) -> dict[str, Any]:
     if reserved := _RESERVED & metadata.keys():
         raise ConfigurationError(f"metadata must not hold {min(reserved)!r}, which the toolkit sets itself.")
     return dict(metadata)
+
+
+def _over(session: Session) -> Session:
+    if not session.has_ended:
+        raise AgentHumanError(_texts.still_running(session), retryable=True)
+    return session
 
 
 _RESERVED = MARKS | {AGENT_IDENTITY, ROOM_NAME}

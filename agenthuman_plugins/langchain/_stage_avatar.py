@@ -16,7 +16,7 @@ from agenthuman_plugins.client import (
 from agenthuman_plugins.client.adapters import to_the_end, what_happened
 from agenthuman_plugins.client.redaction import redact
 from agenthuman_plugins.client.rooms import LiveKitRoom, Room
-from agenthuman_plugins.langchain._stage_voice import Voice, prepare
+from agenthuman_plugins.langchain._stage_voice import Voice
 from agenthuman_plugins.speech.link import SpeechLink
 
 _log = logging.getLogger("agenthuman_plugins.langchain")
@@ -40,6 +40,9 @@ class Lender(Protocol):
     async def take_back(self, session_id: str) -> None:
         """End a session, harmless when repeated."""
 
+    def handed_over(self, session_id: str) -> None:
+        """Note that another worker speaks through a session and answers for it."""
+
 
 class Given:
     """A session that is the program's own: it is spoken through and never ended."""
@@ -52,6 +55,9 @@ class Given:
         return self._session, self._room
 
     async def take_back(self, session_id: str) -> None:
+        """Do nothing."""
+
+    def handed_over(self, session_id: str) -> None:
         """Do nothing."""
 
 
@@ -70,6 +76,10 @@ class FromToolkit:
         """End the session."""
         await self._toolkit._take_back(session_id)  # noqa: SLF001 - of this package
 
+    def handed_over(self, session_id: str) -> None:
+        """Let the toolkit know that the session is not its own any more."""
+        self._toolkit._handed_over(session_id)  # noqa: SLF001 - of this package
+
 
 class Avatar:
     """Keeps the voice connected to an avatar, for one stream of events.
@@ -78,7 +88,6 @@ class Avatar:
         lender: Where the session comes from.
         make_link: Makes the link of a session; called on a thread, since it may load LiveKit.
         voice: What speaks through the link.
-        sample_rate: Hz of the voice.
         thread_id: The conversation.
         on_here: Called when there is an avatar, with the session's id.
         on_gone: Called with the reason when it is lost, or none can be had.
@@ -93,7 +102,6 @@ class Avatar:
         make_link: MakeLink,
         voice: Voice,
         *,
-        sample_rate: int,
         thread_id: str | None,
         on_here: Callable[[str], None],
         on_gone: Callable[[str], None],
@@ -101,7 +109,6 @@ class Avatar:
         self._lender = lender
         self._make_link = make_link
         self._voice = voice
-        self._sample_rate = sample_rate
         self._thread_id = thread_id
         self._on_here = on_here
         self._on_gone = on_gone
@@ -165,8 +172,8 @@ class Avatar:
             self._on_here(session.session_id)
             loss = await self._voice.run(link)
             if loss.replaced:
-                # Another worker of the application speaks through the session now, and answers for it.
                 self._never, self._lent = True, None
+                self._lender.handed_over(session.session_id)
         finally:
             self.connected = False
             await to_the_end(lambda: _closed(link))
@@ -188,7 +195,7 @@ class Avatar:
         return None
 
     async def _joined(self, session: Session, room: Room | None, *, limit_s: float) -> SpeechLink:
-        await asyncio.to_thread(prepare, self._sample_rate)
+        await asyncio.to_thread(self._voice.prepare)
         link = await asyncio.to_thread(self._make_link, session, room)
         try:
             await link.connect(timeout_s=limit_s)

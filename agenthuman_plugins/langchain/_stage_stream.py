@@ -45,7 +45,6 @@ class Stream:
             lender,
             make_link,
             self._voice,
-            sample_rate=sample_rate,
             thread_id=thread_id,
             on_here=self._on_here,
             on_gone=self._on_gone,
@@ -54,6 +53,7 @@ class Stream:
         self._here: str | None = None  # session of an avatar that takes over at the next reply
         self._upstream: AsyncIterator[Any] | None = None
         self._reader: asyncio.Task[None] | None = None
+        self._closing = False
         self._timer: asyncio.TimerHandle | None = None
         self._plain_until = 0.0  # loop's time by which a program has played what it plays itself
         self._moved = asyncio.Event()
@@ -75,6 +75,7 @@ class Stream:
 
     async def aclose(self) -> None:
         """Leave: nothing is read, spoken or billed any more."""
+        self._closing = True
         if self._reader is not None:
             self._reader.cancel()
             await asyncio.wait([self._reader])
@@ -149,7 +150,7 @@ class Stream:
                 await self.events.room()
             await self._say_goodbye()
         except BaseException as error:
-            self.events.close(error)
+            self.events.close(None if self._closing else error)  # upstream may cancel itself
             if not isinstance(error, Exception):
                 raise
         else:
@@ -329,7 +330,7 @@ class Stream:
         if reply.finished:
             return
         whole = reply.agent_done and not interrupted and position_s == reply.transcript.seconds
-        self._tell(reply, reply.transcript.text if whole else reply.transcript.heard(position_s))
+        self._tell(reply, reply.transcript.all() if whole else reply.transcript.heard(position_s))
         reply.started, reply.finished = False, True
         event = own("avatar_finished", seconds=round(position_s, 3), interrupted=interrupted, text=reply.told)
         if interrupted:

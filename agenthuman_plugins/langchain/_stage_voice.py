@@ -6,10 +6,11 @@ import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from agenthuman_plugins.client import SpeechLinkError
 from agenthuman_plugins.langchain._heard import Transcript
+from agenthuman_plugins.langchain._stage_pcm import Resampler
 from agenthuman_plugins.speech.link import (
     SPEECH_SAMPLE_RATE,
     AvatarDisconnected,
@@ -20,8 +21,6 @@ from agenthuman_plugins.speech.link import (
 )
 
 if TYPE_CHECKING:
-    from livekit.rtc import AudioResampler
-
     from agenthuman_plugins.speech.progress import PlaybackClock, Utterance
 
 _BYTES_PER_S = 2 * SPEECH_SAMPLE_RATE
@@ -108,14 +107,6 @@ class Loss:
     replaced: bool = False
 
 
-def prepare(rate: int) -> None:
-    """Load what speaking takes; called on a thread, because LiveKit's library takes a while."""
-    from agenthuman_plugins.speech import progress  # noqa: F401, PLC0415 - needs NumPy, which only an extra installs
-
-    if rate != SPEECH_SAMPLE_RATE:
-        _resampler(rate).flush()
-
-
 class Voice:
     """Speaks replies through one link. What was queued before the link is connected waits for it.
 
@@ -125,21 +116,24 @@ class Voice:
     """
 
     def __init__(self, sample_rate: int, on_played: Callable[[Reply, bool, float], None]) -> None:
-        self._sample_rate = sample_rate
+        self._resampler = Resampler(sample_rate)
         self._on_played = on_played
         self._queue: deque[tuple[Sound, bytes | None]] = deque()
         self._changed = asyncio.Event()
         self._clock: PlaybackClock | None = None
         self._link: SpeechLink | None = None
         self._flying: list[Sound] = []
-        self._resampler: AudioResampler | None = None
-        self._rest = b""  # of a sample that was cut in two
-        self._taken = self._given = 0  # samples that went into and came out of the resampler
         self._sent = 0  # utterances that the link has numbered
         self._spoken_at = 0.0  # loop's time at which all that was sent will have been spoken
         self._clearing: asyncio.Task[None] | None = None
         self._cut: dict[int, Sound] = {}  # interrupted, and the report of how far it was played has not come
         self._reported = asyncio.Event()
+
+    def prepare(self) -> None:
+        """Load what speaking takes; called on a thread, because it takes a while."""
+        from agenthuman_plugins.speech import progress  # noqa: F401, PLC0415 - needs NumPy, which only an extra installs
+
+        self._resampler.prepare()
 
     @property
     def busy(self) -> bool:
@@ -173,7 +167,7 @@ class Voice:
             sound.reply.sounds.clear()
         self._flying.clear()
         self._queue.clear()
-        self._forget_rest()
+        self._resampler.forget()
         self._spoken_at = 0.0
         if self._clock is not None:
             self._clock.interrupt()
@@ -248,7 +242,7 @@ class Voice:
         try:
             while True:
                 sound, pcm = await self._next()
-                ready = self._resample(pcm)
+                ready = self._resampler.flush() if pcm is None else self._resampler.take(pcm)
                 for at in range(0, len(ready), _PIECE_BYTES):
                     await self._until_due()
                     if sound not in self._flying:
@@ -324,7 +318,7 @@ class Voice:
                 case AvatarDisconnected(reason):
                     return Loss(reason)
                 case LinkLost(reason):
-                    return Loss(reason, replaced=bool(getattr(event, "replaced", False)))
+                    return Loss(reason, replaced=event.replaced)
                 case _:
                     pass
         return Loss("The connection was closed.")
@@ -345,44 +339,3 @@ class Voice:
     def _playing(self) -> "PlaybackClock":
         assert self._clock is not None  # noqa: S101 - set by `run`
         return self._clock
-
-    # --- the avatar's sample rate
-
-    def _resample(self, pcm: bytes | None) -> bytes:
-        """The next piece at the avatar's rate; of the end of an utterance, what is held back."""
-        if pcm is None:
-            return self._flush()
-        pcm = self._rest + pcm
-        whole = len(pcm) - len(pcm) % 2
-        pcm, self._rest = pcm[:whole], pcm[whole:]
-        if self._sample_rate == SPEECH_SAMPLE_RATE or not pcm:
-            return pcm
-        if self._resampler is None:
-            self._resampler = _resampler(self._sample_rate)
-        self._taken += len(pcm) // 2
-        ready = _joined(self._resampler.push(bytearray(pcm)))
-        self._given += len(ready) // 2
-        return ready
-
-    def _flush(self) -> bytes:
-        resampler, taken, given = self._resampler, self._taken, self._given
-        self._forget_rest()
-        if resampler is None:
-            return b""
-        tail = _joined(resampler.flush())
-        # From a few samples at a high rate the filter makes none at all; no speech may vanish.
-        missing = round(taken * SPEECH_SAMPLE_RATE / self._sample_rate) - given - len(tail) // 2
-        return tail + bytes(2 * max(missing, 0))
-
-    def _forget_rest(self) -> None:
-        self._resampler, self._rest, self._taken, self._given = None, b"", 0, 0
-
-
-def _resampler(rate: int) -> "AudioResampler":
-    from livekit.rtc import AudioResampler  # noqa: PLC0415 - only an extra installs it
-
-    return AudioResampler(rate, SPEECH_SAMPLE_RATE)
-
-
-def _joined(frames: list[Any]) -> bytes:
-    return b"".join(bytes(frame.data) for frame in frames)

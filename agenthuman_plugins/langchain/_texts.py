@@ -92,6 +92,11 @@ def ended(session: Session) -> str:
     return f"Session {session.session_id} has ended and is no longer billed."
 
 
+def still_running(session: Session) -> str:
+    """The service took the end of a session, and did not end it."""
+    return f"Session {session.session_id} is still running and billed, though its end was asked for."
+
+
 def state(session: Session, offered: Collection[str]) -> str:
     """A session as it is now."""
     if not session.has_ended:

@@ -1,7 +1,6 @@
 """The last stage of a LangChain voice agent: an avatar that speaks as the agent thinks."""
 
 import asyncio
-import importlib.util
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from agenthuman_plugins.langchain._history import heard_only
 from agenthuman_plugins.langchain._stage_avatar import FromToolkit, Given, Lender, MakeLink
 from agenthuman_plugins.langchain._stage_listener import Listener
 from agenthuman_plugins.langchain._stage_stream import Stream
+from agenthuman_plugins.langchain.tts import check_installed
 from agenthuman_plugins.speech.link import SpeechLink
 
 if TYPE_CHECKING:
@@ -57,7 +57,8 @@ class AvatarStage:
     user's words come to it. `agent_end` makes the end of a reply exact; without one, a pause tells.
 
     Sessions are billed by the minute. The session is opened at the first event and ended however the stream ends.
-    When a program leaves the loop early, `contextlib.aclosing` ends it at once, not when Python collects it.
+    A program that leaves its loop early leaves generators behind that Python closes some time later; to end the
+    session at once, put `async with contextlib.aclosing(stage):` around the loop.
 
     Args:
         toolkit: Opens the session by its own rules.
@@ -95,7 +96,7 @@ class AvatarStage:
         if room is not None and session is None:
             raise ConfigurationError("room belongs to session: a toolkit has a room of its own.")
         if _make_link is None:
-            _check_installed()
+            check_installed()
         self._lender = _lender_of(toolkit, session, room) if _lender is None else _lender
         self._gateway_url = gateway_url or (None if toolkit is None else toolkit.gateway_url)
         self._make_link = _make_link or self._link_of
@@ -163,12 +164,18 @@ class AvatarStage:
         await self._stream.silenced()
         return self._stream.take_interrupted()
 
+    async def aclose(self) -> None:
+        """End the stream that is served: the link is left and the session is ended. Harmless without one."""
+        if (stream := self._stream) is not None:
+            await to_the_end(lambda: self._end(stream))
+
     async def _end(self, stream: Stream) -> None:
         try:
             await stream.aclose()
             await asyncio.gather(*(listener.aclose() for listener in self._listeners))
         finally:
-            self._stream = None
+            if self._stream is stream:
+                self._stream = None
 
     def _link_of(self, session: Session, room: Room | None) -> SpeechLink:
         from agenthuman_plugins.speech.of_session import speech_link  # noqa: PLC0415 - only an extra installs it
@@ -187,11 +194,3 @@ def _lender_of(toolkit: "AgentHumanToolkit | None", session: Session | None, roo
 def _thread_of_run() -> str | None:
     thread_id = ensure_config().get("configurable", {}).get("thread_id")
     return None if thread_id is None else str(thread_id)
-
-
-def _check_installed() -> None:
-    missing = [name for name in ("livekit", "websockets") if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ConfigurationError(
-            f'Speaking needs {" and ".join(missing)}: run `pip install "agenthuman-plugins[langchain,speech]"`.'
-        )

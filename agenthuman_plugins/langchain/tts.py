@@ -53,7 +53,7 @@ def check_installed() -> None:
     """
     if not all(map(_is_installed, _NEEDED)):
         raise ConfigurationError(
-            'Speaking with tts needs an extra that is not installed: run `pip install "agenthuman-plugins[speech]"`.'
+            'Speaking needs an extra that is not installed: run `pip install "agenthuman-plugins[speech]"`.'
         )
 
 

@@ -124,6 +124,18 @@ async def test_unknown_session_is_not_asked_for(use: Use, service: FakeService) 
     assert service.running == ["sess_foreign", "sess_2"]
 
 
+@pytest.mark.parametrize("body", [b'{"success": tru', b"<html>", b""], ids=["cut", "page", "nothing"])
+async def test_end_that_says_nothing_is_looked_at(body: bytes, use: Use, service: FakeService) -> None:
+    """A success that does not tell of the session may be a proxy's: the tool asks, and says what is true."""
+    await use(CREATE)
+    service.faults.append(Reply(200, body))
+    told = await use(END, session_id="sess_1")
+    assert (told.status, service.running) == ("error", ["sess_1"])
+    assert "still running" in told.content
+    ended = await use(END, session_id="sess_1")
+    assert (ended.status, service.ended) == ("success", ["sess_1"])
+
+
 def test_schema_hides_what_is_injected(toolkit: AgentHumanToolkit) -> None:
     """No tool shows the model a room, a token or the runtime."""
     for tool in toolkit.get_tools():

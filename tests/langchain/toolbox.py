@@ -47,8 +47,7 @@ def all_tools(service: FakeService, **options: Any) -> AgentHumanToolkit:
             async_client=AsyncAgentHuman(
                 api_key=API_KEY, http_client=httpx.AsyncClient(transport=transport), _clock=clock
             ),
-            tts=silence,
-            **{"room": ROOM, **options},
+            **{"room": ROOM, "tts": silence, **options},
         )
     )
 

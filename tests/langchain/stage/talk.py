@@ -49,7 +49,11 @@ class RecordingLink(InProcessSpeechLink):
         self.first_at: float | None = None
         self.clears: list[float] = []
         self.ends = 0
-        self.left = False
+        self.joined = self.left = False
+
+    async def connect(self, *, timeout_s: float) -> None:
+        self.joined = True
+        await super().connect(timeout_s=timeout_s)
 
     async def send(self, data: bytes) -> int:
         if self.first_at is None:
@@ -77,6 +81,7 @@ class FakeLender:
         self.lent: list[str] = []
         self.running: set[str] = set()
         self.threads: list[str | None] = []
+        self.others: list[str] = []  # that another worker speaks through now
         self.problem: Exception | None = None
         self.delay_s = 0.0
 
@@ -93,6 +98,9 @@ class FakeLender:
     async def take_back(self, session_id: str) -> None:
         await asyncio.sleep(0)
         self.running.discard(session_id)
+
+    def handed_over(self, session_id: str) -> None:
+        self.others.append(session_id)
 
 
 class Talk:
