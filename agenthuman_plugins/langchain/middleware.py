@@ -21,8 +21,12 @@ if TYPE_CHECKING:  # not every version has all of them in one place
     from langgraph.runtime import Runtime
     from langgraph.types import Command
 
+    _Middleware = AgentMiddleware[Any, Any, Any]
+else:
+    _Middleware = AgentMiddleware  # it had fewer type parameters in LangChain 1.0
 
-class SessionCleanupMiddleware(AgentMiddleware[Any, Any, Any]):
+
+class SessionCleanupMiddleware(_Middleware):
     """Ends the sessions of a thread when the agent's run on it is over.
 
         agent = create_agent(model, toolkit.get_tools(), middleware=[SessionCleanupMiddleware(toolkit)])
