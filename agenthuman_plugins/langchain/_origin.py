@@ -22,6 +22,9 @@ _CHECKPOINTER = "__pregel_checkpointer"
 _NAMESPACE = "checkpoint_ns"  # "node:task", and one more after a "|" for each level of a subgraph
 _LEVEL = "|"
 _AGENT_NAME = "lc_agent_name"
+_FORKS_HAVE_TASKS = (
+    "__pregel_replay_state"  # in every config of a LangGraph whose forks have tasks of their own
+)
 _PATH, _PUSHED = "langgraph_path", "__pregel_push"  # of a task; what it was called by stands in its path
 
 #: Keys of a session's metadata that say how to speak through it from another process.
@@ -68,7 +71,8 @@ class Origin:
         checkpoint_ns: The task that makes the call: it stays when the task is replayed, and changes with the next
             turn and with a fork.
         graph: Namespace of the graph that the task is of; empty in the conversation's own.
-        fork: The checkpoint that the run was started from, where one was named.
+        fork: The checkpoint that the run was started from, where one was named, and older versions of LangGraph do
+            not tell its tasks from those of the first run.
         tool_call_id: Id of the call; some models number their calls anew in each turn.
         run_id: Id of the run, where it is told.
         has_checkpoints: Whether the run is kept, so that another process may replay it.
@@ -99,8 +103,8 @@ class Origin:
         told, metadata = _mapping(config.get("configurable")), _mapping(config.get("metadata"))
         namespace = _text(told.get(_NAMESPACE)) or ""
         graph = _graph(namespace, metadata.get(_PATH))
-        # Of a run that was started from a given checkpoint, a fork: older versions repeat the namespace there.
-        fork = _text(metadata.get("checkpoint_id"))
+        # A resume may name its checkpoint as a fork does, so it only counts where a fork repeats the namespace.
+        fork = None if _FORKS_HAVE_TASKS in told else _text(metadata.get("checkpoint_id"))
         call_id = _text(getattr(runtime, "tool_call_id", None)) or _call_id.get()
         message = _message(getattr(runtime, "state", None), call_id)
         return cls(
