@@ -14,7 +14,7 @@ from agenthuman_plugins.langchain import AgentHumanToolkit
 
 MODEL = ScriptedModel(
     script=[
-        wish("agent_human_create_session", metadata={"user": "Ada"}),
+        wish("agent_human_create_session"),
         wish("agent_human_say", session_id=SESSION, text="Hello, Ada! Good to see you."),
         wish("agent_human_end_session", session_id=SESSION),
         AIMessage("There I was. Goodbye!"),

@@ -18,7 +18,7 @@ from agenthuman_plugins.langchain import AgentHumanToolkit
 
 MODEL = ScriptedModel(
     script=[
-        wish("agent_human_create_session", metadata={"user": "Ada"}),
+        wish("agent_human_create_session"),
         wish("agent_human_end_session", session_id=SESSION),
         AIMessage("Done."),
     ]

@@ -14,7 +14,16 @@ if TYPE_CHECKING:
     from agenthuman_plugins.client._async.client import AsyncAgentHuman
     from agenthuman_plugins.client._sync.client import AgentHuman
 
-__all__ = ["MARKS", "asettle", "credentials", "holds_secret", "settle", "to_the_end", "what_happened"]
+__all__ = [
+    "CLIENT_OWNER",
+    "MARKS",
+    "asettle",
+    "credentials",
+    "holds_secret",
+    "settle",
+    "to_the_end",
+    "what_happened",
+]
 
 MARKS = frozenset({CLIENT_REF, CLIENT_OWNER})  # keys of the metadata that are the client's own
 

@@ -1,20 +1,36 @@
-"""Agent Human sessions as LangChain tools. Needs `langchain-core` alone.
+"""Agent Human sessions as LangChain tools, and an avatar as the last stage of a voice agent.
 
-`SessionCleanupMiddleware` is loaded at first use: it needs `langchain`, for whose agents it is.
+Needs `langchain-core` alone. `SessionCleanupMiddleware` is loaded at first use: it needs `langchain`, for whose agents
+it is.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from agenthuman_plugins.langchain._toolkit import AgentHumanToolkit
+from agenthuman_plugins.langchain._origin import SessionRequest
+from agenthuman_plugins.langchain.toolkit import AgentHumanToolkit
 
 if TYPE_CHECKING:
-    from agenthuman_plugins.langchain._middleware import SessionCleanupMiddleware
-    from agenthuman_plugins.langchain._tts import TextToSpeech
+    from agenthuman_plugins.langchain._history import heard_only
+    from agenthuman_plugins.langchain.middleware import SessionCleanupMiddleware
+    from agenthuman_plugins.langchain.stage import AvatarStage
+    from agenthuman_plugins.langchain.tts import TextToSpeech
 
-__all__ = ["AgentHumanToolkit", "SessionCleanupMiddleware", "TextToSpeech"]
+__all__ = [
+    "AgentHumanToolkit",
+    "AvatarStage",
+    "SessionCleanupMiddleware",
+    "SessionRequest",
+    "TextToSpeech",
+    "heard_only",
+]
 
-_LAZY = {"SessionCleanupMiddleware": "_middleware", "TextToSpeech": "_tts"}
+_LAZY = {
+    "AvatarStage": "stage",
+    "SessionCleanupMiddleware": "middleware",
+    "TextToSpeech": "tts",
+    "heard_only": "_history",
+}
 
 
 def __getattr__(name: str) -> Any:

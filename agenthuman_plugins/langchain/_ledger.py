@@ -1,26 +1,17 @@
-"""Which sessions a toolkit opened, for which tool call, and which of them still run."""
+"""The sessions that a toolkit knows: opened here, or adopted from another process of the application."""
 
-import hashlib
 import threading
-import uuid
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 
 from agenthuman_plugins.client import Session
 from agenthuman_plugins.client.rooms import Room
+from agenthuman_plugins.langchain._calls import Once
+from agenthuman_plugins.langchain._holding import Change, Holding, after
+from agenthuman_plugins.langchain._origin import Origin
 
-_KEPT_ENDED = (
-    1_000  # ended sessions that are remembered, so that a process that serves for months does not grow
-)
-
-# Where langgraph tells a node its checkpointer. If it is renamed, replays in a new process are no longer looked
-# for; locked by test_replay_in_a_new_process_finds_its_session.
-_CHECKPOINTER = "__pregel_checkpointer"
-
-
-class CreateInProgressError(Exception):
-    """Raised when the same tool call is already opening its session."""
+_KEPT = 1_000  # ended sessions, and references of other sessions, that are remembered
 
 
 class LedgerClosedError(Exception):
@@ -28,105 +19,56 @@ class LedgerClosedError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
-    """Where a tool call comes from.
-
-    Attributes:
-        thread_id: Conversation that the agent runs in; `None` outside of one.
-        tool_call_id: Id of the call, which a replayed checkpoint repeats.
-        has_checkpoints: Whether the run is kept, so that another process may replay it.
-    """
-
-    thread_id: str | None = None
-    tool_call_id: str | None = None
-    has_checkpoints: bool = False
-
-    @classmethod
-    def of(cls, runtime: object | None) -> "Origin":
-        """Read the `ToolRuntime` that an agent injects; `None` in a plain call.
-
-        By its attributes, not its class: importing langgraph for that would cost a second.
-        """
-        config = getattr(runtime, "config", None)
-        configurable = config.get("configurable") if isinstance(config, Mapping) else None
-        told: Mapping[str, Any] = configurable if isinstance(configurable, Mapping) else {}
-        thread_id = told.get("thread_id")
-        tool_call_id = getattr(runtime, "tool_call_id", None)
-        return cls(
-            thread_id=None if thread_id is None else str(thread_id),
-            tool_call_id=tool_call_id if isinstance(tool_call_id, str) and tool_call_id else None,
-            has_checkpoints=told.get(_CHECKPOINTER) is not None,
-        )
-
-    @property
-    def is_repeatable(self) -> bool:
-        """Whether this very call can be told from every other one, should it be made again."""
-        return self.thread_id is not None and self.tool_call_id is not None
-
-    @property
-    def may_be_replayed(self) -> bool:
-        """Whether a process that is gone may have made this very call."""
-        return self.has_checkpoints and self.is_repeatable
-
-    def create_key(self) -> str:
-        """The key of a create: the same for a replayed call, never the same for two conversations.
-
-        Ids of tool calls repeat across conversations, so without a thread the key is random. It goes to the
-        service as `client_ref` and therefore is a hash.
-        """
-        if self.thread_id is None or self.tool_call_id is None:
-            return f"lc-{uuid.uuid4().hex}"
-        named = f"{len(self.thread_id)}:{self.thread_id}{self.tool_call_id}"
-        # A model may make up a call id that UTF-8 cannot hold.
-        return f"lc-{hashlib.sha256(named.encode(errors='surrogatepass')).hexdigest()[:32]}"
-
-
-@dataclass(frozen=True, slots=True)
 class Entry:
-    """A session that a toolkit opened.
+    """A session that a toolkit knows.
 
     Attributes:
-        session: As the create told it; tokens included, status kept up to date as far as the tools see it.
-        room: Room that it was opened in; `None` if the service made one, or if another process opened it in a
-            room that only that process knew.
-        thread_id: Conversation that it was opened in; `None` outside of one.
+        session: As the create told it, tokens included, or as it was found; status and end kept up to date as far as
+            the tools see them.
+        reference: Its `client_ref`.
+        origin: Call that opened it, or that named it here first.
+        holding: What this process is to it.
+        made_here: Whether this process opened it.
+        room: Room of the application's own that it is in; `None` if the service made one, or if it is not known here.
+        because: Why the toolkit ended it by itself; empty if it did not.
     """
 
     session: Session = field(repr=False)
-    room: Room | None = field(repr=False)
-    thread_id: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """What is known when a create begins.
-
-    Attributes:
-        earlier: The session that this very call has opened before.
-        in_doubt: Whether this very call was made before, and may have opened a session that was not found.
-    """
-
-    earlier: Session | None = None
-    in_doubt: bool = False
-
-
-@dataclass(slots=True)
-class _Place:
-    entry: Entry | None = None  # None while the session is being opened, or its outcome is unknown
-    in_doubt: bool = False
+    reference: str
+    origin: Origin
+    holding: Holding | None = None
+    made_here: bool = True
+    room: Room | None = field(default=None, repr=False)
+    because: str = ""
 
     @property
-    def is_opening(self) -> bool:
-        return self.entry is None and not self.in_doubt
+    def session_id(self) -> str:
+        """Id of the session."""
+        return self.session.session_id
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it is known to have ended."""
+        return self.holding is Holding.ENDED
 
 
 class Ledger:
-    """The sessions of one toolkit. Tools run in threads and tasks at once, so every step holds the lock."""
+    """The sessions of one toolkit. Tools run in threads and tasks at once, so every step holds the lock.
+
+    Attributes:
+        opens: Creates by their key, with the id of the session that each has opened.
+        says: What was said, by the key of its call.
+        foreign: References of sessions that are not of this toolkit, so that each is asked for once.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._places: dict[str, _Place] = {}  # oldest first
+        self._entries: OrderedDict[str, Entry] = OrderedDict()  # oldest first
         self._closed = False
+        self._doubtful: set[str] = set()
+        self.opens: Once[str] = Once()
+        self.says: Once[tuple[str, dict[str, object]]] = Once()
+        self.foreign: OrderedDict[str, str | None] = OrderedDict()
 
     def reopen(self) -> None:
         """Accept sessions, again."""
@@ -134,76 +76,121 @@ class Ledger:
             self._closed = False
 
     def close(self) -> list[Entry]:
-        """Accept no more sessions, and return those that still run."""
+        """Accept no more sessions, and return those that this process is to end."""
         with self._lock:
             self._closed = True
-            return [entry for entry in self._entries() if not entry.session.has_ended]
+            return [entry for entry in self._entries.values() if entry.holding is Holding.OWNER]
 
-    @property
-    def opening(self) -> bool:
-        """Whether a session is on its way."""
-        with self._lock:
-            return any(place.is_opening for place in self._places.values())
-
-    def claim(self, key: str) -> Claim:
-        """Begin a create, unless this very call has opened a session before.
+    def check_open(self) -> None:
+        """Make sure that a session that is opened now will be ended.
 
         Raises:
-            CreateInProgressError: The same call is under way.
             LedgerClosedError: The block is over.
         """
         with self._lock:
             if self._closed:
                 raise LedgerClosedError
-            place = self._places.get(key)
-            if place is not None and place.is_opening:
-                raise CreateInProgressError
-            if place is not None and place.entry is not None:
-                return Claim(earlier=place.entry.session)
-            self._places[key] = _Place()
-            return Claim(in_doubt=place is not None)
 
-    def release(self, key: str) -> None:
-        """Forget a create that left no session behind."""
-        with self._lock:
-            self._places.pop(key, None)
-
-    def doubt(self, key: str) -> None:
-        """Remember a create that may have left a session behind."""
-        with self._lock:
-            self._places[key] = _Place(in_doubt=True)
-
-    def add(self, key: str, entry: Entry) -> None:
-        """Keep the session of a create.
+    def add(self, entry: Entry, change: Change) -> Entry:
+        """Keep a session that was opened or found; what an earlier create told of it stays.
 
         Raises:
-            LedgerClosedError: The block is over, and nobody will end it.
+            LedgerClosedError: It was opened, but the block is over and nobody will end it.
         """
         with self._lock:
-            if self._closed:
+            if self._closed and change is Change.OPENED:
                 raise LedgerClosedError
-            self._places[key] = _Place(entry)
+            known = self._entries.get(entry.session_id)
+            if known is None:
+                kept = replace(entry, holding=after(None, change))
+            else:
+                kept = replace(known, holding=after(known.holding, change))
+            self._entries[entry.session_id] = kept
+            self.foreign.pop(entry.session_id, None)
+        return kept if not entry.session.has_ended else self.ended(entry.session_id, entry.session) or kept
 
-    def entries(self) -> list[Entry]:
-        """Every session, newest first."""
+    def change(self, session_id: str, change: Change) -> Entry | None:
+        """Note what happened to a session; `None` if it is not known."""
         with self._lock:
-            return self._entries()[::-1]
+            if (entry := self._entries.get(session_id)) is None:
+                return None
+            self._entries[session_id] = entry = replace(entry, holding=after(entry.holding, change))
+            return entry
 
-    def mark_ended(self, session_id: str, told: Session | None = None) -> None:
+    def settle_in(self, session_id: str, room: Room) -> None:
+        """Note the room in which this process speaks through a session that another one opened."""
+        with self._lock:
+            if (entry := self._entries.get(session_id)) is not None:
+                self._entries[session_id] = replace(entry, room=room)
+
+    def ended(self, session_id: str, told: Session | None = None) -> Entry | None:
         """Note that a session no longer runs, and what the service told about its end."""
-        news = {"status": "ended"}
+        news: dict[str, object] = {"status": "ended"}
         if told is not None:
-            news |= told.model_dump(include={"ended_at", "duration"}, exclude_none=True)
+            news |= {
+                name: value
+                for name in ("ended_at", "duration", "billing")
+                if (value := getattr(told, name)) is not None
+            }
         with self._lock:
-            for place in self._places.values():
-                if place.entry is not None and place.entry.session.session_id == session_id:
-                    session = place.entry.session.model_copy(update=news)
-                    place.entry = Entry(session, place.entry.room, place.entry.thread_id)
-            ended = [
-                key for key, place in self._places.items() if place.entry and place.entry.session.has_ended
-            ]
-            for key in ended[:-_KEPT_ENDED]:
-                del self._places[key]
+            if (entry := self._entries.get(session_id)) is None:
+                return None
+            self._entries[session_id] = entry = replace(
+                entry,
+                session=entry.session.model_copy(update=news),
+                holding=after(entry.holding, Change.ENDED),
+            )
+            over = [known.session_id for known in self._entries.values() if known.has_ended]
+            for gone in over[:-_KEPT]:
+                del self._entries[gone]
+            return entry
 
-    def _entries(self) -> list[Entry]:
-        return [place.entry for place in self._places.values() if place.entry is not None]
+    def ending(self, session_id: str, because: str) -> None:
+        """Note why the toolkit is about to end a session by itself."""
+        with self._lock:
+            if (entry := self._entries.get(session_id)) is not None:
+                self._entries[session_id] = replace(entry, because=because)
+
+    def get(self, session_id: str) -> Entry | None:
+        """A session by its id."""
+        with self._lock:
+            return self._entries.get(session_id)
+
+    def entries(self, matching: Callable[[Entry], bool] = lambda _: True) -> list[Entry]:
+        """The sessions, newest first."""
+        with self._lock:
+            return [entry for entry in reversed(self._entries.values()) if matching(entry)]
+
+    def not_ours(self, session_id: str, reference: str | None) -> None:
+        """Remember the reference of a session of somebody else."""
+        with self._lock:
+            self.foreign[session_id] = reference
+            while len(self.foreign) > _KEPT:
+                self.foreign.popitem(last=False)
+
+    def doubt(self, key: str) -> None:
+        """Remember a create that may have left a session behind: the same call looks for it first."""
+        with self._lock:
+            self._doubtful.add(key)
+
+    def in_doubt(self, key: str) -> bool:
+        """Whether a create may have left a session behind."""
+        with self._lock:
+            return key in self._doubtful
+
+    def settle(self, key: str) -> None:
+        """Forget a doubt: the session was found, or there is none."""
+        with self._lock:
+            self._doubtful.discard(key)
+
+    def pop_news(self, matching: Callable[[Entry], bool]) -> list[Entry]:
+        """The sessions that the toolkit ended by itself since this was asked last; each is told once."""
+        with self._lock:
+            news = [
+                entry
+                for entry in self._entries.values()
+                if entry.because and entry.has_ended and matching(entry)
+            ]
+            for entry in news:
+                self._entries[entry.session_id] = replace(entry, because="")
+        return news

@@ -3,17 +3,13 @@
 import asyncio
 import contextlib
 import logging
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import TypeAlias
 
 from agenthuman_plugins.client import SpeechLinkError
 from agenthuman_plugins.client.adapters import to_the_end
 from agenthuman_plugins.client.redaction import redact
-from agenthuman_plugins.client.rooms import LiveKitRoom
-from agenthuman_plugins.langchain._ledger import Entry
-from agenthuman_plugins.langchain._patience import in_time
-from agenthuman_plugins.langchain._spoken import SayError, Spoken
 from agenthuman_plugins.speech import (
     SPEECH_SAMPLE_RATE,
     AvatarConnected,
@@ -22,10 +18,9 @@ from agenthuman_plugins.speech import (
     PlaybackFinished,
     SpeechLink,
 )
+from agenthuman_plugins.speech._feed import Changes
 
 _log = logging.getLogger("agenthuman_plugins.langchain")
-
-MakeLink: TypeAlias = Callable[[Entry], SpeechLink]
 
 _BYTES_PER_SECOND = 2 * SPEECH_SAMPLE_RATE
 # What is on the wire cannot be called back: an interruption comes after it. So speech is sent in short pieces, and
@@ -35,29 +30,73 @@ _LEAD_S = 3.0
 _CONNECT_LIMIT_S = 20.0
 _TURN_LIMIT_S = 180.0  # the longest text takes more than two minutes to speak
 _LONGEST_S = 300.0  # of speech; a voice that makes more of 2,000 characters does not come to an end
-_PLAYBACK_MARGIN_S = 10.0  # a link tells the end by itself at most 2 s late; this is for a link that fails to
-_REPORT_LIMIT_S = 0.5  # for what a link has told already to reach the call
+_PLAYBACK_MARGIN_S = 10.0  # a link reports the end at most 2 s late; this is for one that fails to
+_REPORT_LIMIT_S = 0.5  # for what a link has reported already to reach the call
 _SILENCE_LIMIT_S = 4.0  # interrupting takes 2 s at most
 _HANG_UP_LIMIT_S = 6.0
+_TOLERANCE_S = 0.1  # avatars count in steps of this length
+
+HANDED_OVER = "Another worker of this application speaks through this session now. Do not retry."
+
+
+class SayError(Exception):
+    """Raised when a text was not spoken, or not to its end; the message is for the model."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Wire:
+    """How a session is spoken through.
+
+    Attributes:
+        session_id: The session.
+        make_link: Makes a link, not yet connected. It is called on a thread, since it may load LiveKit.
+        one_link: Whether the end of a connection ends the session, as over the gateway. Then it is not connected again.
+    """
+
+    session_id: str
+    make_link: Callable[[], SpeechLink]
+    one_link: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Spoken:
+    """How a text was spoken.
+
+    Attributes:
+        seconds: Length of the speech that was made, until it was interrupted.
+        seconds_played: How much of it was played.
+        interrupted: Whether it was cut short.
+    """
+
+    seconds: float
+    seconds_played: float
+    interrupted: bool
+
+    @property
+    def complete(self) -> bool:
+        """Whether all of it was heard."""
+        return not self.interrupted and self.seconds_played >= self.seconds - _TOLERANCE_S
 
 
 class Line:
     """The link of one session, made by the first call. Calls speak in the order in which they came.
 
     Args:
-        entry: The session.
-        make_link: Makes a link, not yet connected. It is called on a thread, since it may load LiveKit.
+        wire: How the session is spoken through.
+        on_handed_over: Called once, if another participant took our place in the room.
+
+    Attributes:
+        wire: The newest one; it makes the next link.
     """
 
-    def __init__(self, entry: Entry, make_link: MakeLink) -> None:
-        self._entry = entry
-        self._make_link = make_link
-        self._turn = asyncio.Lock()
-        self._speaker: asyncio.Task[object] | None = None
+    def __init__(self, wire: Wire, on_handed_over: Callable[["Line"], None]) -> None:
+        self.wire = wire
+        self._on_handed_over = on_handed_over
+        self._calls: deque[_Call] = deque()  # in order of arrival; the first has the turn
+        self._changes = Changes()
         self._link: SpeechLink | None = None
         self._reader: asyncio.Task[None] | None = None
         self._finished: dict[int, PlaybackFinished] = {}  # of the call that has the turn
-        self._news = asyncio.Event()  # for the call that has the turn
         self._avatar_gone = ""  # why the avatar went away; it may come back
         self._lost = ""  # why the link is of no use any more
         self._over = ""  # why nothing can be spoken any more
@@ -69,33 +108,75 @@ class Line:
         return bool(self._lost or self._avatar_gone or self._failed_last) and not self._over
 
     async def speak(self, speech: AsyncIterator[bytes]) -> Spoken:
-        """Speak in turn; see `SpeechLinks.speak`."""
-        try:
-            async with asyncio.timeout(_TURN_LIMIT_S):
-                await self._turn.acquire()
-        except TimeoutError:
-            raise SayError(
-                "The avatar is still busy with what it was given before, so this was not spoken. Try again later."
-            ) from None
-        self._speaker = asyncio.current_task()
-        try:
-            return await self._connect_and_speak(speech)
-        finally:
-            self._speaker = None
-            self._turn.release()
+        """Speak in turn, and return when it was played; see `Speech.speak`."""
+        said = _Said()
+        async with self._turn(speaks=True) as task:
+            try:
+                return await self._connect_and_speak(speech, said)
+            except asyncio.CancelledError:
+                if not self._over:
+                    raise
+                # Hung up or handed over: the caller learns how far it came.
+                task.uncancel()
+                return await self._outcome(said)
 
-    async def hang_up(self) -> None:
-        """Cut short what is being spoken, refuse what waits, and close the link, within a time limit."""
-        self._over = "The session has been ended. Do not retry."
-        if self._speaker is not None:
-            self._speaker.cancel()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_HANG_UP_LIMIT_S), self._turn:
-                pass  # whoever spoke knows how far it came
+    async def connect(self) -> None:
+        """Connect, unless that is done or under way.
+
+        Raises:
+            SayError: It could not; the next call tries again.
+        """
+        if self._calls or self._over or (self._link is not None and not self._lost):
+            return
+        async with self._turn(speaks=False):
+            try:
+                await self._connected()
+            except SpeechLinkError as error:
+                raise await self._failed(_Said(), str(error)) from None
+
+    async def finish(self) -> None:
+        """Wait, within a time limit, until the calls that have come so far have spoken."""
+        so_far = [call for call in self._calls if call.speaks]
+        await self._changes.within(_TURN_LIMIT_S, lambda: not any(call in self._calls for call in so_far))
+
+    async def hang_up(self, reason: str) -> None:
+        """Cut short what is being spoken, refuse what waits with a reason, and close the link, within time limits."""
+        self._stop(reason)
+        # Whoever spoke knows how far it came.
+        await self._changes.within(_HANG_UP_LIMIT_S, lambda: not self._calls)
         await self._drop_link()
 
-    async def _connect_and_speak(self, speech: AsyncIterator[bytes]) -> Spoken:
-        said = _Said()
+    def _stop(self, reason: str) -> bool:
+        """Let nothing be spoken from now on, unless that is so already."""
+        if self._over:
+            return False
+        self._over = reason
+        self._changes.notify()
+        if self._calls and (speaker := self._calls[0].task) is not None:
+            speaker.cancel()
+        return True
+
+    @contextlib.asynccontextmanager
+    async def _turn(self, *, speaks: bool) -> AsyncIterator["asyncio.Task[object]"]:
+        call = _Call(speaks)
+        self._calls.append(call)
+        try:
+            if not await self._changes.within(
+                _TURN_LIMIT_S, lambda: bool(self._over or call is self._calls[0])
+            ):
+                raise SayError(
+                    "The avatar is still busy with earlier texts, so this was not spoken. Try again later."
+                )
+            if self._over:
+                raise SayError(self._over)
+            call.task = asyncio.current_task()
+            assert call.task is not None  # noqa: S101 - we are in a coroutine
+            yield call.task
+        finally:
+            self._calls.remove(call)
+            self._changes.notify()
+
+    async def _connect_and_speak(self, speech: AsyncIterator[bytes], said: "_Said") -> Spoken:
         try:
             link = await self._connected()
             try:
@@ -105,23 +186,21 @@ class Line:
                 await to_the_end(lambda: self._silence(link))
                 raise
         except SpeechLinkError as error:
+            if self._link is not None and not error.retryable:
+                # Lost. The reason, and whether it was handed over, may still be on its way to us.
+                await self._changes.within(_REPORT_LIMIT_S, lambda: bool(self._lost))
             raise await self._failed(said, str(error)) from None
-        except asyncio.CancelledError:
-            if not self._over:
-                raise
-            # Hung up: the caller is told how far it came.
-            if self._speaker is not None:
-                self._speaker.uncancel()
-            return await self._outcome(said)
 
     async def _speak(self, link: SpeechLink, speech: AsyncIterator[bytes], said: "_Said") -> None:
         self._finished.clear()
         now = asyncio.get_running_loop().time
         start_s, sent_s = now(), 0.0
-        async for pcm in in_time(speech):
+        async for pcm in speech:
             said.seconds += len(pcm) / _BYTES_PER_SECOND
             if said.seconds > _LONGEST_S:
-                raise SayError(f"The voice did not come to an end within {_LONGEST_S:g} s. Say it shorter.")
+                raise SayError(
+                    f"The voice did not come to an end within {_LONGEST_S:g} s of speech. Use a shorter text."
+                )
             for at in range(0, len(pcm), _PIECE_BYTES):
                 piece = pcm[at : at + _PIECE_BYTES]
                 await self._send(link, piece, said)
@@ -129,7 +208,7 @@ class Line:
                 sent_s += len(piece) / _BYTES_PER_SECOND
                 await asyncio.sleep(start_s + sent_s - _LEAD_S - now())
         if not said.utterance:
-            raise SayError("The voice made no sound of this text. Say it in other words.")
+            raise SayError("The voice made no sound for this text. Use other words.")
         await link.end_utterance()
         if not await self._wait_finished(said, sent_s + _PLAYBACK_MARGIN_S):
             raise SayError("The avatar never finished, so it was stopped. Trying again once may help.")
@@ -141,90 +220,82 @@ class Line:
         said.utterance = number
 
     async def _wait_finished(self, said: "_Said", limit_s: float) -> bool:
-        try:
-            async with asyncio.timeout(limit_s):
-                while said.utterance not in self._finished and not self._lost:
-                    self._news.clear()
-                    await self._news.wait()
-        except TimeoutError:
-            return False
-        return True
+        return await self._changes.within(
+            limit_s, lambda: said.utterance in self._finished or bool(self._lost)
+        )
 
     async def _outcome(self, said: "_Said") -> Spoken:
         finished = await self._finished_by_now(said)
-        if finished is None and self._over:
-            raise SayError(self._over)
-        played_s = finished.position_s if finished else 0.0
-        spoken = Spoken(said.seconds, played_s, interrupted=bool(finished and finished.interrupted))
-        if spoken.complete or spoken.interrupted:
-            self._failed_last = False
-            return spoken
+        if finished is not None:
+            spoken = Spoken(said.seconds, finished.position_s, interrupted=finished.interrupted)
+            if spoken.complete or spoken.interrupted:
+                self._failed_last = False
+                return spoken
         raise await self._failed(said, "The avatar stopped in the middle of the text.")
 
     async def _failed(self, said: "_Said", reason: str) -> SayError:
-        """Tell what went wrong on the link, how much was heard, and what to do."""
+        """Say what went wrong on the link, how much was heard, and what to do."""
         finished = await self._finished_by_now(said)
         heard = f"Only {finished.position_s:.1f} of {said.seconds:.1f} s were heard. " if finished else ""
         self._failed_last = True
-        told = f"{heard}{_sentence(self._avatar_gone or self._lost or reason)}{self._after_a_loss()}"
-        if self._link is None and _only_one_link(self._entry):
-            self._over = told
-        return SayError(told)
+        why = self._over or self._after_a_loss(self._avatar_gone or self._lost or reason)
+        if self._link is None and self.wire.one_link:
+            self._over = why
+        return SayError(f"{heard}{why}")
 
     async def _finished_by_now(self, said: "_Said") -> PlaybackFinished | None:
-        """How an utterance ended that is over; what the link told of it may still be on its way to us."""
+        """How an utterance ended that is over; what the link reported of it may still be on its way to us."""
         if said.utterance:
             await self._wait_finished(said, _REPORT_LIMIT_S)
         return self._finished.get(said.utterance)
 
     async def _connected(self) -> SpeechLink:
-        if not self._over and self._link is not None and not self._lost:
+        if self._link is not None and not self._lost and not self._over:
             return self._link
-        if self._lost and _only_one_link(self._entry):
-            self._over = self._over or f"{_sentence(self._lost)}{self._after_a_loss()}"
+        if self._lost and self.wire.one_link:
+            self._over = self._over or self._after_a_loss(self._lost)
         await self._drop_link()
         if self._over:
             raise SayError(self._over)
         self._lost = self._avatar_gone = ""
         # On a thread: the first link of a process loads LiveKit's library.
-        link = await asyncio.to_thread(self._make_link, self._entry)
+        link = await asyncio.to_thread(self.wire.make_link)
+        reader = asyncio.create_task(self._read(link), name="playback of a session")
         try:
             await link.connect(timeout_s=_CONNECT_LIMIT_S)
         except BaseException:
-            await to_the_end(link.aclose)
+            # The reader comes to its end with the link, and knows whether our place in the room was taken.
+            await to_the_end(lambda: _close(link, reader))
+            self._lost = self._avatar_gone = ""
             raise
-        self._link = link
-        self._reader = asyncio.create_task(self._read(link), name="playback of a session")
+        self._link, self._reader = link, reader
         return link
 
     async def _drop_link(self) -> None:
         link, self._link = self._link, None
         reader, self._reader = self._reader, None
-        if link is not None:
-            try:
-                async with asyncio.timeout(_HANG_UP_LIMIT_S):
-                    await link.aclose()
-            except (SpeechLinkError, TimeoutError) as error:
-                _log.warning("A speech link was not closed in order: %s", redact(str(error)) or "no answer")
-        if reader is not None:
-            reader.cancel()
-            await asyncio.wait([reader])
+        if link is not None and reader is not None:
+            await _close(link, reader)
 
     async def _read(self, link: SpeechLink) -> None:
-        lost = "The connection was closed."
-        async for event in link.events():
-            match event:
-                case PlaybackFinished():
-                    self._finished[event.utterance] = event
-                case AvatarDisconnected():
-                    self._avatar_gone = event.reason
-                case AvatarConnected():
-                    self._avatar_gone = ""
-                case LinkLost():
-                    lost = event.reason
-            self._news.set()
-        self._lost = lost
-        self._news.set()
+        lost = LinkLost("The connection was closed.")
+        try:
+            async for event in link.events():
+                match event:
+                    case PlaybackFinished():
+                        self._finished[event.utterance] = event
+                    case AvatarDisconnected():
+                        self._avatar_gone = event.reason
+                    case AvatarConnected():
+                        self._avatar_gone = ""
+                    case LinkLost():
+                        lost = event
+                self._changes.notify()
+        finally:
+            self._lost = lost.reason
+            self._changes.notify()
+        if lost.replaced and self._stop(HANDED_OVER):
+            self._on_handed_over(self)
 
     async def _silence(self, link: SpeechLink) -> None:
         """Let nothing of an utterance go on being spoken; a link that cannot is closed."""
@@ -235,10 +306,21 @@ class Line:
             self._lost = self._lost or "The avatar could not be interrupted."
             await self._drop_link()
 
-    def _after_a_loss(self) -> str:
-        if _only_one_link(self._entry):
-            return "The session ended with its connection: open a new one if the avatar is still needed."
-        return "Trying again once may help; if it fails again, end the session."
+    def _after_a_loss(self, reason: str) -> str:
+        advice = (
+            "The session ended with its connection: open a new one if the avatar is still needed."
+            if self.wire.one_link
+            else "Trying again once may help; if it fails again, end the session."
+        )
+        return f"{reason.rstrip('. ')}. {advice}" if reason else advice
+
+
+@dataclass(eq=False, slots=True)
+class _Call:
+    """A call on its way through a line."""
+
+    speaks: bool
+    task: "asyncio.Task[object] | None" = None  # once it has the turn
 
 
 @dataclass(slots=True)
@@ -249,13 +331,14 @@ class _Said:
     seconds: float = 0.0
 
 
-def _sentence(reason: str) -> str:
-    """Somebody's reason as a sentence before the next one."""
-    return f"{reason.rstrip('. ')}. " if reason else ""
-
-
-def _only_one_link(entry: Entry) -> bool:
-    """Whether a session is spoken through over the gateway, where the end of a connection ends the session."""
-    if entry.session.ws_uri is not None:
-        return True
-    return entry.room is not None and not (isinstance(entry.room, LiveKitRoom) and entry.room.agent_token)
+async def _close(link: SpeechLink, reader: asyncio.Task[None]) -> None:
+    try:
+        async with asyncio.timeout(_HANG_UP_LIMIT_S):
+            await link.aclose()
+            await asyncio.wait([reader])
+    except (SpeechLinkError, TimeoutError) as error:
+        _log.warning("A speech link was not closed cleanly: %s", redact(str(error)) or "no answer")
+    reader.cancel()
+    await asyncio.wait([reader])
+    if not reader.cancelled() and (failure := reader.exception()) is not None:
+        _log.error("What happened on a speech link could not be read: %s", type(failure).__name__)

@@ -1,47 +1,76 @@
 """What the model reads: short texts that say what happened and what to do next, never a secret."""
 
-from typing import Any
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any
 
 from langchain_core.tools import ToolException
-from pydantic import ValidationError
 
 from agenthuman_plugins.client import (
     AgentHumanError,
     APIResponseError,
     AuthenticationError,
+    Avatar,
     BadRequestError,
     NotFoundError,
     PermissionDeniedError,
     Session,
     SessionOutcomeUnknownError,
+    Usage,
     UsageLimitError,
 )
 from agenthuman_plugins.client.adapters import what_happened
+from agenthuman_plugins.langchain._ledger import Entry
+
+if TYPE_CHECKING:  # it loads the speech links
+    from agenthuman_plugins.langchain._speech import Spoken
 
 CREATE = "agent_human_create_session"
 GET = "agent_human_get_session"
 LIST = "agent_human_list_sessions"
 END = "agent_human_end_session"
 SAY = "agent_human_say"
+AVATARS = "agent_human_list_avatars"
+USAGE = "agent_human_get_usage"
 
 SHOWN_SESSIONS = 10  # of a list
+SHOWN_AVATARS = 30
 _SHOWN_IDS = 5  # enough to correct a mistyped one
 _ERROR_LIMIT = 800  # characters
-_SHOWN_PROBLEMS = 5  # of wrong arguments
 
-NO_ID = (
-    "session_id is not the id of a session (sess_...): letters, digits, '_' and '-' only. Nothing was done. "
-    f"Use an id that {CREATE} returned."
-)
-IN_PROGRESS = "This very call is already opening its session. Do not retry; wait for it."
+IN_PROGRESS = "This very call is already being carried out. Do not retry; wait for it."
 RUN_IS_OVER = "The run is over, so no session was opened. Do not retry."
+NOT_SPOKEN = "The run is over; this was not spoken, or not to its end. Do not retry."
+
+_DESCRIPTIONS = {
+    CREATE: "Open a live video session with a talking avatar. It is billed by the minute until it ends, so open one only "
+    "when it is needed.",
+    GET: "Get a video session as it is now: whether it runs, how long, and when it ends by itself.",
+    LIST: "List video sessions, the newest first.",
+    END: "End a video session, and with it its billing. Harmless when repeated.",
+    SAY: "Speak a text through the avatar of a session. Returns when it was played, and tells how much of it was.",
+    AVATARS: "List the avatars that a video session can show.",
+    USAGE: "Get the minutes that are left, and how many video sessions may run at the same time.",
+}
 
 
-def opened(session: Session) -> str:
+def description(name: str, offered: Collection[str]) -> str:
+    """What a tool does, and the others of those offered that it goes with."""
+    said = _DESCRIPTIONS[name]
+    if name == CREATE and END in offered:
+        said += f" {END} ends it."
+    if name == END and SAY in offered:
+        said += " What was to be said before, in the same message too, is said to its end first."
+    if name == SAY and END in offered:
+        said += f" To say goodbye, call this before {END}, never after it."
+    return said
+
+
+def opened(session: Session, offered: Collection[str]) -> str:
     """A session was opened."""
+    how = f": call {END} with this id when it is no longer needed" if END in offered else ""
     lines = [
         f"Opened session {session.session_id}; the avatar is joining the room.",
-        f"It is billed until it ends: call {END} with this id when it is no longer needed.",
+        f"It is billed until it ends{how}.",
     ]
     if session.expiration is not None:
         lines.append(f"It ends by itself at {session.expiration.isoformat(timespec='seconds')}.")
@@ -49,9 +78,7 @@ def opened(session: Session) -> str:
 
 
 def opened_before(session: Session) -> str:
-    """The call is a repetition, and its session has been opened already."""
-    if session.has_ended:
-        return f"Session {session.session_id} was opened by this call before and has ended. No new one was opened."
+    """The call is a repetition, and its session is running."""
     return f"Session {session.session_id} was opened by this call before and is still running."
 
 
@@ -65,28 +92,124 @@ def ended(session: Session) -> str:
     return f"Session {session.session_id} has ended and is no longer billed."
 
 
-def state(session: Session) -> str:
+def still_running(session: Session) -> str:
+    """The service took the end of a session, and did not end it."""
+    return f"Session {session.session_id} is still running and billed, though its end was asked for."
+
+
+def state(session: Session, offered: Collection[str]) -> str:
     """A session as it is now."""
     if not session.has_ended:
         until = (
             f"It ends by itself at {session.expiration.isoformat(timespec='seconds')}."
             if session.expiration is not None
-            else f"It is billed until it ends: {END} ends it."
+            else f"It is billed until it ends{f': {END} ends it' if END in offered else ''}."
         )
         return f"Session {_line(session)}.\n{until}"
-    minutes = session.billing.minutes_billed if session.billing is not None else None
-    return f"Session {_line(session)}." + ("" if minutes is None else f"\nBilled: {minutes:g} min.")
+    return f"Session {_line(session)}.{_billed(session)}"
 
 
-def listed(sessions: list[Session], status: str) -> str:
-    """The newest sessions, and how many more there are."""
+def has_ended(session_id: str, offered: Collection[str]) -> str:
+    """Nothing can be spoken any more."""
+    more = " Open a new one if it is still needed." if CREATE in offered else ""
+    return f"Session {session_id} has ended, so nothing was spoken.{more}"
+
+
+def ended_by_this_message(session_id: str) -> str:
+    """The same message ends the session first."""
+    return (
+        f"Nothing was spoken: the same message ends session {session_id} before. To say goodbye, call {SAY} first, then "
+        f"{END}."
+    )
+
+
+def only_where_it_was_opened(session_id: str) -> str:
+    """What speaking needs is not known to this process."""
+    return (
+        f"Session {session_id} is running, but it can be spoken through only by the process that opened it. Do not "
+        "retry: end it, and open a new one if speech is needed."
+    )
+
+
+def reached_its_limit(limit_s: float) -> str:
+    """Why the toolkit ended a session."""
+    return f"a session may last {limit_s:g} s"
+
+
+def was_idle(limit_s: float) -> str:
+    """Why the toolkit ended a session."""
+    return f"it was not used for {limit_s:g} s"
+
+
+def with_news(said: str, ended_by_us: list[Entry]) -> str:
+    """A result, and which sessions the toolkit has ended by itself."""
+    notes = [
+        f"Note: session {entry.session_id} has ended by itself: {entry.because}." for entry in ended_by_us
+    ]
+    return "\n".join([said, *notes])
+
+
+def listed(sessions: list[Session], status: str, unread: int = 0) -> str:
+    """The newest sessions, how many more there are, and how many nobody could look at."""
     kind = "" if status == "all" else f"{'running' if status == 'started' else 'ended'} "
+    hidden = f"\n{unread} more of the account could not be looked at." if unread else ""
     if not sessions:
-        return f"There are no {kind}sessions."
+        return f"There are no {kind}sessions of this conversation that are known here.{hidden}"
     shown = "; ".join(map(_line, sessions[:SHOWN_SESSIONS]))
     left_out = len(sessions) - SHOWN_SESSIONS
     more = f"\n{left_out} older ones are left out." if left_out > 0 else ""
-    return f"{len(sessions)} {kind}session{'s' if len(sessions) > 1 else ''}, newest first: {shown}.{more}"
+    return f"{len(sessions)} {kind}session{'s' if len(sessions) > 1 else ''}, newest first: {shown}.{more}{hidden}"
+
+
+def spoken(session_id: str, spoken: "Spoken") -> tuple[str, dict[str, Any]]:
+    """How a text was spoken, for the model and for programs."""
+    content = (
+        f"Spoken: {spoken.seconds:.1f} s."
+        if spoken.complete
+        else f"Interrupted after {spoken.seconds_played:.1f} of {spoken.seconds:.1f} s."
+    )
+    return content, {
+        "session_id": session_id,
+        "seconds": round(spoken.seconds, 3),
+        "seconds_played": round(spoken.seconds_played, 3),
+        "complete": spoken.complete,
+    }
+
+
+def avatars(avatars: list[Avatar]) -> str:
+    """Avatars that a session can show."""
+    if not avatars:
+        return "There are no avatars."
+    shown = "; ".join(
+        f"{avatar.avatar_id} ({', '.join(avatar.tags)})" if avatar.tags else avatar.avatar_id
+        for avatar in avatars[:SHOWN_AVATARS]
+    )
+    left_out = len(avatars) - SHOWN_AVATARS
+    return f"Avatars: {shown}." + (f"\n{left_out} more are left out." if left_out > 0 else "")
+
+
+def avatars_artifact(avatars: list[Avatar]) -> dict[str, Any]:
+    """The avatars for programs, without their pictures, whose addresses are signed."""
+    fields = {"avatar_id", "name", "tags"}
+    return {
+        "avatars": [avatar.model_dump(mode="json", include=fields, exclude_none=True) for avatar in avatars]
+    }
+
+
+def usage(usage: Usage) -> str:
+    """What is left to spend."""
+    told: list[str] = []
+    if usage.total_remaining is not None:
+        told.append(f"{usage.total_remaining:g} minutes are left")
+    if usage.concurrency is not None and usage.concurrency.available is not None:
+        of = "" if usage.concurrency.max is None else f" of {usage.concurrency.max}"
+        told.append(f"{usage.concurrency.available}{of} sessions can still be opened at the same time")
+    return f"{'; '.join(told)}." if told else "The service did not say what is left."
+
+
+def usage_artifact(usage: Usage) -> dict[str, Any]:
+    """The account's usage for programs."""
+    return usage.model_dump(mode="json", exclude_none=True)
 
 
 def artifact(session: Session) -> dict[str, Any]:
@@ -103,28 +226,42 @@ def list_artifact(sessions: list[Session]) -> dict[str, Any]:
     }
 
 
-def not_opened_here(session_id: str | None, running: list[str]) -> str:
-    """An id that this conversation does not know; `None` if it is none, and therefore not said again."""
-    shown = session_id or "with this id"
-    if not running:
-        return f"Session {shown} was not opened in this conversation, and none is running. Nothing was done."
-    more = f" and {len(running) - _SHOWN_IDS} more" if len(running) > _SHOWN_IDS else ""
-    return (
-        f"Session {shown} was not opened in this conversation. Nothing was done. "
-        f"Running: {', '.join(running[:_SHOWN_IDS])}{more}."
-    )
+def not_known(session_id: str, running: list[str], *, others: bool, may_list: bool) -> str:
+    """A session that the call may not name; only what is known is said of others."""
+    if others:
+        return (
+            f"Session {session_id} is of another agent of this conversation, which ends it. Nothing was done."
+        )
+    said = f"Session {session_id} is none that this conversation has open here. Nothing was done."
+    if running:
+        more = f" and {len(running) - _SHOWN_IDS} more" if len(running) > _SHOWN_IDS else ""
+        return f"{said} Running: {', '.join(running[:_SHOWN_IDS])}{more}."
+    return f"{said} {LIST} shows those that it has." if may_list else said
 
 
-def looks_secret(argument: str) -> str:
-    """An argument that nobody should send, log or trace."""
-    return f"{argument} holds what looks like a key or a token, so nothing was sent. Leave it out."
+def failure(error: AgentHumanError, offered: Collection[str], running: list[str]) -> str:
+    """What failed, whether to try again, and what to change.
 
-
-def failure(error: AgentHumanError) -> str:
-    """What failed, whether to try again, and what to change."""
+    Args:
+        error: What the service said.
+        offered: The tools that the model has.
+        running: Sessions that are the model's to end.
+    """
     said, request = _short(error), error.request_id
     named = f"\nRequest id: {request}" if request and request not in said else ""
-    return f"{said}\n{_advice(error)}{named}"
+    return f"{said}\n{_advice(error, offered, running)}{named}"
+
+
+def _billed(session: Session) -> str:
+    """What an ended session cost, and of which minutes; a session of mixed ones is billed for the purchased part."""
+    billing = session.billing
+    if billing is None or (billing.minutes_consumed is None and billing.minutes_billed is None):
+        return ""
+    used = billing.minutes_consumed if billing.minutes_consumed is not None else billing.minutes_billed
+    if billing.minutes_source == "mixed" and billing.minutes_billed is not None:
+        return f"\nUsed: {used:g} min, of which {billing.minutes_billed:g} were purchased minutes."
+    source = {"plan": " of the plan", "included": " of the plan", "purchased": " of purchased minutes"}
+    return f"\nUsed: {used:g} min{source.get(billing.minutes_source or '', '')}."
 
 
 def _line(session: Session) -> str:
@@ -143,12 +280,10 @@ def _short(error: AgentHumanError) -> str:
     return said if len(said) <= _ERROR_LIMIT else f"{said[:_ERROR_LIMIT]}…"
 
 
-def _advice(error: AgentHumanError) -> str:
+def _advice(error: AgentHumanError, offered: Collection[str], running: list[str]) -> str:
     match error:
         case UsageLimitError():
-            return (
-                f"Do not retry. Minutes or concurrent sessions are used up: end a running session with {END}."
-            )
+            return _at_the_limit(error, offered, running)
         case AuthenticationError():
             return "Do not retry. The API key of the application is wrong or inactive; only its operator can fix that."
         case PermissionDeniedError():
@@ -159,27 +294,27 @@ def _advice(error: AgentHumanError) -> str:
             return "Do not retry with the same arguments: what they name does not exist."
         case SessionOutcomeUnknownError():
             return "Do not retry: a session may be running and billed. Tell the user."
+        case APIResponseError() if LIST in offered:
+            return f"It may have been done all the same: look with {LIST} before you try again."
         case APIResponseError():
-            return "It may have been done all the same: look at the session before you try again."
+            return "It may have been done all the same. Do not retry."
         case _ if error.retryable:
             return "It was tried several times. Trying again later may help."
         case _:
             return "Do not retry."
 
 
+def _at_the_limit(error: UsageLimitError, offered: Collection[str], running: list[str]) -> str:
+    if error.limit != "concurrency":
+        return "Do not retry: the account has used up what it may use. Only its operator can change that."
+    if running and END in offered:
+        return f"Do not retry before a session is ended. Yours: {', '.join(running[:_SHOWN_IDS])}."
+    return (
+        "Do not retry now: all sessions that the account may run at the same time are in use, none of them is yours. "
+        "Trying again later may help."
+    )
+
+
 def on_tool_error(error: ToolException) -> str:
     """Handler of the tools' own errors: without one, an agent crashes on the first."""
     return str(error)
-
-
-def on_invalid_arguments(error: ValidationError | Any) -> str:
-    """Handler of arguments that do not fit the schema; the values stay out, since one may be a megabyte."""
-    if not isinstance(error, ValidationError):
-        return "The arguments do not fit the tool's schema. Change them and try again."
-    # The first part of a place is an argument's name; what follows may be a key that the model made up.
-    wrong = {
-        str(item["loc"][0]) if item["loc"] else "arguments": item["msg"]
-        for item in error.errors(include_url=False, include_input=False)
-    }
-    listed = "; ".join(f"{name}: {message[:120]}" for name, message in list(wrong.items())[:_SHOWN_PROBLEMS])
-    return f"The arguments do not fit the tool's schema ({listed}). Change them and try again."

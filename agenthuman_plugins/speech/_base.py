@@ -94,13 +94,13 @@ class LinkBase(ABC):
     async def _free(self) -> None:
         """Free everything, within a time limit; called once."""
 
-    def _close(self, reason: str, *, lost: bool = False) -> asyncio.Task[None]:
-        """Begin to free everything, once; the task is for waiting."""
+    def _close(self, reason: str, *, lost: bool = False, replaced: bool = False) -> asyncio.Task[None]:
+        """Begin to free everything, once; the task is for waiting. See `LinkLost` for `replaced`."""
         if self._closing is None:
             self._gone = reason
             self._report(self._playback.abandon())
             if lost:
-                self._events.put(LinkLost(reason))
+                self._events.put(LinkLost(reason, replaced=replaced))
             self._events.close()
             self._closing = asyncio.create_task(self._free(), name="close speech link")
         return self._closing

@@ -189,13 +189,13 @@ class InProcessSpeechLink(LinkBase):
             self._player = asyncio.create_task(self._play(), name="in-process avatar")
         return None
 
-    def _close(self, reason: str, *, lost: bool = False) -> asyncio.Task[None]:
+    def _close(self, reason: str, *, lost: bool = False, replaced: bool = False) -> asyncio.Task[None]:
         self._avatar_here = False
         self._audio.close()
         self._video.close()
         if self._player is not None:
             self._player.cancel()
-        return super()._close(reason, lost=lost)
+        return super()._close(reason, lost=lost, replaced=replaced)
 
     async def _free(self) -> None:
         if self._player is not None:

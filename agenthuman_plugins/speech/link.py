@@ -72,9 +72,16 @@ class Reconnected:
 
 @dataclass(frozen=True, slots=True)
 class LinkLost:
-    """The connection is gone for good; only a new link helps. The last event of a link."""
+    """The connection is gone for good; only a new link helps. The last event of a link.
+
+    Attributes:
+        reason: Why, as a sentence.
+        replaced: Whether another participant joined the LiveKit room with our identity. A new link would disconnect
+            that one in turn, so do not make one by yourself.
+    """
 
     reason: str
+    replaced: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -310,7 +310,8 @@ class LiveKitSpeechLink(LinkBase):
                     publication.set_subscribed(True)
 
     def _on_room_lost(self, reason: int) -> None:
-        self._close(f"The room was lost: {_disconnect_reason(reason)}.", lost=True)
+        replaced = reason == rtc.DisconnectReason.DUPLICATE_IDENTITY
+        self._close(f"The room was lost: {_disconnect_reason(reason)}.", lost=True, replaced=replaced)
 
     # --- the avatar's reports
 

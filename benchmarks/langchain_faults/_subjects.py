@@ -154,7 +154,7 @@ SUBJECTS = {
         AgentHumanService,
         _ours,
         _CREATE,
-        args={"metadata": {"user": "Ada"}},
+        args={"aspect_ratio": "1:1"},
         big={"avatar": _BIG},
     ),
     "get": Subject(

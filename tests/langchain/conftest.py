@@ -6,6 +6,7 @@ from typing import Any
 
 import httpx
 import pytest
+from langchain.agents.middleware import AgentMiddleware
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
@@ -48,6 +49,36 @@ def call(name: str, call_id: str = "call_1", /, **arguments: Any) -> AIMessage:
     return AIMessage("", tool_calls=[{"name": name, "args": arguments, "id": call_id, "type": "tool_call"}])
 
 
+class CrashError(Exception):
+    """What a run dies of."""
+
+
+class DiesOnce(AgentMiddleware):
+    """Lets a run die when its first tool call was carried out and is not kept yet.
+
+    A run that is resumed then makes the same call again, as after a crash of the process.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._has_died = False
+
+    def wrap_tool_call(self, request: Any, handler: Any) -> Any:
+        result = handler(request)
+        self._die()
+        return result
+
+    async def awrap_tool_call(self, request: Any, handler: Any) -> Any:
+        result = await handler(request)
+        self._die()
+        return result
+
+    def _die(self) -> None:
+        if not self._has_died:
+            self._has_died = True
+            raise CrashError
+
+
 def opened_id(messages: Sequence[BaseMessage]) -> str:
     """The session id in the newest tool message with one."""
     for message in reversed(messages):
@@ -56,10 +87,20 @@ def opened_id(messages: Sequence[BaseMessage]) -> str:
     raise AssertionError("no session was opened")
 
 
-def runtime(thread: str | None, call_id: str = "call_1", checkpointer: object | None = None) -> object:
+def runtime(
+    thread: object,
+    call_id: str = "call_1",
+    checkpointer: object | None = None,
+    *,
+    task: str = "tools:task",
+    agent: str | None = None,
+    message: AIMessage | None = None,
+) -> object:
     """What an agent's tool node injects, as far as the tools read it."""
-    configurable = {"thread_id": thread, "__pregel_checkpointer": checkpointer}
-    return SimpleNamespace(config={"configurable": configurable}, tool_call_id=call_id)
+    configurable = {"thread_id": thread, "__pregel_checkpointer": checkpointer, "checkpoint_ns": task}
+    config = {"configurable": configurable, "metadata": {"lc_agent_name": agent} if agent else {}}
+    state = {"messages": [message] if message else []}
+    return SimpleNamespace(config=config, tool_call_id=call_id, state=state)
 
 
 Use = Callable[..., Awaitable[ToolMessage]]

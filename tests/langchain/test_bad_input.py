@@ -17,12 +17,12 @@ TOKEN = "eyJhbGciOiJIUzI1NiJ9" + ".eyJzdWIiOiJhIn0.c2lnbmF0dXJl"
 KEY = "ah_" + "live_0123456789abcdef"
 
 
-@pytest.fixture(params=["toolkit", "account"])
+@pytest.fixture(params=[{}, {"scope": "account"}], ids=["own", "account"])
 def use(
     request: pytest.FixtureRequest, caller: Caller, client: AgentHuman, async_client: AsyncAgentHuman
 ) -> Use:
     """The tools in both scopes: in the wider one an id is not looked up before it is sent."""
-    toolkit = AgentHumanToolkit(client=client, async_client=async_client, scope=request.param)
+    toolkit = AgentHumanToolkit(client=client, async_client=async_client, **request.param)
     return caller.of(toolkit)
 
 
@@ -52,28 +52,34 @@ async def refused(use: Use, service: FakeService, tool: str, **arguments: Any) -
         pytest.param({"avatar": "https://a.example/\nx-api-key: b"}, "without blanks", id="header-in-url"),
         pytest.param({"avatar": "two words"}, "not an avatar id", id="blanks"),
         pytest.param({"avatar": "../../v1/usage"}, "not an avatar id", id="path"),
-        pytest.param({"avatar": ""}, "not an avatar id", id="empty"),
         pytest.param({"avatar": "\N{GRINNING FACE}"}, "not an avatar id", id="emoji"),
         pytest.param({"avatar": "\x1b[31m"}, "not an avatar id", id="terminal"),
         pytest.param({"avatar": "avat_\ud800"}, "avatar", id="surrogate"),
-        pytest.param({"avatar": 7}, "avatar", id="number"),
-        pytest.param({"avatar": ["avat_1"]}, "avatar", id="list"),
         pytest.param({"avatar": KEY}, "looks like a key or a token", id="key-as-avatar"),
         pytest.param({"avatar": TOKEN}, "looks like a key or a token", id="token-as-avatar"),
         pytest.param({"avatar": f"https://a.example/?t={TOKEN}"}, "looks like a key", id="token-in-url"),
-        pytest.param({"metadata": {"a": "b" * 2_000}}, "too long", id="long-metadata"),
-        pytest.param({"metadata": {"a": "b" * 1_000_000}}, "too long", id="megabyte-of-metadata"),
-        pytest.param({"metadata": {"b" * 2_000: "a"}}, "too long", id="long-metadata-key"),
-        pytest.param({"metadata": {"client_ref": "stolen"}}, "reserved", id="reserved-metadata"),
-        pytest.param({"metadata": {"client_owner": "me"}}, "reserved", id="reserved-owner"),
-        pytest.param({"metadata": {"note": f"use {KEY}"}}, "looks like a key", id="key-in-metadata"),
-        pytest.param({"metadata": {TOKEN: "a"}}, "looks like a key", id="token-as-metadata-key"),
-        pytest.param({"metadata": {"api_key": "abc"}}, "looks like a key", id="named-in-metadata"),
-        pytest.param({"metadata": {"a": "\udfff"}}, "metadata", id="surrogate-in-metadata"),
-        pytest.param({"metadata": {"\udfff": "a"}}, "metadata", id="surrogate-as-metadata-key"),
-        pytest.param({"metadata": {"a": {"b": "c" * 100_000}}}, "metadata", id="nested-metadata"),
-        pytest.param({"metadata": "text"}, "metadata", id="text-as-metadata"),
-        pytest.param({"aspect_ratio": "16:9"}, "aspect_ratio", id="ratio"),
+        pytest.param({"avatar": "null"}, "leave it out for the default one", id="null-as-text"),
+        pytest.param({"avatar": "PUBLIC/Avatars/../../v1"}, "not an avatar id", id="path-in-public-id"),
+        pytest.param({"avatar": "PUBLIC/Avatars/"}, "not an avatar id", id="public-id-without-name"),
+        pytest.param({"avatar": "PUBLIC/Avatars/" + "a" * 200}, "not an avatar id", id="long-public-id"),
+        pytest.param({"avatar": 7}, "avatar must be a string, not a number.", id="number"),
+        pytest.param({"avatar": True}, "avatar must be a string, not true or false.", id="boolean"),
+        pytest.param({"avatar": ["avat_1"]}, "avatar must be a string, not a list.", id="list"),
+        pytest.param({"avatar": {"id": "avat_1"}}, "avatar must be a string, not an object.", id="object"),
+        pytest.param({"aspect_ratio": "16:9"}, "aspect_ratio must be '4:3', '3:4' or '1:1', or", id="ratio"),
+        pytest.param(
+            {"aspect_ratio": 1.5}, "aspect_ratio must be '4:3', '3:4' or '1:1', or", id="number-ratio"
+        ),
+        pytest.param({"metadata": {"a": "b"}}, "Unknown argument: metadata. This tool takes", id="unknown"),
+        pytest.param({KEY: "a"}, "Unknown argument. This tool takes", id="key-as-argument"),
+        pytest.param({TOKEN: "a"}, "Unknown argument. This tool takes", id="token-as-argument"),
+        pytest.param({"b" * 2_000: "a"}, "Unknown argument. This tool takes", id="long-argument"),
+        pytest.param({"\udfff": "a"}, "Unknown argument. This tool takes", id="surrogate-as-argument"),
+        pytest.param({"room\nsystem": "a"}, "Unknown argument. This tool takes", id="lines-as-argument"),
+        pytest.param({"room": "a", "\x1b": "b"}, "arguments: room and 1 more. This", id="some-unknown"),
+        pytest.param(
+            {f"a{n}": n for n in range(10_000)}, "a0, a1, a2, a3, a4 and 9995 more.", id="many-unknown"
+        ),
     ],
 )
 async def test_bad_argument_of_create(
@@ -114,16 +120,28 @@ async def test_bad_argument_of_create(
 async def test_bad_session_id(tool: str, session_id: Any, use: Use, service: FakeService) -> None:
     """What cannot be the id of a session never becomes part of an address."""
     told = await refused(use, service, tool, session_id=session_id)
-    assert "session_id" in told or "was not opened in this conversation" in told
+    assert "session_id" in told
     assert TOKEN not in told
     assert KEY not in told
 
 
 async def test_missing_session_id(use: Use, service: FakeService) -> None:
     """A missing argument is named."""
-    assert "session_id: Field required" in await refused(use, service, END)
+    assert "session_id is missing." in await refused(use, service, END)
 
 
 async def test_unknown_status(use: Use, service: FakeService) -> None:
     """The words that are allowed are told."""
     assert "'started', 'ended' or 'all'" in await refused(use, service, LIST, status="running")
+
+
+async def test_all_problems_are_told_at_once(use: Use, service: FakeService) -> None:
+    """Each wrong argument has its sentence, so that one more call can be right."""
+    told = await refused(
+        use, service, CREATE, avatar="two words", aspect_ratio="16:9", room="mine", name="Ada"
+    )
+    assert "avatar is not" in told
+    assert "aspect_ratio must be" in told
+    assert "Unknown arguments: room, name." in told
+    assert "two words" not in told
+    assert "16:9" not in told

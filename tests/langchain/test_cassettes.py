@@ -81,7 +81,7 @@ async def test_life_of_a_session(agent: Agent) -> None:
     """An agent opens a session, reads it, lists it, ends it, and reads its bill; the block has nothing to end."""
     created, read, listed, ended, bill, left = await agent.run(
         agent.toolkit(),
-        call(CREATE, "c1", metadata={"user": "Ada"}, aspect_ratio="1:1"),
+        call(CREATE, "c1", aspect_ratio="1:1"),
         opened(GET, "c2"),
         call(LIST, "c3"),
         lambda messages: call(END, "c4", session_id=messages[2].artifact["session_id"]),

@@ -1,7 +1,6 @@
 """What a model may make up, or be talked into: it is told so, and nothing of it goes out."""
 
 import asyncio
-import json
 import string
 from typing import Any
 
@@ -11,7 +10,8 @@ from hypothesis import strategies as st
 from langchain.agents import create_agent
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 
-from tests.client.conftest import API_KEY, ROOM, FakeService
+from agenthuman_plugins.client.adapters import MARKS
+from tests.client.conftest import ROOM, FakeService
 from tests.langchain.conftest import Caller, ScriptedModel, call, runtime
 from tests.langchain.toolbox import CREATE, END, GET, LIST, OF_ONE_SESSION, SAY, TOOLS, all_tools, told
 
@@ -78,11 +78,11 @@ async def test_a_key_is_no_id_in_the_whole_account_either(name: str, caller: Cal
 @pytest.mark.parametrize(
     "arguments",
     [
-        pytest.param({"metadata": {"\ud800": 1}}, id="surrogate-key-of-a-number"),
-        pytest.param({"metadata": {"a\nb\nc\nd\ne\nf\ng": 1}}, id="lines-in-key"),
-        pytest.param({"metadata": {"k" * MEGABYTE: 1}}, id="megabyte-key"),
-        pytest.param({"metadata": {KEY: 1}}, id="api-key-as-key"),
-        pytest.param({"metadata": {str(n): n for n in range(10_000)}}, id="many-errors"),
+        pytest.param({"\ud800": 1}, id="surrogate-as-argument"),
+        pytest.param({"a\nb\nc\nd\ne\nf\ng": 1}, id="lines-in-argument"),
+        pytest.param({"k" * MEGABYTE: 1}, id="megabyte-argument"),
+        pytest.param({KEY: 1}, id="api-key-as-argument"),
+        pytest.param({f"n{n}": n for n in range(10_000)}, id="many-errors"),
         pytest.param({"aspect_ratio": "x" * MEGABYTE}, id="megabyte-ratio"),
         pytest.param({"aspect_ratio": 1.5}, id="number-as-ratio"),
         pytest.param({"avatar": "https://a.example/\ud800.png"}, id="surrogate-in-url"),
@@ -101,13 +101,11 @@ async def test_errors_about_errors_are_clear(arguments: Any, caller: Caller) -> 
 @pytest.mark.parametrize(
     "status",
     [
-        pytest.param("", id="empty"),
         pytest.param("STARTED", id="capitals"),
         pytest.param("started&limit=1000", id="query"),
         pytest.param("\ud800", id="lone-surrogate"),
         pytest.param("x" * MEGABYTE, id="megabyte"),
         pytest.param(1, id="number"),
-        pytest.param(None, id="null"),
         pytest.param(["all"], id="list"),
     ],
 )
@@ -144,8 +142,8 @@ async def test_no_odd_text_is_spoken(text: Any, caller: Caller) -> None:
     assert not toolkit._say._loop.running
 
 
-async def test_injected_credentials_go_nowhere(caller: Caller) -> None:
-    """A model that is talked into naming a key, a room or an address changes nothing about the request."""
+async def test_injected_credentials_open_nothing(caller: Caller) -> None:
+    """A model that is talked into naming a key, a room or an address opens no session: the tool has no such word."""
     service = FakeService()
     stolen = {
         "api_key": KEY,
@@ -155,16 +153,12 @@ async def test_injected_credentials_go_nowhere(caller: Caller) -> None:
         "session_token": JWT,
         "client_ref": "lc-0",
     }
-    opened = await caller.of(all_tools(service))(CREATE, **stolen)
-    assert opened.status == "success"
-    (request,) = service.requests
-    assert request.url.host == "api.agenthuman.com"
-    assert request.headers["x-api-key"] == API_KEY
-    sent = request.content.decode()
-    assert JWT not in sent
-    assert "evil" not in sent
-    assert json.loads(sent)["room"]["url"] == ROOM.url
-    assert JWT not in opened.model_dump_json()
+    answer = await caller.of(all_tools(service))(CREATE, **stolen)
+    assert_clear(answer)
+    assert "room" in answer.content
+    assert "evil" not in answer.content
+    assert JWT not in answer.content
+    assert service.requests == []
 
 
 async def test_a_model_cannot_take_another_conversation(caller: Caller) -> None:
@@ -252,7 +246,6 @@ def test_no_made_up_id_goes_out(kind: str, name: str, session_id: Any) -> None:
         optional={
             "avatar": json_values | st.from_regex(r"https://[a-z]+\.example/.{0,20}", fullmatch=True),
             "aspect_ratio": json_values | st.sampled_from(["1:1", "4:3", "3:4", "16:9"]),
-            "metadata": json_values | st.dictionaries(texts, texts, max_size=3),
             "room": json_values,
             "runtime": json_values,
         },
@@ -267,11 +260,12 @@ def test_create_is_refused_or_sent_as_it_was_said(kind: str, arguments: dict[str
         assert service.requests == []
         return
     (body,) = service.bodies("POST", "/v1/sessions")
+    assert "room" not in arguments
     assert body["room"]["url"] == ROOM.url
     for name in ("avatar", "aspect_ratio"):
-        if arguments.get(name) is not None:
-            assert body[name] == arguments[name]
-    assert (arguments.get("metadata") or {}).items() <= body["metadata"].items()
+        if (said := arguments.get(name)) and said.strip():
+            assert body[name] == said
+    assert set(body["metadata"]) <= MARKS
 
 
 @examples
@@ -285,5 +279,6 @@ def test_list_asks_for_nothing_else(kind: str, arguments: dict[str, Any]) -> Non
         assert service.requests == []
         return
     (request,) = service.requests
+    assert "limit" not in arguments
     assert set(request.url.params) == {"status"}
     assert request.url.params["status"] in {"started", "ended", "all"}

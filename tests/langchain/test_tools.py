@@ -23,13 +23,13 @@ LIMIT_S = 10.0  # hang limit only
 
 async def test_create_then_end(use: Use, service: FakeService, toolkit: AgentHumanToolkit) -> None:
     """A session is opened in the application's room, told in a few lines, and ended."""
-    opened = await use(CREATE, avatar="avat_1", aspect_ratio="1:1", metadata={"user": "Ada"})
+    opened = await use(CREATE, avatar="avat_1", aspect_ratio="1:1")
     assert opened.status == "success"
     assert "Opened session sess_1" in opened.content
     assert END in opened.content
     assert len(opened.content.splitlines()) <= 5
     (body,) = service.bodies("POST", "/v1/sessions")
-    assert (body["avatar"], body["aspect_ratio"], body["metadata"]["user"]) == ("avat_1", "1:1", "Ada")
+    assert (body["avatar"], body["aspect_ratio"]) == ("avat_1", "1:1")
     assert body["room"] == {"platform": "livekit", "url": ROOM.url, "token": ROOM.avatar_token}
     assert list(toolkit.sessions) == ["sess_1"]
 
@@ -120,8 +120,20 @@ async def test_unknown_session_is_not_asked_for(use: Use, service: FakeService) 
     assert told.status == "error"
     assert "none is running" in told.content
     await use(CREATE)
-    assert "Running: sess_2" in (await use(END, session_id="x" * 100_000)).content
+    assert "Running: sess_2" in (await use(END, session_id="sess_7")).content
     assert service.running == ["sess_foreign", "sess_2"]
+
+
+@pytest.mark.parametrize("body", [b'{"success": tru', b"<html>", b""], ids=["cut", "page", "nothing"])
+async def test_end_that_says_nothing_is_looked_at(body: bytes, use: Use, service: FakeService) -> None:
+    """A success that does not tell of the session may be a proxy's: the tool asks, and says what is true."""
+    await use(CREATE)
+    service.faults.append(Reply(200, body))
+    told = await use(END, session_id="sess_1")
+    assert (told.status, service.running) == ("error", ["sess_1"])
+    assert "still running" in told.content
+    ended = await use(END, session_id="sess_1")
+    assert (ended.status, service.ended) == ("success", ["sess_1"])
 
 
 def test_schema_hides_what_is_injected(toolkit: AgentHumanToolkit) -> None:

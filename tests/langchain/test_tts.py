@@ -1,6 +1,7 @@
 """What a `tts` may be, and what it gives: pieces of 16 kHz speech as they come."""
 
 import asyncio
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 from blockbuster import blockbuster_ctx
 
 from agenthuman_plugins.client import ConfigurationError
-from agenthuman_plugins.langchain._tts import Voice, VoiceError
+from agenthuman_plugins.langchain.tts import Voice, VoiceError, check_installed
 
 LIMIT_S = 10.0  # hang limit
 PCM = bytes(range(200))
@@ -75,8 +76,8 @@ async def test_every_form_gives_the_same_speech(tts: Any) -> None:
 @pytest.mark.parametrize(
     ("tts", "text"),
     [
-        pytest.param(lambda _: PCM, "told no sample rate", id="no-rate"),
-        pytest.param(lambda _: (PCM, "16000"), "told no sample rate", id="rate-as-text"),
+        pytest.param(lambda _: PCM, "gave no sample rate", id="no-rate"),
+        pytest.param(lambda _: (PCM, "16000"), "gave no sample rate", id="rate-as-text"),
         pytest.param(lambda _: (PCM, 16_000, 1), "tuple of 3", id="triple"),
         pytest.param(lambda _: (PCM[:3], 16_000), "odd number of bytes", id="odd"),
         pytest.param(with_rate(lambda _: "speech"), "'str'", id="text"),
@@ -149,3 +150,18 @@ async def test_voice_that_is_given_up_is_stopped() -> None:
         await anext(speech)
         await speech.aclose()
         assert await asyncio.to_thread(stopped.wait, LIMIT_S)
+
+
+def test_what_speaks_is_installed() -> None:
+    """With the extra installed, nothing is complained of."""
+    check_installed()
+
+
+@pytest.mark.parametrize("missing", ["livekit", "livekit.rtc", "websockets"])
+def test_missing_extra_is_named(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever of the extra is missing, the programmer reads which command installs it, and nothing is imported."""
+    monkeypatch.setitem(sys.modules, missing, None)
+    if missing == "livekit":
+        monkeypatch.delitem(sys.modules, "livekit.rtc", raising=False)
+    with pytest.raises(ConfigurationError, match=r'pip install "agenthuman-plugins\[speech\]"'):
+        check_installed()

@@ -34,7 +34,7 @@ def silence(text: str) -> tuple[bytes, int]:
 
 def speak_in_process(toolkit: AgentHumanToolkit) -> AgentHumanToolkit:
     """Let the say tool speak to an avatar in this process instead of in a room."""
-    toolkit._say._links._make_link = lambda _: InProcessSpeechLink(width=2, height=2, fps=50)
+    toolkit._made.make_link = lambda *_: InProcessSpeechLink(width=2, height=2, fps=50)
     return toolkit
 
 
@@ -47,8 +47,7 @@ def all_tools(service: FakeService, **options: Any) -> AgentHumanToolkit:
             async_client=AsyncAgentHuman(
                 api_key=API_KEY, http_client=httpx.AsyncClient(transport=transport), _clock=clock
             ),
-            tts=silence,
-            **{"room": ROOM, **options},
+            **{"room": ROOM, "tts": silence, **options},
         )
     )
 

@@ -22,7 +22,7 @@ from tests.langchain.toolbox import (
 from tests.vcr_support import API_KEY
 
 _EXAMPLES: dict[str, dict[str, Any]] = {
-    CREATE: {"aspect_ratio": "1:1", "metadata": {"user": "Ada"}},
+    CREATE: {"aspect_ratio": "1:1"},
     GET: {"session_id": "sess_1"},
     LIST: {"status": "all"},
     END: {"session_id": "sess_1"},
