@@ -84,7 +84,7 @@ class AgentHumanToolkit(BaseToolkit):
         max_idle_secs: Ends a session so long after the last call that used it; `None`: never. The worker that opened
             it, or that spoke through it last, counts.
         end_on_exit: Whether leaving the block ends the sessions. Switch it off when somebody joins later; then
-            ending them is yours. The block's end closes speech links all the same, and the gateway's end their
+            ending them is yours, or that of the limits, which go on. The block's end closes speech links all the same, and the gateway's end their
             session with them.
         on_session: Called (sync, or async for async agents) with each session that is opened, tokens and the
             viewer's room included, and with the request, before the model learns of it. If it fails, the session is
@@ -129,6 +129,7 @@ class AgentHumanToolkit(BaseToolkit):
     _loop: BackgroundLoop = PrivateAttr(default_factory=BackgroundLoop)
     _clients: Clients = PrivateAttr()
     _sessions: Sessions = PrivateAttr()
+    _limits: Limits = PrivateAttr()
     _speech: "Speech | None" = PrivateAttr(default=None)
     _home: asyncio.AbstractEventLoop | None = PrivateAttr(default=None)
     _block: threading.Lock = PrivateAttr(default_factory=threading.Lock)  # held inside of a block
@@ -204,7 +205,7 @@ class AgentHumanToolkit(BaseToolkit):
             from agenthuman_plugins.langchain._speech import Speech  # noqa: PLC0415 - loads the speech links
 
             self._speech = Speech(self.tts, self._loop, on_handed_over=self._handed_over)
-        limits = Limits(
+        self._limits = Limits(
             self.max_session_secs,
             self.max_idle_secs,
             loop=self._loop,
@@ -225,11 +226,11 @@ class AgentHumanToolkit(BaseToolkit):
         def owned(entry: Entry) -> None:
             with suppress(RuntimeError):  # a sync call
                 self._home = asyncio.get_running_loop()
-            limits.watch(entry)
+            self._limits.watch(entry)
 
         self._sessions = Sessions(settings, self._ledger, self._speech, owned)
         self._made = Tools(
-            self._clients, self._sessions, self._ledger, limits, self._speech, self.gateway_url, names
+            self._clients, self._sessions, self._ledger, self._limits, self._speech, self.gateway_url, names
         )
         # Once for a toolkit: a tool computes its schema once.
         self._tools = [self._made.build(name) for name in names]
@@ -289,7 +290,8 @@ class AgentHumanToolkit(BaseToolkit):
                         with _not_hiding(error):
                             finish(self._sessions.end_all(self._clients.sync_driver(), left))
                 finally:
-                    self._loop.close()
+                    if not self._limits.watching:
+                        self._loop.close()
                     self._clients.settle()
                     if not self._ledger.opens.busy:
                         self._clients.close()
@@ -311,7 +313,8 @@ class AgentHumanToolkit(BaseToolkit):
                         with _not_hiding(error):
                             await self._sessions.end_all(self._clients.async_driver(), left)
                 finally:
-                    await self._loop.aclose()
+                    if not self._limits.watching:
+                        await self._loop.aclose()
                     await self._clients.asettle()
                     if not self._ledger.opens.busy:
                         await self._clients.aclose()
