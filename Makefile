@@ -16,7 +16,7 @@ help: ## Show this list
 demo: .venv/.demo ## Run the keyless demo and print its address (ARGS="--say Hello --record out.mp4")
 	@$(BIN)/agenthuman demo $(ARGS)
 
-test: .venv/.dev .venv-agents/.installed chromium mermaid ## Run all tests (ARGS="tests/client -x" for some)
+test: .venv/.dev .venv-agents/.installed .venv-langchain-oldest/.installed .venv-langchain-newest/.installed chromium mermaid ## Run all tests (ARGS="tests/client -x" for some)
 ifeq ($(ARGS),)
 	@$(QUICK)
 	@scripts/with_network $(BIN)/python -m pytest -m chain
@@ -27,8 +27,9 @@ endif
 quick: .venv/.dev ## Run the tests that start no server, browser or tool (about 3 minutes; ARGS="tests/client" for some)
 	@$(QUICK) $(ARGS)
 
-test-oldest: .venv-pipecat-oldest/.installed ## Run the Pipecat service's tests on the oldest Pipecat that we support
+test-oldest: .venv-pipecat-oldest/.installed .venv-langchain-oldest/.installed ## Run the tests on the oldest Pipecat and the oldest LangChain that we support
 	@.venv-pipecat-oldest/bin/python -m pytest tests/pipecat -m "not chain and not campaign" --ignore-glob='*/test_chain*.py' --ignore tests/pipecat/faults --ignore tests/pipecat/test_examples.py --ignore tests/pipecat/test_cassettes.py $(ARGS)
+	@.venv-langchain-oldest/bin/python -m pytest tests/langchain -m "not chain and not campaign" --ignore tests/langchain/standard --ignore tests/langchain/test_examples.py --ignore tests/langchain/test_blocking.py --ignore tests/langchain/test_middleware.py --ignore tests/langchain/test_imports.py $(ARGS)
 
 generate: .venv/.dev ## Write the sync client and its resources from the async ones
 	@$(BIN)/python scripts/generate_sync
@@ -83,7 +84,7 @@ requirements: .venv/.dev ## Compile requirements/*.txt anew from pyproject.toml
 	$(BIN)/pip install -q 'uv>=0.9'
 	$(BIN)/uv pip compile -q --upgrade --universal --python-version 3.11 --all-extras --group dev -o requirements/dev.txt pyproject.toml
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --extra demo -c requirements/dev.txt -o requirements/demo.txt pyproject.toml
-	for set in agents langchain-peers pipecat-peers pipecat-oldest; do $(BIN)/uv pip compile -q --upgrade --universal --python-version 3.11 -o requirements/$$set.txt requirements/$$set.in; done
+	for set in agents langchain-newest langchain-oldest langchain-peers pipecat-oldest pipecat-peers; do $(BIN)/uv pip compile -q --upgrade --universal --python-version 3.11 -o requirements/$$set.txt requirements/$$set.in; done
 
 clean: ## Remove what the other targets made
 	rm -rf .venv .venv-* .tools site .mypy_cache .ruff_cache .pytest_cache
@@ -112,17 +113,10 @@ clean: ## Remove what the other targets made
 	@$(AGENTS)/pip install -q -r requirements/agents.txt
 	@touch $@
 
-# The packages that ours is measured against: each set has its own pins.
-.venv-%-peers/.installed: requirements/%-peers.txt
-	@echo "Installing the peers into .venv-$*-peers (once) …"
-	@$(PYTHON) -m venv .venv-$*-peers
-	@.venv-$*-peers/bin/pip install -q -r requirements/$*-peers.txt
-	@.venv-$*-peers/bin/pip install -q --no-deps -e .
-	@touch $@
-
-.venv-pipecat-oldest/.installed: requirements/pipecat-oldest.txt
-	@echo "Installing the oldest supported Pipecat into .venv-pipecat-oldest (once) …"
-	@$(PYTHON) -m venv .venv-pipecat-oldest
-	@.venv-pipecat-oldest/bin/pip install -q -r requirements/pipecat-oldest.txt
-	@.venv-pipecat-oldest/bin/pip install -q --no-deps -e .
+# Sets with pins of their own: what ours is measured against, and both ends of the versions that we support.
+.venv-%/.installed: requirements/%.txt
+	@echo "Installing requirements/$*.txt into .venv-$* (once) …"
+	@$(PYTHON) -m venv .venv-$*
+	@.venv-$*/bin/pip install -q -r $<
+	@.venv-$*/bin/pip install -q --no-deps -e .
 	@touch $@

@@ -2,9 +2,11 @@
 
 import asyncio
 import os
+import re
 import sys
+import threading
 from collections.abc import AsyncIterator, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from langchain_core.language_models import BaseChatModel
@@ -12,6 +14,7 @@ from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 
 from agenthuman_plugins import AgentHumanError
+from agenthuman_plugins.client import Session
 
 SESSION = "<session>"
 """Stands in a script for the id of the session that was opened last."""
@@ -53,14 +56,18 @@ class ScriptedModel(BaseChatModel):
 
 
 def opened_id(messages: list[BaseMessage]) -> str:
-    """The id in the newest tool result that holds one."""
-    artifacts = (message.artifact for message in reversed(messages) if isinstance(message, ToolMessage))
-    return next((artifact["session_id"] for artifact in artifacts if artifact), SESSION)
+    """The first id in the newest tool result that holds one."""
+    results = (message.text for message in reversed(messages) if isinstance(message, ToolMessage))
+    found = (re.search(r"sess_\w+", result) for result in results)
+    return next((match[0] for match in found if match), SESSION)
 
 
 @asynccontextmanager
 async def service(**options: Any) -> AsyncIterator[dict[str, Any]]:
-    """Where a toolkit finds the service: with a key the real one, else an emulator with these options."""
+    """Where a toolkit finds the service: with a key the real one, else an emulator with these options.
+
+    The emulator's page, where the avatar can be watched, is printed; in a terminal, the example starts at Enter.
+    """
     if os.environ.get("AGENTHUMAN_API_KEY"):
         yield {}  # the toolkit reads the environment by itself
         return
@@ -68,7 +75,51 @@ async def service(**options: Any) -> AsyncIterator[dict[str, Any]]:
     from agenthuman_plugins.emulator import Emulator  # noqa: PLC0415 - only needed without a key
 
     async with Emulator(**options) as emulator:
+        if options.get("media", True):
+            print(f"Watch and listen: {emulator.watch_url}", flush=True)
+            await enter("Open that page, then press Enter.")
+        else:
+            print("This example opens sessions alone; to see an avatar, run langchain_agent.py.", flush=True)
         yield {"api_key": emulator.api_key, "base_url": emulator.url, "gateway_url": emulator.gateway_url}
+
+
+@asynccontextmanager
+async def livekit() -> AsyncIterator[None]:
+    """A LiveKit server in LIVEKIT_URL, LIVEKIT_API_KEY and LIVEKIT_API_SECRET: yours, else one on this machine."""
+    if os.environ.get("LIVEKIT_URL"):
+        yield
+        return
+
+    from agenthuman_plugins.emulator.rooms import RoomServer  # noqa: PLC0415 - only needed without a server
+
+    async with await RoomServer.start() as server:
+        os.environ["LIVEKIT_URL"] = server.url
+        os.environ["LIVEKIT_API_KEY"], os.environ["LIVEKIT_API_SECRET"] = server.keys
+        yield
+
+
+async def enter(question: str) -> None:
+    """Wait for the Enter key, while the page is served; not where no person sits at a terminal."""
+    if not sys.stdin.isatty():
+        return
+    print(question, flush=True)
+    loop = asyncio.get_running_loop()
+    pressed = asyncio.Event()
+
+    def read() -> None:
+        os.read(sys.stdin.fileno(), 1024)
+        with suppress(RuntimeError):  # Ctrl-C has closed the loop
+            loop.call_soon_threadsafe(pressed.set)
+
+    # Not asyncio's own threads, which Ctrl-C would wait for.
+    threading.Thread(target=read, daemon=True).start()
+    await pressed.wait()
+
+
+def tell_room(session: Session, *_: Any) -> None:
+    """Print where the avatar of a session appears; never how to join there."""
+    if session.room is not None:
+        print(f"[application] The avatar is in the room at {session.room.url}.")
 
 
 def show(messages: Sequence[BaseMessage]) -> None:

@@ -6,7 +6,7 @@ python examples/langchain_approval.py
 import asyncio
 from typing import Any
 
-from _offline import SESSION, ScriptedModel, run, service, show, wish
+from _offline import SESSION, ScriptedModel, run, service, show, tell_room, wish
 from langchain.agents import create_agent
 from langchain.agents.middleware import HumanInTheLoopMiddleware
 from langchain_core.messages import AIMessage, HumanMessage
@@ -37,8 +37,7 @@ async def decide(request: dict[str, Any]) -> dict[str, Any]:
 
 
 async def main() -> None:
-    async with service(media=False) as where, AgentHumanToolkit(**where) as toolkit:
-        # --8<-- [start:agent]
+    async with service(media=False) as where, AgentHumanToolkit(on_session=tell_room, **where) as toolkit:
         agent = create_agent(
             MODEL,
             toolkit.get_tools(),
@@ -51,7 +50,6 @@ async def main() -> None:
             requests = pauses[0].value["action_requests"]
             decisions = [await decide(request) for request in requests]
             state = await agent.ainvoke(Command(resume={"decisions": decisions}), thread)
-        # --8<-- [end:agent]
     show(state["messages"])
 
 

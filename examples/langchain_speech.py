@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from urllib.parse import urlsplit
 
 import httpx
-from _offline import SESSION, ScriptedModel, run, service, show, wish
+from _offline import SESSION, ScriptedModel, run, service, show, tell_room, wish
 from langchain.agents import create_agent
 from langchain_core.messages import AIMessage, HumanMessage
 
@@ -102,7 +102,7 @@ async def main() -> None:
         else:
             tts = OpenAISpeech("not-needed", await stack.enter_async_context(stand_in()))
         where = await stack.enter_async_context(service())
-        toolkit = await stack.enter_async_context(AgentHumanToolkit(tts=tts, **where))
+        toolkit = await stack.enter_async_context(AgentHumanToolkit(tts=tts, on_session=tell_room, **where))
         agent = create_agent(MODEL, toolkit.get_tools())
         state = await agent.ainvoke({"messages": [HumanMessage("Let me hear you.")]})
     show(state["messages"])

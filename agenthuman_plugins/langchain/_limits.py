@@ -97,6 +97,15 @@ class Limits:
                     watch.since = time.monotonic()
 
     async def _watch(self, session_id: str) -> None:
+        try:
+            await self._until_over(session_id)
+        except BaseException:  # the loop was closed: what uses the session later has it watched again
+            with self._lock:
+                if (watch := self._watches.get(session_id)) is not None:
+                    watch.running = False
+            raise
+
+    async def _until_over(self, session_id: str) -> None:
         while (left := self._left(session_id)) is not None:
             left_s, because = left
             if left_s > 0:
@@ -107,6 +116,7 @@ class Limits:
                 self._ledger.ending(session_id, because)
                 await self._end(session_id)
             except AgentHumanError as error:
+                self._ledger.ending(session_id, "")
                 _log.error("Session %s could not be ended at its limit: %s", session_id, error)
                 await asyncio.sleep(_RETRY_S)
             else:

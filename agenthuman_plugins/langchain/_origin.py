@@ -6,7 +6,7 @@ tool by itself has neither.
 
 import hashlib
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -22,6 +22,7 @@ _CHECKPOINTER = "__pregel_checkpointer"
 _NAMESPACE = "checkpoint_ns"  # "node:task", and one more after a "|" for each level of a subgraph
 _LEVEL = "|"
 _AGENT_NAME = "lc_agent_name"
+_PATH, _PUSHED = "langgraph_path", "__pregel_push"  # of a task; what it was called by stands in its path
 
 #: Keys of a session's metadata that say how to speak through it from another process.
 AGENT_IDENTITY, ROOM_NAME = "client_agent", "client_room"
@@ -66,6 +67,7 @@ class Origin:
         agent: What tells a subagent from the agent that called it; `None` in the agent of the conversation.
         checkpoint_ns: The task that makes the call: it stays when the task is replayed, and changes with the next
             turn and with a fork.
+        graph: Namespace of the graph that the task is of; empty in the conversation's own.
         fork: The checkpoint that the run was started from, where one was named.
         tool_call_id: Id of the call; some models number their calls anew in each turn.
         run_id: Id of the run, where it is told.
@@ -77,6 +79,7 @@ class Origin:
     thread_id: str | None = None
     agent: str | None = None
     checkpoint_ns: str = ""
+    graph: str = ""
     fork: str | None = None
     tool_call_id: str | None = None
     run_id: str | None = None
@@ -95,14 +98,16 @@ class Origin:
             config = ensure_config()
         told, metadata = _mapping(config.get("configurable")), _mapping(config.get("metadata"))
         namespace = _text(told.get(_NAMESPACE)) or ""
+        graph = _graph(namespace, metadata.get(_PATH))
         # Of a run that was started from a given checkpoint, a fork: older versions repeat the namespace there.
         fork = _text(metadata.get("checkpoint_id"))
         call_id = _text(getattr(runtime, "tool_call_id", None)) or _call_id.get()
         message = _message(getattr(runtime, "state", None), call_id)
         return cls(
             thread_id=_text(told.get("thread_id")),
-            agent=_agent(namespace, metadata),
+            agent=_agent(graph, metadata),
             checkpoint_ns=namespace,
+            graph=graph,
             fork=fork,
             tool_call_id=call_id,
             run_id=_text(told.get("run_id") or metadata.get("run_id") or config.get("run_id")),
@@ -122,11 +127,6 @@ class Origin:
     def may_be_replayed(self) -> bool:
         """Whether a process that is gone may have made this very call."""
         return self.has_checkpoints and self.thread_id is not None and self.key is not None
-
-    @property
-    def graph(self) -> str:
-        """Namespace of the graph that the call's task is of; empty in the conversation's own."""
-        return self.checkpoint_ns.rpartition(_LEVEL)[0]
 
     def includes(self, other: "Origin") -> bool:
         """Whether another call of the thread was made by this call's graph in this run, or below it."""
@@ -206,10 +206,22 @@ class SessionRequest:
         return None if self.session is None else _text(_mapping(self.session.metadata).get(key))
 
 
-def _agent(namespace: str, metadata: Mapping[str, Any]) -> str | None:
-    """The subagent that a task is of: the nodes that lead to it, and its name, where it has one."""
-    levels = [part.partition(":")[0] for part in namespace.split(_LEVEL)[:-1]]
-    path = [name for name in levels if not name.isdecimal()]
+def _graph(namespace: str, path: object) -> str:
+    """The graph that a task is of. Its namespace has a level of its own, and one for each task that called it.
+
+    A `@task` of the functional API is of the graph that called it, though its namespace reads like a subagent's.
+    """
+    levels = namespace.split(_LEVEL)[:-1]
+    # What was called by a task has that task's path in its own; what is sent to a node has a number there.
+    while isinstance(path, Sequence) and path[0] == _PUSHED and not isinstance(path[1], int):
+        path, levels = path[1], levels[:-1]
+    return _LEVEL.join(levels)
+
+
+def _agent(graph: str, metadata: Mapping[str, Any]) -> str | None:
+    """The subagent that a task is of: the nodes that lead to its graph, and its name, where it has one."""
+    levels = [part.partition(":")[0] for part in graph.split(_LEVEL)]
+    path = [name for name in levels if name and not name.isdecimal()]
     if not path:
         return None
     name = _text(metadata.get(_AGENT_NAME))

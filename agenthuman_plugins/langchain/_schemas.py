@@ -199,7 +199,7 @@ def explain(schema: type[BaseModel], error: ValidationError | Any) -> str:
             wrong.setdefault(str(name), _sentence(str(name), item, schema))
     problems = list(wrong.values())
     if unknown:
-        problems.append(_of_unknown(unknown, [name for name in schema.model_fields if name != "runtime"]))
+        problems.append(_of_unknown(unknown, list(schema.model_json_schema().get("properties", {}))))
     return f"Nothing was done. {' '.join(problems)} Change this and try again."
 
 

@@ -1,8 +1,9 @@
 """The toolkit: tools for the agent, and the guarantee that no session outlives the run."""
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Never, NoReturn, Self, TypeAlias, TypedDict, Unpack
 
@@ -127,10 +128,11 @@ class AgentHumanToolkit(BaseToolkit):
     _ledger: Ledger = PrivateAttr(default_factory=Ledger)
     _loop: BackgroundLoop = PrivateAttr(default_factory=BackgroundLoop)
     _clients: Clients = PrivateAttr()
+    _limits: Limits = PrivateAttr()
     _sessions: Sessions = PrivateAttr()
     _speech: "Speech | None" = PrivateAttr(default=None)
     _home: asyncio.AbstractEventLoop | None = PrivateAttr(default=None)
-    _is_entered: bool = PrivateAttr(default=False)
+    _block: threading.Lock = PrivateAttr(default_factory=threading.Lock)  # held inside of a block
     _is_made: bool = PrivateAttr(default=False)
     _made: Tools = PrivateAttr()
     _tools: list[BaseTool] = PrivateAttr(default_factory=list)
@@ -203,7 +205,7 @@ class AgentHumanToolkit(BaseToolkit):
             from agenthuman_plugins.langchain._speech import Speech  # noqa: PLC0415 - loads the speech links
 
             self._speech = Speech(self.tts, self._loop, on_handed_over=self._handed_over)
-        limits = Limits(
+        limits = self._limits = Limits(
             self.max_session_secs,
             self.max_idle_secs,
             loop=self._loop,
@@ -278,20 +280,20 @@ class AgentHumanToolkit(BaseToolkit):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        left = self._leave()
-        try:
-            if self._speech is not None:
-                self._speech.close()
-        finally:
+        with self._leaving() as left:
             try:
-                if left:
-                    with _not_hiding(error):
-                        finish(self._sessions.end_all(self._clients.sync_driver(), left))
+                if self._speech is not None:
+                    self._speech.close()
             finally:
-                self._loop.close()
-                self._clients.settle()
-                if not self._ledger.opens.busy:
-                    self._clients.close()
+                try:
+                    if left:
+                        with _not_hiding(error):
+                            finish(self._sessions.end_all(self._clients.sync_driver(), left))
+                finally:
+                    self._loop.close()
+                    self._clients.settle()
+                    if not self._ledger.opens.busy:
+                        self._clients.close()
 
     async def __aenter__(self) -> Self:
         self._enter(native=True)
@@ -300,20 +302,20 @@ class AgentHumanToolkit(BaseToolkit):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        left = self._leave()
-        try:
-            if self._speech is not None:
-                await self._speech.aclose()
-        finally:
+        with self._leaving() as left:
             try:
-                if left:
-                    with _not_hiding(error):
-                        await self._sessions.end_all(self._clients.async_driver(), left)
+                if self._speech is not None:
+                    await self._speech.aclose()
             finally:
-                await self._loop.aclose()
-                await self._clients.asettle()
-                if not self._ledger.opens.busy:
-                    await self._clients.aclose()
+                try:
+                    if left:
+                        with _not_hiding(error):
+                            await self._sessions.end_all(self._clients.async_driver(), left)
+                finally:
+                    await self._loop.aclose()
+                    await self._clients.asettle()
+                    if not self._ledger.opens.busy:
+                        await self._clients.aclose()
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in type(self).model_fields and self._is_made:
@@ -333,19 +335,21 @@ class AgentHumanToolkit(BaseToolkit):
         raise TypeError(_NO_COPY)
 
     def _enter(self, *, native: bool) -> None:
-        if self._is_entered:
+        self._clients.check(native=native)
+        if not self._block.acquire(blocking=False):
             raise ConfigurationError(
                 "This toolkit is in use by another block, which ends its sessions: make a toolkit for each block."
             )
-        self._clients.check(native=native)
-        self._is_entered = True
         self._ledger.reopen()
 
-    def _leave(self) -> list[str]:
-        """The sessions that the end of the block is to end."""
-        left = self._ledger.close() if self.end_on_exit else []
-        self._is_entered = False
-        return [entry.session_id for entry in left]
+    @contextmanager
+    def _leaving(self) -> Iterator[list[str]]:
+        """Yield the sessions that the end of the block is to end; when that is done, another block may begin."""
+        try:
+            left = self._ledger.close() if self.end_on_exit else []
+            yield [entry.session_id for entry in left]
+        finally:
+            self._block.release()
 
     # --- for what belongs to a toolkit
 
@@ -370,6 +374,10 @@ class AgentHumanToolkit(BaseToolkit):
     async def _take_back(self, session_id: str) -> None:
         """End the session of a stage."""
         await self._aend([session_id])
+
+    def _used(self, session_id: str) -> AbstractContextManager[None]:
+        """Use the session of a stage inside the block: it is not idle."""
+        return self._limits.used(session_id)
 
     def _handed_over(self, session_id: str) -> None:
         """Another worker speaks through a session now: it is not ours to end any more."""

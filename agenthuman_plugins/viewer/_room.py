@@ -65,6 +65,7 @@ class WatchedRoom:
         self._readers: dict[
             str, tuple[str, asyncio.Task[None]]
         ] = {}  # kind: sid of its track, and who reads it
+        self._reading: set[asyncio.Task[None]] = set()  # those that are being cancelled included
         self._buffer: JitterBuffer | None = None
 
     async def stay(self) -> str:
@@ -89,7 +90,9 @@ class WatchedRoom:
         finally:
             for kind in list(self._readers):
                 self._stop_reading(kind)
-            leave = asyncio.create_task(_leave(joining, room), name="leave as a viewer")
+            leave = asyncio.create_task(
+                _leave(joining, room, after=set(self._reading)), name="leave as a viewer"
+            )
             _leaving.add(leave)
             leave.add_done_callback(_leaving.discard)
             await asyncio.wait([leave], timeout=_LEAVE_TIMEOUT_S)
@@ -159,7 +162,8 @@ class WatchedRoom:
         if kind in self._readers:
             self._readers.pop(kind)[1].cancel()
         task = asyncio.create_task(reading, name=f"the avatar's {kind}")
-        task.add_done_callback(_report)
+        self._reading.add(task)
+        task.add_done_callback(self._on_read)
         self._readers[kind] = sid, task
 
     def _stop_reading(self, kind: str) -> None:
@@ -167,6 +171,11 @@ class WatchedRoom:
         task.cancel()
         if kind == "video":
             self._on_here(False)
+
+    def _on_read(self, task: asyncio.Task[None]) -> None:
+        self._reading.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _logger.warning("Reading %s failed: %r", task.get_name(), error)
 
     async def _read_audio(self, track: rtc.RemoteAudioTrack) -> None:
         self._buffer = JitterBuffer(track)
@@ -198,13 +207,10 @@ class WatchedRoom:
         return min(_VOICE_BEHIND_S + buffered_s, _MAX_BEHIND_S)
 
 
-def _report(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        _logger.warning("Reading %s failed: %r", task.get_name(), error)
-
-
-async def _leave(joining: asyncio.Task[None], room: rtc.Room) -> None:
+async def _leave(joining: asyncio.Task[None], room: rtc.Room, *, after: set[asyncio.Task[None]]) -> None:
     """Leave the room; a join that is cancelled would go on inside LiveKit and leave a ghost in it."""
+    if after:  # LiveKit's streams are closed before their room
+        await asyncio.wait(after, timeout=2 * _CLOSE_TIMEOUT_S)
     done, _ = await asyncio.wait([joining], timeout=_ABANDONED_JOIN_S)
     if not done or joining.cancelled() or joining.exception() is not None:
         return

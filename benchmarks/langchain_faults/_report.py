@@ -47,7 +47,7 @@ _FAULTS = {
 }
 _VERSIONS = (
     "from importlib.metadata import version as v\n"
-    "for n in ('langchain', 'langgraph', 'langchain-tavily', 'langchain-exa', 'exa-py', "
+    "for n in ('langchain', 'langchain-core', 'langgraph', 'langchain-tavily', 'langchain-exa', 'exa-py', "
     "'langchain-google-community', 'google-api-python-client'): print(n, v(n))"
 )
 _SHOWN = 140  # characters of a text in the table

@@ -21,7 +21,7 @@ from langchain_core.tools import StructuredTool
 from langgraph.checkpoint.memory import InMemorySaver
 
 from agenthuman_plugins.client import LiveKitRoom, Session
-from agenthuman_plugins.langchain import AgentHumanToolkit
+from agenthuman_plugins.langchain import AgentHumanToolkit, SessionRequest
 from tests.langchain.conftest import ScriptedModel, call
 from tests.langchain.toolbox import CREATE
 
@@ -92,6 +92,7 @@ class Run:
             base_url=self.base_url,
             room=LiveKitRoom("wss://rooms.example.com", ROOM_TOKEN) if self.own_room else None,
             on_session=self._opened,
+            end_on_exit=self.checkpoints is None,
         )
         saver = FileSaver(Path(self.checkpoints)) if self.checkpoints else None
         agent = create_agent(self._model(), [*toolkit.get_tools(), _waiting_tool()], checkpointer=saver)
@@ -99,7 +100,6 @@ class Run:
         options: dict[str, Any] = {"config": {"configurable": {"thread_id": "thread-1"}}}
         if saver is not None:
             options["durability"] = "sync"  # as a run that is to survive a crash is written
-            toolkit.end_on_exit = False
 
         async def on_a_loop() -> Any:
             async with toolkit:
@@ -120,7 +120,7 @@ class Run:
         }[self.wait_in]
         return ScriptedModel(script=[after] if self.resume else [call(CREATE, "call_1"), after])
 
-    def _opened(self, session: Session) -> None:
+    def _opened(self, session: Session, _: SessionRequest) -> None:
         tokens = [session.session_token, session.room and session.room.token]
         say("met", secrets=[token.get_secret_value() for token in tokens if token])
         if self.die:

@@ -6,6 +6,7 @@ from typing import Any
 
 import httpx
 import pytest
+from langchain.agents.middleware import AgentMiddleware
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
@@ -46,6 +47,36 @@ class ScriptedModel(BaseChatModel):
 def call(name: str, call_id: str = "call_1", /, **arguments: Any) -> AIMessage:
     """A model's wish to use a tool."""
     return AIMessage("", tool_calls=[{"name": name, "args": arguments, "id": call_id, "type": "tool_call"}])
+
+
+class CrashError(Exception):
+    """What a run dies of."""
+
+
+class DiesOnce(AgentMiddleware):
+    """Lets a run die when its first tool call was carried out and is not kept yet.
+
+    A run that is resumed then makes the same call again, as after a crash of the process.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._has_died = False
+
+    def wrap_tool_call(self, request: Any, handler: Any) -> Any:
+        result = handler(request)
+        self._die()
+        return result
+
+    async def awrap_tool_call(self, request: Any, handler: Any) -> Any:
+        result = await handler(request)
+        self._die()
+        return result
+
+    def _die(self) -> None:
+        if not self._has_died:
+            self._has_died = True
+            raise CrashError
 
 
 def opened_id(messages: Sequence[BaseMessage]) -> str:

@@ -10,7 +10,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from agenthuman_plugins.client import AgentHuman, AsyncAgentHuman
 from agenthuman_plugins.langchain import AgentHumanToolkit
 from tests.client.conftest import API_KEY, ROOM, FakeService, Reply
-from tests.langchain.conftest import ScriptedModel, call, opened_id
+from tests.langchain.conftest import CrashError, DiesOnce, ScriptedModel, call, opened_id
 
 CREATE, END = "agent_human_create_session", "agent_human_end_session"
 GET, LIST = "agent_human_get_session", "agent_human_list_sessions"
@@ -56,34 +56,56 @@ async def test_failure_does_not_crash_the_agent(
     assert state["messages"][-1].content == "Sorry."
 
 
-async def test_runtime_is_injected_and_hidden(toolkit: AgentHumanToolkit, service: FakeService) -> None:
-    """The agent's runtime reaches the tools: the same call of one thread opens one session."""
-    agent = create_agent(
-        ScriptedModel(script=[call(CREATE, "call_1"), call(CREATE, "call_1"), AIMessage("Done.")]),
-        toolkit.get_tools(),
-    )
-    await agent.ainvoke(ASK, {"configurable": {"thread_id": "thread-1"}})
-    assert service.running == ["sess_1"]
+@pytest.mark.parametrize("native", [False, True], ids=["sync", "async"])
+async def test_runtime_is_injected_and_hidden(
+    native: bool, toolkit: AgentHumanToolkit, service: FakeService
+) -> None:
+    """The agent's runtime reaches the tools: a session is of the thread, and another thread does not see it."""
+    for thread in ("ada", "bob"):
+        agent = create_agent(
+            ScriptedModel(script=[call(CREATE, "call_1"), call(LIST, "call_2"), AIMessage("Done.")]),
+            toolkit.get_tools(),
+        )
+        config: Any = {"configurable": {"thread_id": thread}}
+        state = await agent.ainvoke(ASK, config) if native else agent.invoke(ASK, config)
+        opened, listed = (message for message in state["messages"] if isinstance(message, ToolMessage))
+        assert [each["session_id"] for each in listed.artifact["sessions"]] == [opened.artifact["session_id"]]
+    assert service.running == ["sess_1", "sess_2"]
+
+
+@pytest.mark.parametrize("native", [False, True], ids=["sync", "async"])
+async def test_call_id_that_repeats_is_another_call(
+    native: bool, toolkit: AgentHumanToolkit, service: FakeService
+) -> None:
+    """Some models number their calls anew with each message: the same id once more is another call, and session."""
+    script = [call(CREATE, "functions.create:0"), call(CREATE, "functions.create:0"), AIMessage("Done.")]
+    agent = create_agent(ScriptedModel(script=script), toolkit.get_tools())
+    config: Any = {"configurable": {"thread_id": "thread-1"}}
+    await agent.ainvoke(ASK, config) if native else agent.invoke(ASK, config)
+    assert service.running == ["sess_1", "sess_2"]
 
 
 @pytest.mark.parametrize("native", [False, True], ids=["sync", "async"])
 async def test_replay_in_a_new_process_finds_its_session(
     native: bool, client: AgentHuman, async_client: AsyncAgentHuman, service: FakeService
 ) -> None:
-    """A checkpoint from before the create, resumed by a toolkit without memory, opens no second session."""
+    """A run that died after the create, resumed by a toolkit without memory, opens no second session."""
     saver = InMemorySaver()
 
-    def agent() -> Any:
+    def agent(*script: Any) -> Any:
         toolkit = AgentHumanToolkit(client=client, async_client=async_client, room=ROOM)
-        script = [AIMessage("Done.")] if service.sessions else [call(CREATE), AIMessage("Done.")]
-        return create_agent(ScriptedModel(script=script), toolkit.get_tools(), checkpointer=saver)
+        return create_agent(
+            ScriptedModel(script=list(script)),
+            toolkit.get_tools(),
+            checkpointer=saver,
+            middleware=[] if service.sessions else [DiesOnce()],
+        )
 
     config: Any = {"configurable": {"thread_id": "thread-1"}}
-    first = agent()
-    first.invoke(ASK, config)
-    before = next(state for state in first.get_state_history(config) if state.next == ("tools",))
-    resumed = agent()
-    state = await resumed.ainvoke(None, before.config) if native else resumed.invoke(None, before.config)
+    with pytest.raises(CrashError):
+        agent(call(CREATE)).invoke(ASK, config)
+    resumed = agent(AIMessage("Done."))
+    state = await resumed.ainvoke(None, config) if native else resumed.invoke(None, config)
     told = state["messages"][-2]
     assert told.content == "Session sess_1 was opened by this call before and is still running."
     assert service.running == ["sess_1"]

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from langchain.agents import create_agent
 from langchain.agents.middleware import HumanInTheLoopMiddleware
-from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command
 
 from agenthuman_plugins.emulator import Emulator
 from agenthuman_plugins.langchain import AgentHumanToolkit
 from tests.client.conftest import API_KEY, ROOM, FakeService
-from tests.langchain.conftest import Caller, ScriptedModel, call, opened_id
+from tests.langchain.conftest import Caller, CrashError, DiesOnce, ScriptedModel, call
 from tests.langchain.toolbox import CREATE, END, GET, LIST, SAY, all_tools, told
 from tests.vcr_support import emulators
 
@@ -27,30 +27,31 @@ THREAD: Any = {"configurable": {"thread_id": "thread-1"}}
 
 
 class Resumable:
-    """An agent whose runs are kept; each call of `agent` is a new one over the same checkpoints."""
+    """An agent whose runs are kept; each call of `run` is a new process over the same checkpoints."""
 
     def __init__(self, kind: str) -> None:
         self.saver = InMemorySaver()
         self._kind = kind
 
     async def run(
-        self, toolkit: AgentHumanToolkit, script: list[Any], ask: Any = ASK, at: Any = THREAD
+        self, toolkit: AgentHumanToolkit, script: list[Any], ask: Any = ASK, at: Any = THREAD, *more: Any
     ) -> Any:
-        """Run or, with `ask=None`, go on from a checkpoint."""
-        agent = create_agent(ScriptedModel(script=script), toolkit.get_tools(), checkpointer=self.saver)
+        """Run or, with `ask=None`, go on from where a run died."""
+        agent = create_agent(
+            ScriptedModel(script=script), toolkit.get_tools(), checkpointer=self.saver, middleware=more
+        )
         return await agent.ainvoke(ask, at) if self._kind == "async" else agent.invoke(ask, at)
 
-    def before_the_create(self) -> Any:
-        """The checkpoint from which the create is carried out."""
-        agent = create_agent(
-            ScriptedModel(script=[]), all_tools(FakeService()).get_tools(), checkpointer=self.saver
-        )
-        (state,) = [
-            state
-            for state in agent.get_state_history(THREAD)
-            if state.next == ("tools",) and state.values["messages"][-1].tool_calls[0]["name"] == CREATE
-        ]
-        return state.config
+    async def die(self, toolkit: AgentHumanToolkit) -> None:
+        """Open a session, and die before the checkpoint has it."""
+        with pytest.raises(CrashError):
+            await self.run(toolkit, [call(CREATE)], ASK, THREAD, DiesOnce())
+
+    async def resume(self, toolkit: AgentHumanToolkit) -> ToolMessage:
+        """Carry the create out again; what the model is told."""
+        state = await self.run(toolkit, [AIMessage("Done.")], None)
+        (answer,) = told(state["messages"])
+        return answer
 
 
 @pytest.fixture
@@ -58,13 +59,12 @@ def resumable(caller: Caller) -> Resumable:
     return Resumable(caller.kind)
 
 
-async def test_replayed_checkpoint_gives_the_first_session_back(resumable: Resumable) -> None:
-    """Going on from before the create carries the same call out again: it opens nothing."""
+async def test_replayed_call_gives_the_first_session_back(resumable: Resumable) -> None:
+    """A run that died after its create carries the same call out again: it opens nothing."""
     service = FakeService()
     toolkit = all_tools(service)
-    await resumable.run(toolkit, [call(CREATE), AIMessage("Done.")])
-    state = await resumable.run(toolkit, [AIMessage("Done.")], None, resumable.before_the_create())
-    (answer,) = told(state["messages"])
+    await resumable.die(toolkit)
+    answer = await resumable.resume(toolkit)
     assert answer.artifact["session_id"] == "sess_1"
     assert "was opened by this call before and is still running" in answer.content
     assert service.running == ["sess_1"]
@@ -74,32 +74,40 @@ async def test_replayed_checkpoint_gives_the_first_session_back(resumable: Resum
 async def test_a_new_toolkit_finds_it_by_its_reference(resumable: Resumable) -> None:
     """Without the memory of the first toolkit the session is found at the service; its end is the new one's."""
     service = FakeService()
-    await resumable.run(all_tools(service), [call(CREATE), AIMessage("Done.")])
+    await resumable.die(all_tools(service))
+    before = len(service.log)
     with all_tools(service) as toolkit:
-        state = await resumable.run(toolkit, [AIMessage("Done.")], None, resumable.before_the_create())
-        assert told(state["messages"])[0].artifact["session_id"] == "sess_1"
+        answer = await resumable.resume(toolkit)
+        assert answer.artifact["session_id"] == "sess_1"
+        assert [request.url.params["status"] for request in service.requests[before:]] == ["started"]
         assert service.running == ["sess_1"]
     assert service.running == []
-    assert service.log.count("POST /v1/sessions") == 1
 
 
 @pytest.mark.parametrize("same_toolkit", [True, False], ids=["same-toolkit", "new-toolkit"])
-async def test_a_session_that_ended_meanwhile_is_told(same_toolkit: bool, resumable: Resumable) -> None:
-    """A replayed create whose session is over says so, and opens none."""
+async def test_a_session_that_ended_meanwhile_is_opened_anew(
+    same_toolkit: bool, resumable: Resumable
+) -> None:
+    """The call of a run that died is not done as long as nothing came of it: its session has ended, so it opens one."""
     service = FakeService()
     toolkit = all_tools(service)
-    script = [
-        call(CREATE),
-        lambda messages: call(END, "c2", session_id=opened_id(messages)),
-        AIMessage("Done."),
-    ]
-    await resumable.run(toolkit, script)
-    again = toolkit if same_toolkit else all_tools(service)
-    state = await resumable.run(again, [AIMessage("Done.")], None, resumable.before_the_create())
-    (answer,) = told(state["messages"])
-    assert "has ended. No new one was opened." in answer.content
-    assert service.running == []
-    assert service.log.count("POST /v1/sessions") == 1
+    await resumable.die(toolkit)
+    service.sessions["sess_1"]["status"] = "ended"
+    answer = await resumable.resume(toolkit if same_toolkit else all_tools(service))
+    assert answer.content.startswith("Opened session sess_2")
+    assert service.running == ["sess_2"]
+
+
+async def test_a_fork_opens_a_session_of_its_own(resumable: Resumable) -> None:
+    """Whoever goes back to an older checkpoint wants another course of events, and another session."""
+    service = FakeService()
+    toolkit = all_tools(service)
+    await resumable.run(toolkit, [call(CREATE), AIMessage("Done.")])
+    agent = create_agent(ScriptedModel(script=[]), toolkit.get_tools(), checkpointer=resumable.saver)
+    (before,) = [state for state in agent.get_state_history(THREAD) if state.next == ("tools",)]
+    state = await resumable.run(toolkit, [AIMessage("Done.")], None, before.config)
+    assert told(state["messages"])[0].content.startswith("Opened session sess_2")
+    assert service.running == ["sess_1", "sess_2"]
 
 
 async def test_another_thread_with_the_same_call_opens_its_own(resumable: Resumable) -> None:
@@ -250,7 +258,7 @@ async def test_killed_with_the_create_on_the_wire_and_resumed(emulator: Emulator
 
 
 async def test_killed_and_ended_before_it_is_resumed(emulator: Emulator, tmp_path: Path) -> None:
-    """If somebody ended the session of the killed process, the next one says so and opens none."""
+    """If somebody ended the session of the killed process, the next one opens another."""
     kept = tmp_path / "checkpoints"
     await Process(emulator, kept, native=False, die=True).run()
     toolkit = AgentHumanToolkit(api_key=emulator.api_key, base_url=emulator.url, scope="account")
@@ -259,5 +267,5 @@ async def test_killed_and_ended_before_it_is_resumed(emulator: Emulator, tmp_pat
         await end.ainvoke({"session_id": emulator.sessions()[0]["session_id"]})
     _, done = await Process(emulator, kept, native=False, resume=True).run()
     (answer,) = done["done"]["tools"]
-    assert "has ended. No new one was opened." in answer["content"]
-    assert len(emulator.sessions()) == 1
+    assert answer["content"].startswith("Opened session ")
+    assert [session["status"] for session in emulator.sessions()] == ["started", "ended"]  # the newest first

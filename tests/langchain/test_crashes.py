@@ -17,16 +17,12 @@ from langgraph.errors import GraphRecursionError
 
 from agenthuman_plugins.emulator import Emulator
 from agenthuman_plugins.langchain import AgentHumanToolkit
-from tests.langchain.conftest import ScriptedModel, call
+from tests.langchain.conftest import CrashError, ScriptedModel, call
 from tests.langchain.toolbox import CREATE, END
 from tests.vcr_support import emulators
 
 LIMIT_S = 60.0  # hang limit only
 ASK: Any = {"messages": [HumanMessage("Show me your face.")]}
-
-
-class CrashError(Exception):
-    """What a tool or a model may die of."""
 
 
 @pytest.fixture

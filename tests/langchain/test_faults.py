@@ -16,7 +16,7 @@ EXPECTED = json.loads((ROOT / "benchmarks/langchain_faults/expected.json").read_
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("fault", ["none", "401", "oversized"])
+@pytest.mark.parametrize("fault", ["none", "401", "malformed", "oversized"])
 @pytest.mark.parametrize("tool", OURS)
 async def test_our_tools_tell_the_model(tool: str, fault: str, way: str) -> None:
     """In an agent each of our tools meets every criterion of the table."""

@@ -12,7 +12,7 @@ from langchain_core.tools import ToolException
 from pydantic import BaseModel
 
 from agenthuman_plugins.client import AgentHuman, AsyncAgentHuman, ConfigurationError, Session
-from agenthuman_plugins.langchain import AgentHumanToolkit
+from agenthuman_plugins.langchain import AgentHumanToolkit, SessionRequest
 from tests.client.conftest import ROOM, FakeService, Reply
 from tests.langchain.conftest import Caller, runtime
 
@@ -39,21 +39,22 @@ def make(caller: Caller, client: AgentHuman, async_client: AsyncAgentHuman) -> M
 
 
 async def test_application_gets_the_whole_session_once(make: MakeCreate) -> None:
-    """The function is called with the session, tokens included; not again for a replayed call."""
-    told: list[Session] = []
-    create = make(room=ROOM, on_session=told.append)
+    """The function gets the session, tokens included, and who asked for it; not again for a replayed call."""
+    told: list[tuple[Session, SessionRequest]] = []
+    create = make(room=ROOM, on_session=lambda *both: told.append(both), metadata={"tenant": "t1"})
     for _ in range(2):
         await create(context=runtime("thread-1"))
-    (session,) = told
+    ((session, request),) = told
     assert session.session_id == "sess_1"
     assert session.session_token is not None
+    assert request == SessionRequest("thread-1", "call_1", metadata={"tenant": "t1"})
 
 
 async def test_session_is_known_to_the_toolkit_before(caller: Caller, client: Any, async_client: Any) -> None:
     """Within the function, the session is already among the toolkit's own."""
     known: list[bool] = []
 
-    def note(session: Session) -> None:
+    def note(session: Session, _: SessionRequest) -> None:
         known.append(session.session_id in toolkit.sessions)
 
     toolkit = AgentHumanToolkit(client=client, async_client=async_client, on_session=note)
@@ -67,7 +68,7 @@ async def test_failing_function_costs_no_session(
 ) -> None:
     """If the application cannot take the session, it is ended, and the application's error is raised."""
 
-    def refuse(session: Session) -> None:
+    def refuse(session: Session, _: SessionRequest) -> None:
         raise error("no viewer")
 
     with pytest.raises(error, match="no viewer"):
@@ -80,7 +81,7 @@ async def test_failing_end_is_tried_again_at_the_end_of_the_block(
 ) -> None:
     """If the session of a failing function cannot be ended at once, the block ends it."""
 
-    def refuse(session: Session) -> None:
+    def refuse(session: Session, _: SessionRequest) -> None:
         service.faults.append(Reply(401))
         raise ProblemError
 
@@ -93,7 +94,7 @@ async def test_failing_end_is_tried_again_at_the_end_of_the_block(
 async def test_ctrl_c_in_the_function_costs_no_session(client: AgentHuman, service: FakeService) -> None:
     """Ctrl-C while the application is being told ends the session."""
 
-    def interrupted(session: Session) -> None:
+    def interrupted(session: Session, _: SessionRequest) -> None:
         raise KeyboardInterrupt
 
     toolkit = AgentHumanToolkit(client=client, on_session=interrupted)
@@ -109,7 +110,7 @@ async def test_cancelled_function_costs_no_session(
     """A call that is cancelled while the application is being told ends its session."""
     reached = asyncio.Event()
 
-    async def wait(session: Session) -> None:
+    async def wait(session: Session, _: SessionRequest) -> None:
         reached.set()
         await asyncio.Event().wait()
 
@@ -129,7 +130,7 @@ async def test_async_function_is_awaited(async_client: AsyncAgentHuman) -> None:
     told: list[str] = []
 
     class Note:
-        async def __call__(self, session: Session) -> None:
+        async def __call__(self, session: Session, _: SessionRequest) -> None:
             told.append(session.session_id)
 
     for on_session in (Note(), Note().__call__):
@@ -143,7 +144,7 @@ async def test_async_function_opens_no_session_in_a_sync_call(
 ) -> None:
     """A sync call says what is wrong to the application, before a session is billed; or it ends that."""
 
-    async def note(session: Session) -> None:
+    async def note(session: Session, _: SessionRequest) -> None:
         pass
 
     with pytest.raises(ConfigurationError, match="use ainvoke"):
@@ -151,7 +152,7 @@ async def test_async_function_opens_no_session_in_a_sync_call(
     assert service.requests == []
     with pytest.raises(ConfigurationError, match="use ainvoke"):
         # Not known to be async before it is called.
-        AgentHumanToolkit(client=client, on_session=lambda session: note(session)).get_tools()[0].invoke({})  # noqa: PLW0108
+        AgentHumanToolkit(client=client, on_session=lambda *both: note(*both)).get_tools()[0].invoke({})  # noqa: PLW0108
     assert service.running == []
 
 
@@ -160,8 +161,8 @@ async def test_plain_functions_do_not_block_the_loop(async_client: AsyncAgentHum
     threads: list[int] = []
     toolkit = AgentHumanToolkit(
         async_client=async_client,
-        room=lambda: threads.append(threading.get_ident()),
-        on_session=lambda _: threads.append(threading.get_ident()),
+        room=lambda _: threads.append(threading.get_ident()),
+        on_session=lambda *_: threads.append(threading.get_ident()),
     )
     create = toolkit.get_tools()[0]
     await create.ainvoke({})  # imports and caches of the libraries
@@ -175,13 +176,13 @@ class Number(BaseModel):
     value: int
 
 
-@pytest.mark.parametrize("place", ["room", "on_session"])
+@pytest.mark.parametrize("place", ["room", "metadata", "on_session"])
 async def test_validation_error_of_the_application_is_its_own(
     place: str, make: MakeCreate, service: FakeService
 ) -> None:
     """LangChain takes any `ValidationError` for wrong arguments; one of the application's models is none."""
 
-    def wrong(*_: Session) -> None:
+    def wrong(*_: Any) -> None:
         Number(value="seven")  # type: ignore[arg-type]
 
     with pytest.raises(RuntimeError, match=f"{place} raised a pydantic.ValidationError"):
@@ -192,7 +193,7 @@ async def test_validation_error_of_the_application_is_its_own(
 async def test_application_may_tell_the_model_no(make: MakeCreate, service: FakeService) -> None:
     """A `ToolException` of the application is its word to the model."""
 
-    def full() -> None:
+    def full(_: SessionRequest) -> None:
         raise ToolException("No room is free. Try again in an hour.")
 
     told = await make(room=full)()

@@ -1,5 +1,7 @@
 """One session for each tool call, however often the call is made, and by whichever process."""
 
+import asyncio
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -8,11 +10,13 @@ import pytest
 
 from agenthuman_plugins.client import AgentHuman, AsyncAgentHuman
 from agenthuman_plugins.langchain import AgentHumanToolkit
-from agenthuman_plugins.langchain._ledger import Origin
+from agenthuman_plugins.langchain._origin import Origin, References
 from tests.client.conftest import ROOM, FakeService, Lost, Reply
 from tests.langchain.conftest import Caller, Use, runtime
+from tests.langchain.toolbox import by_name
 
 CREATE, END = "agent_human_create_session", "agent_human_end_session"
+LIMIT_S = 10.0  # hang limit only
 KEPT = runtime("thread-1", "call_1", checkpointer=object())
 
 NewProcess = Callable[[], Use]
@@ -37,13 +41,14 @@ async def test_replayed_call_returns_its_first_session(use: Use, service: FakeSe
     assert len(service.sessions) == 1
 
 
-async def test_replayed_call_opens_no_second_session_after_the_end(use: Use, service: FakeService) -> None:
-    """If the first session has ended meanwhile, the tool says so and opens none."""
+async def test_session_that_has_ended_is_opened_anew(use: Use, service: FakeService) -> None:
+    """If the first session of a call has ended meanwhile, the call is carried out again."""
     await use(CREATE, context=runtime("thread-1", "call_1"))
     await use(END, session_id="sess_1", context=runtime("thread-1", "call_2"))
-    again = await use(CREATE, context=runtime("thread-1", "call_1"))
-    assert "has ended. No new one was opened" in again.content
-    assert len(service.sessions) == 1
+    for answer in ("Opened session sess_2", "Session sess_2 was opened by this call before"):
+        again = await use(CREATE, context=runtime("thread-1", "call_1"))
+        assert again.content.startswith(answer)
+    assert service.running == ["sess_2"]
 
 
 async def test_other_threads_get_sessions_of_their_own(use: Use, service: FakeService) -> None:
@@ -57,12 +62,21 @@ async def test_other_threads_get_sessions_of_their_own(use: Use, service: FakeSe
     assert service.running == ["sess_1", "sess_2"]
 
 
-async def test_calls_without_a_thread_are_all_different(use: Use, service: FakeService) -> None:
-    """Without a conversation the ids of calls may repeat, and mean nothing."""
-    for _ in range(2):
-        await use(CREATE, context=runtime(None, "call_1"))
+async def test_calls_without_a_thread_are_told_apart_by_their_task(use: Use, service: FakeService) -> None:
+    """Without a conversation, what is tried again in one run is one call, and the next run's are others."""
+    for task in ("tools:run-1", "tools:run-1", "tools:run-2"):
+        await use(CREATE, context=runtime(None, "call_1", task=task))
+    assert service.running == ["sess_1", "sess_2"]
     refs = {body["metadata"]["client_ref"] for body in service.bodies("POST", "/v1/sessions")}
     assert len(refs) == 2
+
+
+async def test_calls_outside_of_a_graph_are_all_different(use: Use, service: FakeService) -> None:
+    """Where nothing tells one call from the next, each opens a session, whatever ids a program gives them."""
+    for _ in range(2):
+        await use(CREATE)
+        await use(CREATE, context=runtime("thread-1", "call_1", task=""))
+    assert len(service.running) == 4
 
 
 async def test_failed_call_may_be_made_again(use: Use, service: FakeService) -> None:
@@ -72,17 +86,72 @@ async def test_failed_call_may_be_made_again(use: Use, service: FakeService) -> 
     assert (await use(CREATE, context=runtime("thread-1", "call_1"))).status == "success"
 
 
-async def test_same_call_at_the_same_time_is_refused(
-    use: Use, toolkit: AgentHumanToolkit, service: FakeService
+async def test_same_call_at_the_same_time_waits(
+    caller: Caller, client: AgentHuman, async_client: AsyncAgentHuman, service: FakeService
 ) -> None:
-    """Two runs of one call do not both open a session."""
-    context = runtime("thread-1", "call_1")
-    origin = Origin.of(context)
-    toolkit._ledger.claim(origin.create_key())
-    told = await use(CREATE, context=context)
-    assert told.status == "error"
-    assert "already opening" in told.content
-    assert service.requests == []
+    """The same call, made again while it is under way, waits and returns the same session."""
+    opening, go_on = threading.Event(), threading.Event()
+
+    def note(*_: Any) -> None:
+        opening.set()
+        assert go_on.wait(LIMIT_S)
+
+    toolkit = AgentHumanToolkit(client=client, async_client=async_client, on_session=note)
+    create = by_name(toolkit)[CREATE]
+
+    async def make() -> Any:
+        wish = {"name": CREATE, "args": {"runtime": runtime("thread-1")}, "id": "call_1", "type": "tool_call"}
+        return await (
+            create.ainvoke(wish) if caller.kind == "async" else asyncio.to_thread(create.invoke, wish)
+        )
+
+    async with asyncio.timeout(LIMIT_S):
+        first = asyncio.create_task(make())
+        await asyncio.to_thread(opening.wait, LIMIT_S)
+        second = asyncio.create_task(make())
+        done, _ = await asyncio.wait({second}, timeout=0.1)
+        assert not done
+        go_on.set()
+        answers = await asyncio.gather(first, second)
+    assert [answer.artifact["session_id"] for answer in answers] == ["sess_1", "sess_1"]
+    assert answers[0].content.startswith("Opened session sess_1")
+    assert "was opened by this call before" in answers[1].content
+    assert service.running == ["sess_1"]
+
+
+async def test_failure_leaves_the_call_to_who_waits_for_it(
+    caller: Caller, client: AgentHuman, async_client: AsyncAgentHuman, service: FakeService
+) -> None:
+    """If the first of two same calls fails, the other one is carried out: it does not repeat the failure."""
+    opening, go_on = threading.Event(), threading.Event()
+
+    def fail_once(*_: Any) -> None:
+        if not opening.is_set():
+            opening.set()
+            assert go_on.wait(LIMIT_S)
+            raise LookupError
+
+    toolkit = AgentHumanToolkit(client=client, async_client=async_client, on_session=fail_once)
+    create = by_name(toolkit)[CREATE]
+
+    async def make() -> Any:
+        arguments = {"runtime": runtime("thread-1")}
+        return await (
+            create.ainvoke(arguments)
+            if caller.kind == "async"
+            else asyncio.to_thread(create.invoke, arguments)
+        )
+
+    async with asyncio.timeout(LIMIT_S):
+        first = asyncio.create_task(make())
+        await asyncio.to_thread(opening.wait, LIMIT_S)
+        second = asyncio.create_task(make())
+        await asyncio.sleep(0)
+        go_on.set()
+        with pytest.raises(LookupError):
+            await first
+        assert (await second).startswith("Opened session sess_2")
+    assert service.running == ["sess_2"]
 
 
 async def test_new_process_finds_the_session_of_a_replayed_call(
@@ -98,15 +167,23 @@ async def test_new_process_finds_the_session_of_a_replayed_call(
     assert (await use(END, session_id="sess_1", context=runtime("thread-1", "call_2"))).status == "success"
 
 
-async def test_new_process_opens_none_if_the_session_has_ended(
+async def test_new_process_opens_one_if_the_session_has_ended(
     new_process: NewProcess, service: FakeService
 ) -> None:
-    """If the session of a replayed call has ended meanwhile, the tool says so and opens none."""
+    """If the session of a replayed call has ended meanwhile, another process opens a new one as well."""
     await new_process()(CREATE, context=KEPT)
     service.sessions["sess_1"]["status"] = "ended"
     again = await new_process()(CREATE, context=KEPT)
-    assert "has ended. No new one was opened" in again.content
-    assert creates(service) == 1
+    assert again.content.startswith("Opened session sess_2")
+    assert service.running == ["sess_2"]
+
+
+async def test_call_that_may_be_a_replay_asks_once(new_process: NewProcess, service: FakeService) -> None:
+    """Where another process may have made the call, one list of the running sessions tells."""
+    service.sessions["sess_old"] = {"session_id": "sess_old", "status": "ended"}
+    await new_process()(CREATE, context=KEPT)
+    assert service.log == ["GET /v1/sessions", "POST /v1/sessions"]
+    assert service.requests[0].url.params["status"] == "started"
 
 
 async def test_adopted_session_is_ended_with_the_block(
@@ -213,27 +290,48 @@ async def test_create_that_was_never_processed_is_made_by_the_next_try(
 
 
 async def test_session_that_vanished_counts_as_ended(use: Use, service: FakeService) -> None:
-    """A replayed call whose session the service has forgotten is told that it has ended."""
+    """A session that the service has forgotten does not run: the replayed call opens one."""
     await use(CREATE, context=runtime("thread-1"))
-    del service.sessions["sess_1"]
+    service.sessions["sess_other"] = service.sessions.pop("sess_1") | {"metadata": {}}
     again = await use(CREATE, context=runtime("thread-1"))
-    assert again.status == "success"
-    assert "has ended. No new one was opened" in again.content
+    assert again.content.startswith("Opened session sess_2")
 
 
-def test_keys_tell_conversations_apart() -> None:
-    """Thread and call id are not simply joined; ids that UTF-8 cannot hold have keys, too."""
-    keys = [
-        Origin.of(runtime(thread, call_id)).create_key()
-        for thread, call_id in [("a", "bc"), ("ab", "c"), ("1:a", "b"), ("a", "\ud800")]
+def test_keys_tell_calls_apart() -> None:
+    """Thread, task and call id are not simply joined; ids that UTF-8 cannot hold have keys, too."""
+    calls = [
+        ("a", "n", "bc"),
+        ("ab", "n", "c"),
+        ("a", "nb", "c"),
+        ("1:a", "n", "b"),
+        ("a", "n", "\ud800"),
+        (None, "n", "b"),
     ]
-    assert len(set(keys)) == len(keys)
-    assert all(key.startswith("lc-") and len(key) == 35 for key in keys)
+    keys = [Origin.of(runtime(thread, call, task=task)).key for thread, task, call in calls]
+    assert None not in keys
+    assert len(set(keys)) == len(calls)
+    assert Origin.of(runtime("a", "b", task="")).key is None
+    assert Origin.of(runtime("a", "", task="n")).key is None
+
+
+def test_references_name_thread_agent_and_call() -> None:
+    """A reference says whose it is to every process with the same namespace, and to no other application."""
+    ours, theirs = References("shop"), References("bank")
+    root = Origin("1", tool_call_id="c", checkpoint_ns="tools:1")
+    sub = Origin("1", "researcher", tool_call_id="c", checkpoint_ns="tools:1|tools:2")
+    assert ours.new(root) == References("shop").new(root) != theirs.new(root)
+    assert ours.new(root).startswith(ours.begin(root))
+    assert ours.new(sub).startswith(ours.begin(root))  # the agent of the conversation sees its subagents'
+    assert ours.new(sub).startswith(ours.begin(sub))
+    assert not ours.new(root).startswith(ours.begin(sub))
+    for other in (ours.begin(Origin("2")), theirs.begin(root), References(None).begin(root)):
+        assert not ours.new(root).startswith(other)
+    assert References(None).begin(root) != References("own").begin(root)
 
 
 async def test_ended_sessions_are_not_kept_for_ever(toolkit: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that serves for months remembers the newest ended sessions alone."""
-    monkeypatch.setattr("agenthuman_plugins.langchain._ledger._KEPT_ENDED", 2)
+    monkeypatch.setattr("agenthuman_plugins.langchain._ledger._KEPT", 2)
     create, *_, end = toolkit.get_tools()
     create.invoke({})
     for number in range(2, 6):

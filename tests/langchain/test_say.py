@@ -16,8 +16,10 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from agenthuman_plugins.client import AgentHuman, AsyncAgentHuman, SpeechLinkError
 from agenthuman_plugins.client.rooms import LiveKitRoom, Room
 from agenthuman_plugins.langchain import AgentHumanToolkit, _line, _speech
+from agenthuman_plugins.langchain._holding import Change
 from agenthuman_plugins.langchain._ledger import Entry
 from agenthuman_plugins.langchain._loop import LoopClosedError
+from agenthuman_plugins.langchain._origin import Origin
 from tests.client.conftest import ROOM, FakeService
 from tests.langchain.links import LIMIT_S, RATE, Link, tone
 
@@ -35,10 +37,10 @@ class Stage:
         self.made = threading.Condition()
         self.failures: list[Exception] = []
         self.toolkit = AgentHumanToolkit(client=client, async_client=async_client, room=room, tts=tts)
-        self.toolkit._say._make_link = self._make_link
+        self.toolkit._made.make_link = self._make_link
         self.tools = {tool.name: tool for tool in self.toolkit.get_tools()}
 
-    def _make_link(self, entry: Entry) -> Link:
+    def _make_link(self, entry: Entry, room: Room | None) -> Link:
         with self.made:
             self.links.append(Link(self.failures))
             self.made.notify_all()
@@ -85,7 +87,8 @@ def stage(client: AgentHuman, async_client: AsyncAgentHuman) -> Iterator[Make]:
 
     yield make
     for each in stages:
-        each.toolkit._say.close()
+        each.toolkit._speech.close()
+        each.toolkit._loop.close()
 
 
 def voices() -> set[str]:
@@ -118,7 +121,8 @@ async def test_async_say_does_not_block_the_loop(stage: Make) -> None:
     session_id = on.open()
     with blockbuster_ctx():
         assert (await on.asay(session_id)).status == "success"
-        await on.toolkit._say.aclose()
+        await on.toolkit._speech.aclose()
+        await on.toolkit._loop.aclose()
     assert not voices()
 
 
@@ -230,13 +234,13 @@ def test_interrupted_program_falls_silent(stage: Make, monkeypatch: pytest.Monke
 
 
 async def test_end_cuts_speech_short(stage: Make, service: FakeService) -> None:
-    """Ending a session while it speaks ends both at once, and the say call tells how far it came."""
+    """Ending a conversation while its avatar speaks ends both at once, and the say call tells how far it came."""
     on = stage(lambda _: (tone(30), RATE))
     session_id = on.open()
     saying = asyncio.ensure_future(on.asay(session_id))
     queued = asyncio.ensure_future(on.asay(session_id))
     await asyncio.to_thread(on.link)
-    await on.tools["agent_human_end_session"].ainvoke({"session_id": session_id})
+    await on.toolkit.aend_sessions(None)
     message = await saying
     assert message.status == "success"
     assert message.content.startswith("Interrupted after 0.")
@@ -378,7 +382,7 @@ async def test_session_that_ended_meanwhile_is_not_connected_to(
     assert "has ended, so nothing was spoken" in message.content
     assert len(on.links) == 1
     assert on.links[0].calls[-1] == "close"
-    assert not on.toolkit._say.has_link(session_id)
+    assert not on.toolkit._speech.has_link(session_id)
     assert on.toolkit.sessions[session_id].has_ended
 
 
@@ -398,7 +402,7 @@ async def test_end_of_a_conversation_closes_the_links_of_what_ended_before(
         else:
             await asyncio.to_thread(on.toolkit.end_sessions, None)
     assert on.links[0].calls.count("close") == 1
-    assert not on.toolkit._say.has_link(session_id)
+    assert not on.toolkit._speech.has_link(session_id)
 
 
 @pytest.mark.parametrize("native", [False, True], ids=["sync", "async"])
@@ -413,7 +417,7 @@ async def test_end_of_a_session_while_the_block_closes_its_link(
     on = stage()
     session_id = on.open()
     await on.asay(session_id)
-    monkeypatch.setattr(on.toolkit._say._speech, "_hang_up", stopped_on_the_way)
+    monkeypatch.setattr(on.toolkit._speech, "_hang_up", stopped_on_the_way)
     end = on.tools["agent_human_end_session"]
     if native:
         await end.ainvoke({"session_id": session_id})
@@ -430,10 +434,11 @@ async def test_session_without_tokens_is_not_tried_again(client: AgentHuman, ser
         tools = {tool.name: tool for tool in toolkit.get_tools()}
         tools["agent_human_create_session"].invoke({})
         found = client.sessions.get("sess_7")
-        toolkit._ledger.add("key", Entry(found, LiveKitRoom(ROOM.url, ROOM.avatar_token), None))
+        room = LiveKitRoom(ROOM.url, ROOM.avatar_token)
+        toolkit._ledger.add(Entry(found, "lc-1", Origin(), room=room), Change.OPENED)
         message = await asyncio.to_thread(tools[SAY].invoke, _call("sess_7", "Hello."))
     assert message.status == "error"
-    assert "cannot be spoken through" in message.content
+    assert "can be spoken through only by the process that opened it" in message.content
     assert "Do not retry" in message.content
     assert "session_token" not in message.content
 
@@ -498,11 +503,11 @@ async def test_only_own_running_sessions_are_spoken_through(stage: Make) -> None
     """A session of somebody else, of another thread, or one that has ended is refused without any connection."""
     on = stage()
     session_id = on.open()
-    runtime = type("Runtime", (), {"config": {"configurable": {"thread_id": "other"}}, "tool_call_id": "c"})()
-    say = on.toolkit._say
-    for refused, injected in (("sess_9", None), (session_id, runtime), ("../../v1/usage", None)):
-        with pytest.raises(Exception, match=r"not opened|session id"):
-            await say.asay(refused, "Hello.", injected)
+    elsewhere: Any = {"configurable": {"thread_id": "other"}}
+    for named, config in (("sess_9", None), (session_id, elsewhere), ("../../v1/usage", None)):
+        message = await on.tools[SAY].ainvoke(_call(named, "Hello."), config)
+        assert message.status == "error"
+        assert "Nothing was done" in message.content
     await on.tools["agent_human_end_session"].ainvoke({"session_id": session_id})
     assert "has ended, so nothing was spoken" in (await on.asay(session_id)).content
     assert on.links == []

@@ -14,7 +14,8 @@ from langgraph.prebuilt import ToolNode
 from pydantic import BaseModel
 
 from agenthuman_plugins.langchain import _schemas
-from tests.langchain.conftest import ScriptedModel, call
+from tests.client.conftest import FakeService
+from tests.langchain.conftest import ScriptedModel, Use, call
 
 SCHEMAS: dict[str, type[BaseModel]] = {
     "create": _schemas.CreateArgs,
@@ -128,11 +129,11 @@ def test_what_strict_mode_must_send_is_taken_as_left_out(
         "https://pictures.example/ada.png?width=512",
     ],
 )
-def test_avatars_of_every_kind_are_taken(avatar: str) -> None:
-    """Own and public ids and addresses of pictures reach the tool as they were said."""
-    create = Recorder("create")
-    assert create.tool.invoke({"avatar": avatar}) == "Done."
-    assert create.calls[0]["avatar"] == avatar
+async def test_avatars_of_every_kind_are_taken(avatar: str, use: Use, service: FakeService) -> None:
+    """Own and public ids and addresses of pictures are sent as they were said."""
+    assert (await use("agent_human_create_session", avatar=avatar)).status == "success"
+    (body,) = service.bodies("POST", "/v1/sessions")
+    assert body["avatar"] == avatar
 
 
 @ALL

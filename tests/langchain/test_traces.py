@@ -8,6 +8,7 @@ import pytest
 import requests
 from langchain.agents import create_agent
 from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.tools import BaseTool
 from langchain_core.tracers import BaseTracer, LangChainTracer
 from langchain_core.tracers.schemas import Run
 from langsmith import Client
@@ -162,6 +163,9 @@ async def test_failures_are_traced_clean(fault: Any, caller: Caller, recorder: R
         assert secret not in seen
 
 
+@pytest.mark.xfail(
+    not hasattr(BaseTool, "_filter_injected_args"), reason="older LangChain traces what it injects"
+)
 async def test_injected_runtime_is_not_traced(caller: Caller, recorder: Recorder) -> None:
     """What an agent injects, its whole state, is no input of the tool's run."""
     await run(caller, all_tools(FakeService()), [call(CREATE), AIMessage("Done.")], recorder)

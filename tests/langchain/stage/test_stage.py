@@ -77,6 +77,31 @@ async def test_listen_interrupts_while_the_agent_reads_nothing() -> None:
 
 
 @in_virtual_time
+async def test_session_is_in_use_while_the_avatar_speaks() -> None:
+    """A toolkit's limit on idle time counts from the end of a reply, however that ends, and not within one."""
+    async with Talk() as talk:
+        used = talk.lender.used_ids
+        await talk.send({"type": "user_input"})
+        await talk.until_kind("avatar_connected")
+        assert not used["sess_1"]
+        await talk.send(said("Hi"), text("Hello."), tts(3.0), END)
+        await talk.until_kind("avatar_started")
+        assert used["sess_1"] == 1
+        await talk.until_kind("avatar_finished")
+        assert not used["sess_1"]
+        await talk.send(said("And?"), text("Well."), tts(3.0))
+        await talk.until_kind("avatar_started", 2)
+        assert used["sess_1"] == 1
+        await talk.stage.interrupt()
+        assert not used["sess_1"]
+        await talk.send(said("And?"), text("Well."), tts(3.0))
+        await talk.until_kind("avatar_started", 3)
+        talk.link.crash()
+        await talk.until_kind("avatar_disconnected")
+        assert not used["sess_1"]
+
+
+@in_virtual_time
 async def test_second_stream_at_once_is_refused() -> None:
     """One stage serves one stream at a time, and another one afterwards, with a new session."""
     talk = Talk()
