@@ -6,6 +6,7 @@ import pytest
 
 from agenthuman_plugins.client import ConfigurationError
 from tests.langchain.stage.talk import END, RATE, Talk, partial, pcm, said, text, tts
+from tests.langchain.test_imports import HEAVY, loaded_by, packages
 from tests.virtual_time import in_virtual_time
 
 
@@ -117,3 +118,10 @@ async def test_second_stream_at_once_is_refused() -> None:
         await talk.end()
     assert talk.lender.lent == ["sess_1", "sess_2"]
     assert not talk.lender.running
+
+
+def test_import_loads_no_media() -> None:
+    """Importing the stage and `heard_only` loads neither LiveKit and NumPy nor a framework that nobody asked for."""
+    [modules] = loaded_by("from agenthuman_plugins.langchain import AvatarStage, heard_only")
+    assert "agenthuman_plugins.langchain.stage" in modules
+    assert not packages(modules) & HEAVY
