@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import sys
 import threading
 from collections.abc import AsyncIterator, Coroutine, Sequence
@@ -55,9 +56,10 @@ class ScriptedModel(BaseChatModel):
 
 
 def opened_id(messages: list[BaseMessage]) -> str:
-    """The id in the newest tool result that holds one."""
-    artifacts = (message.artifact for message in reversed(messages) if isinstance(message, ToolMessage))
-    return next((artifact["session_id"] for artifact in artifacts if artifact), SESSION)
+    """The first id in the newest tool result that holds one."""
+    results = (message.text for message in reversed(messages) if isinstance(message, ToolMessage))
+    found = (re.search(r"sess_\w+", result) for result in results)
+    return next((match[0] for match in found if match), SESSION)
 
 
 @asynccontextmanager
@@ -79,6 +81,21 @@ async def service(**options: Any) -> AsyncIterator[dict[str, Any]]:
         else:
             print("This example opens sessions alone; to see an avatar, run langchain_agent.py.", flush=True)
         yield {"api_key": emulator.api_key, "base_url": emulator.url, "gateway_url": emulator.gateway_url}
+
+
+@asynccontextmanager
+async def livekit() -> AsyncIterator[None]:
+    """A LiveKit server in LIVEKIT_URL, LIVEKIT_API_KEY and LIVEKIT_API_SECRET: yours, else one on this machine."""
+    if os.environ.get("LIVEKIT_URL"):
+        yield
+        return
+
+    from agenthuman_plugins.emulator.rooms import RoomServer  # noqa: PLC0415 - only needed without a server
+
+    async with await RoomServer.start() as server:
+        os.environ["LIVEKIT_URL"] = server.url
+        os.environ["LIVEKIT_API_KEY"], os.environ["LIVEKIT_API_SECRET"] = server.keys
+        yield
 
 
 async def enter(question: str) -> None:

@@ -10,7 +10,7 @@ from langchain_core.messages import AIMessage, HumanMessage
 
 from agenthuman_plugins.client import Session
 from agenthuman_plugins.emulator.voice import SAMPLE_RATE, Voice
-from agenthuman_plugins.langchain import AgentHumanToolkit
+from agenthuman_plugins.langchain import AgentHumanToolkit, SessionRequest
 
 MODEL = ScriptedModel(
     script=[
@@ -29,16 +29,13 @@ def voice(text: str) -> tuple[bytes, int]:
     # --8<-- [end:voice]
 
 
-# --8<-- [start:on_session]
-def invite(session: Session) -> None:
-    """Learn of each session before the model does; the model never gets its room."""
+def invite(session: Session, request: SessionRequest) -> None:
+    """Get each session before the model learns of it; the model never gets the room."""
     if session.room is not None:
-        print(f"[application] The avatar is in the room at {session.room.url}.")
-    # --8<-- [end:on_session]
+        print(f"[application] The avatar of {request.tool_call_id} is in the room at {session.room.url}.")
 
 
 async def main() -> None:
-    # --8<-- [start:agent]
     async with (
         service() as where,  # an emulator, unless there is a key
         AgentHumanToolkit(tts=voice, on_session=invite, **where) as toolkit,
@@ -46,7 +43,6 @@ async def main() -> None:
         agent = create_agent(MODEL, toolkit.get_tools())
         ask = HumanMessage("Show yourself and greet Ada.")
         state = await agent.ainvoke({"messages": [ask]})
-    # --8<-- [end:agent]
     show(state["messages"])
 
 

@@ -38,7 +38,6 @@ async def decide(request: dict[str, Any]) -> dict[str, Any]:
 
 async def main() -> None:
     async with service(media=False) as where, AgentHumanToolkit(on_session=tell_room, **where) as toolkit:
-        # --8<-- [start:agent]
         agent = create_agent(
             MODEL,
             toolkit.get_tools(),
@@ -51,7 +50,6 @@ async def main() -> None:
             requests = pauses[0].value["action_requests"]
             decisions = [await decide(request) for request in requests]
             state = await agent.ainvoke(Command(resume={"decisions": decisions}), thread)
-        # --8<-- [end:agent]
     show(state["messages"])
 
 

@@ -1,4 +1,4 @@
-"""An agent that may open one session in a run, whatever its model wants.
+"""An agent that may open one session in a run, of ten minutes at most, whatever its model wants.
 
 python examples/langchain_limits.py
 """
@@ -21,15 +21,18 @@ MODEL = ScriptedModel(
 async def main() -> None:
     async with (
         service(media=False, plan="explorer") as where,
-        AgentHumanToolkit(on_session=tell_room, **where) as toolkit,
+        AgentHumanToolkit(
+            max_session_secs=600,  # ten minutes in all
+            max_idle_secs=120,  # two minutes in which the agent does nothing with it
+            on_session=tell_room,
+            **where,
+        ) as toolkit,
     ):
-        # --8<-- [start:agent]
         one_session = ToolCallLimitMiddleware(
             tool_name="agent_human_create_session",
             run_limit=1,
         )
         agent = create_agent(MODEL, toolkit.get_tools(), middleware=[one_session])
-        # --8<-- [end:agent]
         state = await agent.ainvoke({"messages": [HumanMessage("Show yourself twice.")]})
     show(state["messages"])
 

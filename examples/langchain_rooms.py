@@ -1,20 +1,19 @@
-"""Each customer sees the avatar in a room of their own, on your own LiveKit server.
+"""Each user sees the avatar in a room of their own, on your own LiveKit server.
 
     python examples/langchain_rooms.py
 
-Without LIVEKIT_URL, LIVEKIT_API_KEY and LIVEKIT_API_SECRET nobody joins the rooms: only the sessions are opened.
+Without LIVEKIT_URL, LIVEKIT_API_KEY and LIVEKIT_API_SECRET it starts a LiveKit server on this machine.
 """
 
 import asyncio
 import os
-from functools import partial
 
-from _offline import SESSION, ScriptedModel, run, service, show, wish
+from _offline import SESSION, ScriptedModel, livekit, run, service, show, wish
 from langchain.agents import create_agent
 from langchain_core.messages import AIMessage, HumanMessage
 
-from agenthuman_plugins import AsyncAgentHuman, LiveKitRoom
-from agenthuman_plugins.langchain import AgentHumanToolkit
+from agenthuman_plugins import LiveKitRoom
+from agenthuman_plugins.langchain import AgentHumanToolkit, SessionRequest
 
 MODEL = ScriptedModel(
     script=[
@@ -26,42 +25,34 @@ MODEL = ScriptedModel(
 
 
 # --8<-- [start:room]
-def room_of(customer: str) -> LiveKitRoom:
-    """Make the avatar's and the agent's tokens for the room where the customer waits."""
+def room_of(request: SessionRequest) -> LiveKitRoom:
+    """Make the avatar's and the agent's tokens for the room where the user waits."""
     room = LiveKitRoom.mint(
-        os.environ.get("LIVEKIT_URL", "ws://127.0.0.1:7880"),
-        os.environ.get("LIVEKIT_API_KEY", "devkey"),
-        os.environ.get("LIVEKIT_API_SECRET", "secret"),
-        f"support-{customer}",
+        os.environ["LIVEKIT_URL"],
+        os.environ["LIVEKIT_API_KEY"],
+        os.environ["LIVEKIT_API_SECRET"],
+        f"support-{request.thread_id}",
     )
-    print(f"[application] The avatar is sent to support-{customer} at {room.url}.")
+    print(f"[application] The avatar is sent to {room.name} at {room.url}.")
     return room
     # --8<-- [end:room]
 
 
-# --8<-- [start:serve]
-async def serve(customer: str, client: AsyncAgentHuman) -> None:
-    """Answer one customer; when this is over, so is every session that was opened for them."""
-    async with AgentHumanToolkit(async_client=client, room=partial(room_of, customer)) as toolkit:
-        agent = create_agent(MODEL, toolkit.get_tools())
-        state = await agent.ainvoke({"messages": [HumanMessage("I would like to see you.")]})
-    print(f"[{customer}]")
-    show(state["messages"])
-    # --8<-- [end:serve]
-
-
 async def main() -> None:
-    # --8<-- [start:client]
     async with (
-        service(media="LIVEKIT_URL" in os.environ, plan="explorer") as where,
-        # One client for all customers: they share its connections.
-        AsyncAgentHuman(
-            api_key=where.get("api_key"),
-            base_url=where.get("base_url"),
-        ) as client,
+        livekit(),
+        service(plan="explorer") as where,
+        AgentHumanToolkit(room=room_of, **where) as toolkit,
     ):
-        await asyncio.gather(serve("ada", client), serve("bob", client))
-    # --8<-- [end:client]
+        agent = create_agent(MODEL, toolkit.get_tools())
+
+        async def serve(user: str) -> None:
+            ask = HumanMessage("I would like to see you.")
+            state = await agent.ainvoke({"messages": [ask]}, {"configurable": {"thread_id": user}})
+            print(f"[{user}]")
+            show(state["messages"])
+
+        await asyncio.gather(serve("ada"), serve("bob"))
 
 
 if __name__ == "__main__":

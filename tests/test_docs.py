@@ -197,6 +197,14 @@ def test_module_map_of_the_pipecat_service_is_complete() -> None:
     assert set(re.findall(r"[\w/]+\.py\b", ours)) <= here
 
 
+def test_module_map_of_the_langchain_tools_is_complete() -> None:
+    """The page about the tools names each of their modules in the table, and no file that is gone."""
+    page = (_ROOT / "docs" / "explanation" / "langchain.md").read_text()
+    named = _module_map(page)
+    assert named == _modules("langchain")
+    assert set(re.findall(r"`(\w+\.py)`", page)) <= named
+
+
 def test_every_example_of_the_client_is_shown() -> None:
     """Each example of the client stands in a page of the documentation."""
     pages = "".join(page.read_text() for page in (_ROOT / "docs").rglob("*.md"))

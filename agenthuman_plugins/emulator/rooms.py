@@ -92,6 +92,11 @@ class RoomServer:
         """Whether the server runs; a server of the environment is taken to."""
         return self._child is None or self._child.running
 
+    @property
+    def keys(self) -> tuple[str, str]:
+        """API key and secret of the server, for those who mint their own tokens."""
+        return self._api_key, self._api_secret
+
     def mint(
         self,
         *,

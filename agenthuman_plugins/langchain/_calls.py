@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+from langchain_core.tools import ToolException
+
 from agenthuman_plugins.langchain._drivers import Driver
 from agenthuman_plugins.langchain._origin import Origin
 
@@ -75,35 +77,62 @@ class _Call:
 
 
 class Order:
-    """Lets a call wait for those before it in its message."""
+    """Lets a call for a session wait for those before it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._calls: OrderedDict[tuple[str | None, ...], _Call] = OrderedDict()
+        self._under_way: list[tuple[str, _Call]] = []  # with the session of each
 
     @contextmanager
-    def carried_out(self, origin: Origin) -> Iterator[None]:
+    def carried_out(self, origin: Origin, session_id: str) -> Iterator[None]:
         """Note that a call is being carried out inside the block."""
-        call = self._call(origin, origin.tool_call_id)
-        if not call.begun.done():
-            call.begun.set_result(None)
+        call = self._call(origin, origin.tool_call_id, begins=True)
+        with self._lock:
+            self._under_way.append((session_id, call))
         try:
             yield
+        except ToolException:  # its result
+            raise
+        except BaseException:  # it will be made again, and is waited for then, too
+            with self._lock:
+                self._calls.pop(_key(origin, origin.tool_call_id), None)
+            raise
         finally:
-            if not call.over.done():  # a call that is replayed is over for the second time
-                call.over.set_result(None)
+            with self._lock:
+                self._under_way.remove((session_id, call))
+            call.over.set_result(None)
 
-    async def wait(self, drive: Driver, origin: Origin, earlier: Iterable[str]) -> None:
-        """Wait until calls of the same message are over, or do not begin at all."""
+    async def wait(self, drive: Driver, origin: Origin, session_id: str, earlier: Iterable[str]) -> None:
+        """Wait until the calls that are under way are over.
+
+        Args:
+            drive: Waits.
+            origin: The call that waits.
+            session_id: The session that all of them are for.
+            earlier: Ids of calls of the same message; one that has not begun is waited for, too.
+        """
+        with self._lock:
+            under_way = [call for its, call in self._under_way if its == session_id]
         for tool_call_id in earlier:
             call = self._call(origin, tool_call_id)
             if await drive.wait(call.begun, _BEGIN_LIMIT_S):
                 await drive.wait(call.over, _END_LIMIT_S)
+        for call in under_way:  # of a node that shows us no message
+            await drive.wait(call.over, _END_LIMIT_S)
 
-    def _call(self, origin: Origin, tool_call_id: str | None) -> _Call:
-        key = (origin.thread_id, origin.message_id, tool_call_id)
+    def _call(self, origin: Origin, tool_call_id: str | None, *, begins: bool = False) -> _Call:
+        key = _key(origin, tool_call_id)
         with self._lock:
-            call = self._calls.setdefault(key, _Call())
+            call = self._calls.get(key)
+            if call is None or (begins and call.begun.done()):
+                call = self._calls[key] = _Call()
             while len(self._calls) > _KEPT:
                 self._calls.popitem(last=False)
+            if begins:
+                call.begun.set_result(None)
             return call
+
+
+def _key(origin: Origin, tool_call_id: str | None) -> tuple[str | None, ...]:
+    return origin.thread_id, origin.message_id, tool_call_id

@@ -64,6 +64,14 @@ class Limits:
         self._watches: dict[str, _Watch] = {}
         self._in_use: Counter[str] = Counter()
 
+    @property
+    def watching(self) -> bool:
+        """Whether a session that this process is to end is watched."""
+        with self._lock:
+            running = [session_id for session_id, watch in self._watches.items() if watch.running]
+        entries = map(self._ledger.get, running)
+        return any(entry is not None and entry.holding is Holding.OWNER for entry in entries)
+
     def watch(self, entry: Entry) -> None:
         """Watch a session that this process is to end from now on. Its age counts from its start."""
         if self._max_session_s is None and self._max_idle_s is None:

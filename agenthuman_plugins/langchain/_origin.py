@@ -20,6 +20,7 @@ from agenthuman_plugins.client import Session
 # locked by test_replay_in_a_new_process_finds_its_session.
 _CHECKPOINTER = "__pregel_checkpointer"
 _NAMESPACE = "checkpoint_ns"  # "node:task", and one more after a "|" for each level of a subgraph
+_CHECKPOINTS = "checkpoint_map"  # the newest checkpoint of the conversation has the empty key
 _LEVEL = "|"
 _AGENT_NAME = "lc_agent_name"
 _FORKS_HAVE_TASKS = (
@@ -71,8 +72,8 @@ class Origin:
         checkpoint_ns: The task that makes the call: it stays when the task is replayed, and changes with the next
             turn and with a fork.
         graph: Namespace of the graph that the task is of; empty in the conversation's own.
-        fork: The checkpoint that the run was started from, where one was named, and older versions of LangGraph do
-            not tell its tasks from those of the first run.
+        fork: The checkpoint that the run was started from, where older versions of LangGraph do not tell its tasks from
+            those of the first run.
         tool_call_id: Id of the call; some models number their calls anew in each turn.
         run_id: Id of the run, where it is told.
         has_checkpoints: Whether the run is kept, so that another process may replay it.
@@ -103,8 +104,12 @@ class Origin:
         told, metadata = _mapping(config.get("configurable")), _mapping(config.get("metadata"))
         namespace = _text(told.get(_NAMESPACE)) or ""
         graph = _graph(namespace, metadata.get(_PATH))
-        # A resume may name its checkpoint as a fork does, so it only counts where a fork repeats the namespace.
-        fork = None if _FORKS_HAVE_TASKS in told else _text(metadata.get("checkpoint_id"))
+        # A fork has tasks of its own, except in older versions: there, those that it begins with repeat the namespace.
+        # A resume may name its checkpoint as a fork does, and a fork that is resumed after a crash does not say where
+        # it began, so this must not be part of other keys.
+        began = _text(metadata.get("checkpoint_id"))
+        repeats = _FORKS_HAVE_TASKS not in told and began == _text(_mapping(told.get(_CHECKPOINTS)).get(""))
+        fork = began if repeats else None
         call_id = _text(getattr(runtime, "tool_call_id", None)) or _call_id.get()
         message = _message(getattr(runtime, "state", None), call_id)
         return cls(

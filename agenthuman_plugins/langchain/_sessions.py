@@ -230,7 +230,7 @@ class Sessions:
                 session_id,
                 [known.session_id for known in running],
                 others=self._others(origin, session_id),
-                may_list=_texts.LIST in self._settings.offered,
+                offered=self._settings.offered,
             )
         )
 
@@ -273,6 +273,18 @@ class Sessions:
         return origin.thread_id is not None and reference is not None and reference.startswith(begin)
 
     # --- looking at them
+
+    def whose(self, origin: Origin) -> str:
+        """Which sessions a call sees, in words, after "sessions"."""
+        if self._settings.scope == "account":
+            return ""
+        if origin.agent is not None and self._settings.scope == "agent":
+            return " of this agent" if self._knows_others(origin) else " that this agent opened here"
+        return (
+            " in this conversation"
+            if self._knows_others(origin)
+            else " in this conversation that are known here"
+        )
 
     async def look(self, drive: Driver, origin: Origin, session_id: str) -> Session:
         """A session that a call may name, as it is now."""
@@ -342,7 +354,7 @@ class Sessions:
             return entry.room
         identity = SessionRequest(session=entry.session).agent_identity
         if identity is None:
-            raise ToolException(_texts.only_where_it_was_opened(entry.session_id))
+            raise ToolException(_texts.only_where_it_was_opened(entry.session_id, self._settings.offered))
         room = self._settings.room
         if callable(room):
             room = await drive.call("room", room, replace(_request(origin), session=entry.session))
@@ -352,7 +364,7 @@ class Sessions:
                 "the identity request.agent_identity. Pass agent_identity=request.agent_identity to LiveKitRoom.mint.",
                 entry.session_id,
             )
-            raise ToolException(_texts.only_where_it_was_opened(entry.session_id))
+            raise ToolException(_texts.only_where_it_was_opened(entry.session_id, self._settings.offered))
         self._ledger.settle_in(entry.session_id, room)
         return room
 

@@ -37,19 +37,19 @@ SHOWN_AVATARS = 30
 _SHOWN_IDS = 5  # enough to correct a mistyped one
 _ERROR_LIMIT = 800  # characters
 
-IN_PROGRESS = "This very call is already being carried out. Do not retry; wait for it."
+IN_PROGRESS = "The same call is still being carried out. Do not retry."
 RUN_IS_OVER = "The run is over, so no session was opened. Do not retry."
 NOT_SPOKEN = "The run is over; this was not spoken, or not to its end. Do not retry."
 
 _DESCRIPTIONS = {
     CREATE: "Open a live video session with a talking avatar. It is billed by the minute until it ends, so open one only "
     "when it is needed.",
-    GET: "Get a video session as it is now: whether it runs, how long, and when it ends by itself.",
+    GET: "Get the state of a video session: whether it is running, for how long, and when it ends by itself.",
     LIST: "List video sessions, the newest first.",
     END: "End a video session, and with it its billing. Harmless when repeated.",
-    SAY: "Speak a text through the avatar of a session. Returns when it was played, and tells how much of it was.",
+    SAY: "Speak a text through the avatar of a session. Returns once it has been played, and reports how much was heard.",
     AVATARS: "List the avatars that a video session can show.",
-    USAGE: "Get the minutes that are left, and how many video sessions may run at the same time.",
+    USAGE: "Get the minutes that are left, and how many more video sessions can run at the same time.",
 }
 
 
@@ -59,7 +59,7 @@ def description(name: str, offered: Collection[str]) -> str:
     if name == CREATE and END in offered:
         said += f" {END} ends it."
     if name == END and SAY in offered:
-        said += " What was to be said before, in the same message too, is said to its end first."
+        said += f" Texts of earlier {SAY} calls, in the same message too, are spoken to the end first."
     if name == SAY and END in offered:
         said += f" To say goodbye, call this before {END}, never after it."
     return said
@@ -118,22 +118,23 @@ def has_ended(session_id: str, offered: Collection[str]) -> str:
 def ended_by_this_message(session_id: str) -> str:
     """The same message ends the session first."""
     return (
-        f"Nothing was spoken: the same message ends session {session_id} before. To say goodbye, call {SAY} first, then "
-        f"{END}."
+        f"Nothing was spoken, because the same message ends session {session_id} first. To say goodbye, call {SAY} "
+        f"before {END}."
     )
 
 
-def only_where_it_was_opened(session_id: str) -> str:
+def only_where_it_was_opened(session_id: str, offered: Collection[str]) -> str:
     """What speaking needs is not known to this process."""
+    more = ": end it, and open a new one if speech is needed" if {CREATE, END} <= set(offered) else ""
     return (
-        f"Session {session_id} is running, but it can be spoken through only by the process that opened it. Do not "
-        "retry: end it, and open a new one if speech is needed."
+        f"Session {session_id} is running, but only the process that opened it can speak through it. Do not "
+        f"retry{more}."
     )
 
 
 def reached_its_limit(limit_s: float) -> str:
     """Why the toolkit ended a session."""
-    return f"a session may last {limit_s:g} s"
+    return f"a session may last at most {limit_s:g} s"
 
 
 def was_idle(limit_s: float) -> str:
@@ -144,17 +145,17 @@ def was_idle(limit_s: float) -> str:
 def with_news(said: str, ended_by_us: list[Entry]) -> str:
     """A result, and which sessions the toolkit has ended by itself."""
     notes = [
-        f"Note: session {entry.session_id} has ended by itself: {entry.because}." for entry in ended_by_us
+        f"Note: session {entry.session_id} was ended automatically: {entry.because}." for entry in ended_by_us
     ]
     return "\n".join([said, *notes])
 
 
-def listed(sessions: list[Session], status: str, unread: int = 0) -> str:
+def listed(sessions: list[Session], status: str, whose: str, unread: int) -> str:
     """The newest sessions, how many more there are, and how many nobody could look at."""
     kind = "" if status == "all" else f"{'running' if status == 'started' else 'ended'} "
-    hidden = f"\n{unread} more of the account could not be looked at." if unread else ""
+    hidden = f"\n{unread} more sessions of the account could not be checked." if unread else ""
     if not sessions:
-        return f"There are no {kind}sessions of this conversation that are known here.{hidden}"
+        return f"There are no {kind}sessions{whose}.{hidden}"
     shown = "; ".join(map(_line, sessions[:SHOWN_SESSIONS]))
     left_out = len(sessions) - SHOWN_SESSIONS
     more = f"\n{left_out} older ones are left out." if left_out > 0 else ""
@@ -203,7 +204,7 @@ def usage(usage: Usage) -> str:
         told.append(f"{usage.total_remaining:g} minutes are left")
     if usage.concurrency is not None and usage.concurrency.available is not None:
         of = "" if usage.concurrency.max is None else f" of {usage.concurrency.max}"
-        told.append(f"{usage.concurrency.available}{of} sessions can still be opened at the same time")
+        told.append(f"{usage.concurrency.available}{of} concurrent sessions are free")
     return f"{'; '.join(told)}." if told else "The service did not say what is left."
 
 
@@ -226,17 +227,15 @@ def list_artifact(sessions: list[Session]) -> dict[str, Any]:
     }
 
 
-def not_known(session_id: str, running: list[str], *, others: bool, may_list: bool) -> str:
+def not_known(session_id: str, running: list[str], *, others: bool, offered: Collection[str]) -> str:
     """A session that the call may not name; only what is known is said of others."""
     if others:
-        return (
-            f"Session {session_id} is of another agent of this conversation, which ends it. Nothing was done."
-        )
-    said = f"Session {session_id} is none that this conversation has open here. Nothing was done."
+        return f"Session {session_id} belongs to another agent of this conversation. Nothing was done."
+    said = f"Nothing was done: {session_id} is not known here as a session of this conversation."
     if running:
         more = f" and {len(running) - _SHOWN_IDS} more" if len(running) > _SHOWN_IDS else ""
         return f"{said} Running: {', '.join(running[:_SHOWN_IDS])}{more}."
-    return f"{said} {LIST} shows those that it has." if may_list else said
+    return f"{said} {LIST} shows those that are." if LIST in offered else said
 
 
 def failure(error: AgentHumanError, offered: Collection[str], running: list[str]) -> str:
@@ -310,8 +309,8 @@ def _at_the_limit(error: UsageLimitError, offered: Collection[str], running: lis
     if running and END in offered:
         return f"Do not retry before a session is ended. Yours: {', '.join(running[:_SHOWN_IDS])}."
     return (
-        "Do not retry now: all sessions that the account may run at the same time are in use, none of them is yours. "
-        "Trying again later may help."
+        "Do not retry now: the account already runs as many sessions as it may at the same time. Trying again later "
+        "may help."
     )
 
 

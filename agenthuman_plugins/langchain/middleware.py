@@ -21,12 +21,12 @@ if TYPE_CHECKING:  # not every version has all of them in one place
     from langgraph.runtime import Runtime
     from langgraph.types import Command
 
-    _Middleware = AgentMiddleware[Any, Any, Any]
+    _Base = AgentMiddleware[Any, Any, Any]
 else:
-    _Middleware = AgentMiddleware  # it had fewer type parameters in LangChain 1.0
+    _Base = AgentMiddleware  # versions differ in how many types it takes
 
 
-class SessionCleanupMiddleware(_Middleware):
+class SessionCleanupMiddleware(_Base):
     """Ends the sessions of a thread when the agent's run on it is over.
 
         agent = create_agent(model, toolkit.get_tools(), middleware=[SessionCleanupMiddleware(toolkit)])
@@ -44,8 +44,9 @@ class SessionCleanupMiddleware(_Middleware):
     | pauses for a human | left open, rightly |
 
     It ends the sessions that this process knows of the run's thread; in a subagent, those that this run of it opened.
-    Without `thread_id`, those of all runs without one, so give runs that go on at the same time a thread each. Put it first in the list of middleware: it then sees only
-    errors that no other one handles. It hides no error, and a session that cannot be ended is logged.
+    Without `thread_id`, those of all runs without one, so give runs that go on at the same time a thread each. Put it
+    first in the list of middleware: it then sees only errors that no other one handles. It hides no error, and a
+    session that cannot be ended is logged.
 
     Args:
         toolkit: Whose sessions.

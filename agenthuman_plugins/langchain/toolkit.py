@@ -1,6 +1,7 @@
 """The toolkit: tools for the agent, and the guarantee that no session outlives the run."""
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from types import MappingProxyType, TracebackType
@@ -83,7 +84,7 @@ class AgentHumanToolkit(BaseToolkit):
         max_idle_secs: Ends a session so long after the last call that used it; `None`: never. The worker that opened
             it, or that spoke through it last, counts.
         end_on_exit: Whether leaving the block ends the sessions. Switch it off when somebody joins later; then
-            ending them is yours. The block's end closes speech links all the same, and the gateway's end their
+            ending them is yours, or that of the limits, which go on. The block's end closes speech links all the same, and the gateway's end their
             session with them.
         on_session: Called (sync, or async for async agents) with each session that is opened, tokens and the
             viewer's room included, and with the request, before the model learns of it. If it fails, the session is
@@ -128,9 +129,10 @@ class AgentHumanToolkit(BaseToolkit):
     _loop: BackgroundLoop = PrivateAttr(default_factory=BackgroundLoop)
     _clients: Clients = PrivateAttr()
     _sessions: Sessions = PrivateAttr()
+    _limits: Limits = PrivateAttr()
     _speech: "Speech | None" = PrivateAttr(default=None)
     _home: asyncio.AbstractEventLoop | None = PrivateAttr(default=None)
-    _is_entered: bool = PrivateAttr(default=False)
+    _block: threading.Lock = PrivateAttr(default_factory=threading.Lock)  # held inside of a block
     _is_made: bool = PrivateAttr(default=False)
     _made: Tools = PrivateAttr()
     _tools: list[BaseTool] = PrivateAttr(default_factory=list)
@@ -203,7 +205,7 @@ class AgentHumanToolkit(BaseToolkit):
             from agenthuman_plugins.langchain._speech import Speech  # noqa: PLC0415 - loads the speech links
 
             self._speech = Speech(self.tts, self._loop, on_handed_over=self._handed_over)
-        limits = Limits(
+        self._limits = Limits(
             self.max_session_secs,
             self.max_idle_secs,
             loop=self._loop,
@@ -224,11 +226,11 @@ class AgentHumanToolkit(BaseToolkit):
         def owned(entry: Entry) -> None:
             with suppress(RuntimeError):  # a sync call
                 self._home = asyncio.get_running_loop()
-            limits.watch(entry)
+            self._limits.watch(entry)
 
         self._sessions = Sessions(settings, self._ledger, self._speech, owned)
         self._made = Tools(
-            self._clients, self._sessions, self._ledger, limits, self._speech, self.gateway_url, names
+            self._clients, self._sessions, self._ledger, self._limits, self._speech, self.gateway_url, names
         )
         # Once for a toolkit: a tool computes its schema once.
         self._tools = [self._made.build(name) for name in names]
@@ -278,20 +280,21 @@ class AgentHumanToolkit(BaseToolkit):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        left = self._leave()
-        try:
-            if self._speech is not None:
-                self._speech.close()
-        finally:
+        with self._leaving() as left:
             try:
-                if left:
-                    with _not_hiding(error):
-                        finish(self._sessions.end_all(self._clients.sync_driver(), left))
+                if self._speech is not None:
+                    self._speech.close()
             finally:
-                self._loop.close()
-                self._clients.settle()
-                if not self._ledger.opens.busy:
-                    self._clients.close()
+                try:
+                    if left:
+                        with _not_hiding(error):
+                            finish(self._sessions.end_all(self._clients.sync_driver(), left))
+                finally:
+                    if not self._limits.watching:
+                        self._loop.close()
+                    self._clients.settle()
+                    if not self._ledger.opens.busy:
+                        self._clients.close()
 
     async def __aenter__(self) -> Self:
         self._enter(native=True)
@@ -300,20 +303,21 @@ class AgentHumanToolkit(BaseToolkit):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        left = self._leave()
-        try:
-            if self._speech is not None:
-                await self._speech.aclose()
-        finally:
+        with self._leaving() as left:
             try:
-                if left:
-                    with _not_hiding(error):
-                        await self._sessions.end_all(self._clients.async_driver(), left)
+                if self._speech is not None:
+                    await self._speech.aclose()
             finally:
-                await self._loop.aclose()
-                await self._clients.asettle()
-                if not self._ledger.opens.busy:
-                    await self._clients.aclose()
+                try:
+                    if left:
+                        with _not_hiding(error):
+                            await self._sessions.end_all(self._clients.async_driver(), left)
+                finally:
+                    if not self._limits.watching:
+                        await self._loop.aclose()
+                    await self._clients.asettle()
+                    if not self._ledger.opens.busy:
+                        await self._clients.aclose()
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in type(self).model_fields and self._is_made:
@@ -333,19 +337,21 @@ class AgentHumanToolkit(BaseToolkit):
         raise TypeError(_NO_COPY)
 
     def _enter(self, *, native: bool) -> None:
-        if self._is_entered:
+        self._clients.check(native=native)
+        if not self._block.acquire(blocking=False):
             raise ConfigurationError(
                 "This toolkit is in use by another block, which ends its sessions: make a toolkit for each block."
             )
-        self._clients.check(native=native)
-        self._is_entered = True
         self._ledger.reopen()
 
-    def _leave(self) -> list[str]:
-        """The sessions that the end of the block is to end."""
-        left = self._ledger.close() if self.end_on_exit else []
-        self._is_entered = False
-        return [entry.session_id for entry in left]
+    @contextmanager
+    def _leaving(self) -> Iterator[list[str]]:
+        """Yield the sessions that the end of the block is to end; when that is done, another block may begin."""
+        try:
+            left = self._ledger.close() if self.end_on_exit else []
+            yield [entry.session_id for entry in left]
+        finally:
+            self._block.release()
 
     # --- for what belongs to a toolkit
 

@@ -137,11 +137,12 @@ class Tools:
 
     async def _list(self, drive: Driver, origin: Origin, status: _schemas.Status = "started") -> Result:
         sessions, unread = await self._sessions.listed(drive, origin, status)
-        return _texts.listed(sessions, status, unread), _texts.list_artifact(sessions)
+        told = _texts.listed(sessions, status, self._sessions.whose(origin), unread)
+        return told, _texts.list_artifact(sessions)
 
     async def _end(self, drive: Driver, origin: Origin, session_id: str) -> Result:
         with self._limits.used(session_id):
-            await self._order.wait(drive, origin, origin.before(_texts.SAY, session_id))
+            await self._order.wait(drive, origin, session_id, origin.before(_texts.SAY, session_id))
             await self._sessions.named(drive, origin, session_id)
             if self._speech is not None:
                 await drive.finish_speaking(self._speech, session_id)
@@ -153,7 +154,7 @@ class Tools:
         if origin.before(_texts.END, session_id):
             raise ToolException(_texts.ended_by_this_message(session_id))
         key, says = origin.key or uuid.uuid4().hex, self._ledger.says
-        with self._order.carried_out(origin):
+        with self._order.carried_out(origin, session_id):
             while (said := says.claim(key)) is not None:
                 if not isinstance(said, Future):
                     return said
@@ -222,7 +223,7 @@ class Tools:
         try:
             return speech_link(entry.session, room=room, gateway_url=self._gateway_url, media=False)
         except APIResponseError:  # the answer to its create was lost, or went to another process
-            raise SayError(_texts.only_where_it_was_opened(entry.session_id)) from None
+            raise SayError(_texts.only_where_it_was_opened(entry.session_id, self._offered)) from None
 
 
 class _Tool(StructuredTool):

@@ -45,14 +45,16 @@ async def test_get_tells_whether_it_runs(use: Use, service: FakeService, toolkit
         "billing": {"minutes_billed": 5},
     }
     ended = await use(GET, session_id="sess_1")
-    assert ended.content == "Session sess_1 has ended after 35 s.\nBilled: 5 min."
+    assert ended.content == "Session sess_1 has ended after 35 s.\nUsed: 5 min."
     assert toolkit.sessions["sess_1"].has_ended
 
 
 async def test_tools_see_what_this_toolkit_opened(use: Use, service: FakeService) -> None:
     """Sessions of others are neither listed nor told, and are not even asked for."""
     foreign(service)
-    assert (await use(LIST)).content == "There are no running sessions."
+    assert (
+        await use(LIST)
+    ).content == "There are no running sessions in this conversation that are known here."
     assert (await use(GET, session_id="sess_foreign_1")).status == "error"
     assert service.requests == []
     opened = await use(CREATE)

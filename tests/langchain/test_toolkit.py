@@ -14,11 +14,12 @@ from typing import Any
 import httpx
 import pytest
 
-from agenthuman_plugins.client import AsyncAgentHuman, AuthenticationError, ConfigurationError
+from agenthuman_plugins.client import AgentHuman, AsyncAgentHuman, AuthenticationError, ConfigurationError
 from agenthuman_plugins.langchain import AgentHumanToolkit
+from agenthuman_plugins.langchain.tools import NAMES
 from tests.client.conftest import API_KEY, ROOM, FakeService, Reply
 from tests.langchain.conftest import runtime
-from tests.langchain.toolbox import CREATE, END, GET, LIST, by_name
+from tests.langchain.toolbox import AVATARS, CREATE, END, GET, LIST, SAY, USAGE, by_name, silence
 
 LIMIT_S = 10.0  # hang limit only
 
@@ -32,6 +33,19 @@ class InterruptError(KeyboardInterrupt):
 
     def __init__(self, *_: object, **__: object) -> None:
         super().__init__()
+
+
+async def enter(toolkit: AgentHumanToolkit, *, native: bool) -> None:
+    """Begin a block."""
+    if native:
+        await toolkit.__aenter__()
+    else:
+        toolkit.__enter__()
+
+
+def leave(toolkit: AgentHumanToolkit) -> None:
+    """What the end of the block does first, while a call goes on."""
+    toolkit._ledger.close()
 
 
 @pytest.mark.parametrize("error", [None, ProblemError, KeyboardInterrupt, asyncio.CancelledError])
@@ -107,7 +121,10 @@ async def test_defect_while_ending_does_not_keep_the_others_open(
 ) -> None:
     """Whatever goes wrong with one session or its speech link, the block is left when all were ended."""
 
-    class BrokenLinks:
+    class BrokenSpeech:
+        def has_link(self, session_id: str) -> bool:
+            return False
+
         def hang_up(self, session_id: str) -> None:
             if session_id == "sess_2":
                 raise LookupError("a defect")
@@ -115,7 +132,7 @@ async def test_defect_while_ending_does_not_keep_the_others_open(
         async def ahang_up(self, session_id: str) -> None:
             self.hang_up(session_id)
 
-    toolkit._end._links = BrokenLinks()
+    toolkit._sessions._speech = BrokenSpeech()  # type: ignore[assignment]
     for _ in range(3):
         toolkit.get_tools()[0].invoke({})
     with pytest.raises(LookupError):
@@ -144,7 +161,7 @@ async def test_sessions_may_be_kept(client: Any, service: FakeService) -> None:
 
 async def test_session_that_opens_after_the_block_is_ended_at_once(client: Any, service: FakeService) -> None:
     """A create that another thread finishes too late does not stay open."""
-    toolkit = AgentHumanToolkit(client=client, room=lambda: toolkit._ledger.close() or None)
+    toolkit = AgentHumanToolkit(client=client, room=lambda _: leave(toolkit))
     assert "ended at once" in toolkit.get_tools()[0].invoke({})
     assert service.running == []
 
@@ -161,7 +178,7 @@ async def test_late_session_is_ended_although_its_call_is_cancelled(service: Fak
 
     async with asyncio.timeout(LIMIT_S), httpx.AsyncClient(transport=httpx.MockTransport(handle)) as http:
         client = AsyncAgentHuman(api_key=API_KEY, http_client=http, _clock=time.clock())
-        toolkit = AgentHumanToolkit(async_client=client, room=lambda: toolkit._ledger.close() or None)
+        toolkit = AgentHumanToolkit(async_client=client, room=lambda _: leave(toolkit))
         task = asyncio.ensure_future(toolkit.get_tools()[0].ainvoke({}))
         await ending.wait()
         task.cancel()
@@ -219,17 +236,152 @@ def test_missing_key_fails_at_construction(value: str | None, monkeypatch: pytes
         AgentHumanToolkit()
 
 
-async def test_client_of_the_other_kind_is_asked_for(client: Any) -> None:
-    """With a sync client alone, an async call says what to pass, to the programmer."""
-    toolkit = AgentHumanToolkit(client=client, scope="account")
+@pytest.mark.parametrize("given", ["client", "async_client"])
+async def test_client_of_the_other_kind_is_asked_for(
+    given: str, client: AgentHuman, async_client: AsyncAgentHuman
+) -> None:
+    """With one kind of client alone, a call of the other kind says what to pass, to the programmer."""
+    only: Any = {given: client if given == "client" else async_client}
+    toolkit = AgentHumanToolkit(scope="account", tools=NAMES, tts=silence, **only)
+    missing = "async_client" if given == "client" else "client"
+    of_one_session = {"session_id": "sess_1"}
     for name, arguments in (
         (CREATE, {}),
-        (GET, {"session_id": "sess_1"}),
+        (GET, of_one_session),
         (LIST, {}),
-        (END, {"session_id": "sess_1"}),
+        (END, of_one_session),
+        (SAY, {**of_one_session, "text": "Hi."}),
+        (AVATARS, {}),
+        (USAGE, {}),
     ):
-        with pytest.raises(ConfigurationError, match="pass async_client too"):
-            await by_name(toolkit)[name].ainvoke(arguments)
+        tool = by_name(toolkit)[name]
+        with pytest.raises(ConfigurationError, match=f"pass {missing}, too"):
+            await tool.ainvoke(arguments) if given == "client" else tool.invoke(arguments)
+
+
+@pytest.mark.parametrize("given", ["client", "async_client"])
+async def test_block_of_the_other_kind_is_refused_at_its_begin(
+    given: str, client: AgentHuman, async_client: AsyncAgentHuman, service: FakeService
+) -> None:
+    """A block that could not end its sessions is not entered, so none is opened in it; one of the right kind is."""
+    only: Any = {given: client if given == "client" else async_client}
+    toolkit = AgentHumanToolkit(**only)
+    with pytest.raises(ConfigurationError, match="client for the other kind only"):
+        await enter(toolkit, native=given == "client")
+    if given == "client":
+        with toolkit:
+            toolkit.get_tools()[0].invoke({})
+    else:
+        async with toolkit:
+            await toolkit.get_tools()[0].ainvoke({})
+    assert service.ended == ["sess_1"]
+
+
+def test_client_in_the_others_place_is_refused(client: AgentHuman, async_client: AsyncAgentHuman) -> None:
+    """A client that is given under the other's name is told at construction."""
+    with pytest.raises(ConfigurationError, match="pass this one as async_client"):
+        AgentHumanToolkit(client=async_client)  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="pass this one as client"):
+        AgentHumanToolkit(async_client=client)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("native", [False, True], ids=["sync", "async"])
+async def test_two_blocks_at_a_time_are_refused(
+    native: bool, toolkit: AgentHumanToolkit, service: FakeService
+) -> None:
+    """A second block, which would end the sessions of the first, is not entered; the first goes on."""
+    with toolkit:
+        toolkit.get_tools()[0].invoke({})
+        with pytest.raises(ConfigurationError, match="in use by another block"):
+            await enter(toolkit, native=native)
+        assert service.running == ["sess_1"]
+    assert service.ended == ["sess_1"]
+    with toolkit:  # one after the other is right
+        pass
+
+
+def test_block_that_is_still_ending_is_one(client: AgentHuman) -> None:
+    """While a block ends its sessions, another one is not entered: its sessions would lose what ends them."""
+    told: list[str] = []
+
+    class Voice:
+        def close(self) -> None:
+            with pytest.raises(ConfigurationError) as caught:
+                toolkit.__enter__()
+            told.append(str(caught.value))
+
+    toolkit = AgentHumanToolkit(client=client)
+    toolkit._speech = Voice()  # type: ignore[assignment]
+    with toolkit:
+        pass
+    assert "in use by another block" in told[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("on_session", lambda session, request: None),
+        ("room", None),
+        ("scope", "account"),
+        ("namespace", "shop"),
+    ],
+)
+def test_fields_are_frozen(name: str, value: Any, toolkit: AgentHumanToolkit) -> None:
+    """What the tools were made with cannot be changed later, which they would not learn of."""
+    with pytest.raises(
+        ConfigurationError, match=rf"{name} .* cannot be changed.* AgentHumanToolkit\({name}="
+    ):
+        setattr(toolkit, name, value)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        pytest.param(
+            {"aspect_ratio": "16:9"}, "aspect_ratio must be one of 4:3, 3:4, 1:1, not '16:9'", id="ratio"
+        ),
+        pytest.param(
+            {"room": "wss://rooms.example.com"}, "room must be a LiveKitRoom, a DailyRoom or", id="room"
+        ),
+        pytest.param({"metadata": ["a"]}, "metadata must be a dict, or a function", id="metadata"),
+        pytest.param({"metadata": {"client_ref": "1"}}, "must not hold 'client_ref'", id="reserved-metadata"),
+        pytest.param(
+            {"namespace": " "}, "namespace must be the name of your application", id="empty-namespace"
+        ),
+        pytest.param({"namespace": 7}, "namespace must be the name of your application", id="namespace"),
+        pytest.param(
+            {"max_session_secs": 0}, "max_session_secs must be a number of seconds above 0", id="no-time"
+        ),
+        pytest.param({"max_idle_secs": "60"}, "max_idle_secs must be a number of seconds above 0", id="text"),
+        pytest.param({"max_idle_secs": float("inf")}, "None for no limit", id="infinite"),
+        pytest.param({"tts": 7}, "tts", id="tts"),
+        pytest.param({"avatar": 7}, "avatar: ", id="avatar"),
+        # Forms of the first edition.
+        pytest.param({"read_only": True}, "read_only is gone: .*tools=", id="read-only"),
+        pytest.param({"scope": "toolkit"}, "scope='agent' now", id="scope"),
+        pytest.param({"room": lambda: ROOM}, "room is called as room\\(request\\) now", id="old-room"),
+        pytest.param(
+            {"metadata": lambda: {"tenant": "t1"}},
+            "metadata is called as metadata\\(request\\)",
+            id="old-metadata",
+        ),
+        pytest.param(
+            {"on_session": lambda session: None},
+            "on_session is called as on_session\\(session, request\\) now",
+            id="old-on-session",
+        ),
+    ],
+)
+def test_wrong_settings_are_told_at_once(options: dict[str, Any], sentence: str) -> None:
+    """What cannot work is one error at construction, which says what to write instead."""
+    with pytest.raises(ConfigurationError, match=sentence):
+        AgentHumanToolkit(api_key=API_KEY, **options)
+
+
+def test_unknown_argument_is_an_error_of_python() -> None:
+    """A misspelt argument is refused as by any function."""
+    with pytest.raises(TypeError, match="no argument 'avatr'"):
+        AgentHumanToolkit(api_key=API_KEY, avatr="avat_1")  # type: ignore[call-arg]
 
 
 def test_client_of_a_closed_loop_is_given_up() -> None:
@@ -239,7 +391,7 @@ def test_client_of_a_closed_loop_is_given_up() -> None:
 
     async def client_of_this_loop() -> Any:
         loops.append(asyncio.get_running_loop())
-        return weakref.ref(toolkit._clients.async_client())
+        return weakref.ref(toolkit._clients.async_driver().client)
 
     clients = [asyncio.run(client_of_this_loop()) for _ in range(3)]
     gc.collect()
@@ -262,7 +414,7 @@ def test_toolkit_is_not_duplicated(duplicate: Any) -> None:
     with pytest.raises(TypeError, match="cannot be copied or pickled"):
         duplicate(toolkit)
     for tool in toolkit.get_tools():
-        with pytest.raises(TypeError):
+        with pytest.raises((TypeError, AttributeError), match="pickle"):
             pickle.dumps(tool)
 
 

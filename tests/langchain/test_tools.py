@@ -12,7 +12,7 @@ from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from agenthuman_plugins.client import AsyncAgentHuman, ConfigurationError, LiveKitRoom
-from agenthuman_plugins.langchain import AgentHumanToolkit
+from agenthuman_plugins.langchain import AgentHumanToolkit, SessionRequest
 from tests.client.conftest import API_KEY, ROOM, FakeService, Lost, Reply
 from tests.langchain.conftest import Use, runtime
 
@@ -63,7 +63,7 @@ async def test_ending_twice_is_harmless(use: Use, service: FakeService) -> None:
     [
         pytest.param(
             Reply(429, {"error": {"code": "INSUFFICIENT_MINUTES", "message": "No minutes remaining."}}),
-            ("No minutes remaining", "Do not retry", END),
+            ("No minutes remaining", "Do not retry", "Only its operator can change that"),
             id="minutes",
         ),
         pytest.param(
@@ -118,7 +118,8 @@ async def test_unknown_session_is_not_asked_for(use: Use, service: FakeService) 
     service.sessions["sess_foreign"] = {"session_id": "sess_foreign", "status": "started"}
     told = await use(END, session_id="sess_foreign")
     assert told.status == "error"
-    assert "none is running" in told.content
+    assert "sess_foreign is not known here as a session of this conversation" in told.content
+    assert service.requests == []
     await use(CREATE)
     assert "Running: sess_2" in (await use(END, session_id="sess_7")).content
     assert service.running == ["sess_foreign", "sess_2"]
@@ -165,13 +166,15 @@ class Rooms:
 
     def __init__(self) -> None:
         self.threads: list[int] = []
+        self.requests: list[SessionRequest] = []
 
-    def plain(self) -> LiveKitRoom:
+    def plain(self, request: SessionRequest) -> LiveKitRoom:
         self.threads.append(threading.get_ident())
+        self.requests.append(request)
         return LiveKitRoom("wss://rooms.example.com", f"token-of-room-{len(self.threads)}")
 
-    async def native(self) -> LiveKitRoom:
-        return self.plain()
+    async def native(self, request: SessionRequest) -> LiveKitRoom:
+        return self.plain(request)
 
 
 def _create(toolkit: AgentHumanToolkit) -> BaseTool:
@@ -188,6 +191,7 @@ async def test_room_provider_makes_a_room_for_each_session(
     await _create(toolkit).ainvoke({})
     tokens = [body["room"]["token"] for body in service.bodies("POST", "/v1/sessions")]
     assert tokens == ["token-of-room-1", "token-of-room-2"]
+    assert rooms.requests == [SessionRequest(), SessionRequest()]
     assert rooms.threads[0] == threading.get_ident() != rooms.threads[1]
 
 
@@ -206,12 +210,14 @@ async def test_failing_room_provider_is_the_applications(
 ) -> None:
     """A room that cannot be made is raised to the application: no model can mend its settings."""
     toolkit = AgentHumanToolkit(
-        client=client, async_client=async_client, room=lambda: LiveKitRoom.mint("wss://r", "key", "", "room")
+        client=client,
+        async_client=async_client,
+        room=lambda _: LiveKitRoom.mint("wss://r", "key", "", "room"),
     )
     with pytest.raises(ConfigurationError, match="api_secret"):
         await _create(toolkit).ainvoke({}) if native else _create(toolkit).invoke({})
     assert service.requests == []
-    assert not toolkit._ledger.opening
+    assert not toolkit._ledger.opens.busy
 
 
 async def test_cancelled_tool_call_leaves_nothing_open(service: FakeService, time: Any) -> None:
@@ -236,7 +242,7 @@ async def test_cancelled_tool_call_leaves_nothing_open(service: FakeService, tim
         with pytest.raises(asyncio.CancelledError):
             await task
     assert service.running == []
-    assert not toolkit._ledger.opening
+    assert not toolkit._ledger.opens.busy
 
 
 @pytest.mark.parametrize("steps", range(30))
@@ -252,7 +258,7 @@ async def test_call_cancelled_at_any_step_loses_no_session(
         await asyncio.sleep(0)
         return service.handle(request)
 
-    async def note(_: Any) -> None:
+    async def note(*_: Any) -> None:
         await asyncio.sleep(0)
 
     async with asyncio.timeout(LIMIT_S), httpx.AsyncClient(transport=httpx.MockTransport(handle)) as http:

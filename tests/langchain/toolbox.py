@@ -1,4 +1,4 @@
-"""All five tools, on a service in memory and a speech link in this process."""
+"""The five usual tools, on a service in memory and a speech link in this process."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -17,6 +17,8 @@ GET = "agent_human_get_session"
 LIST = "agent_human_list_sessions"
 END = "agent_human_end_session"
 SAY = "agent_human_say"
+AVATARS = "agent_human_list_avatars"
+USAGE = "agent_human_get_usage"
 TOOLS = (CREATE, GET, LIST, END, SAY)
 OF_ONE_SESSION: dict[str, dict[str, Any]] = {GET: {}, END: {}, SAY: {"text": "Hello."}}
 """Tools that take a session id, with their other arguments."""
