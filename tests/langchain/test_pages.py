@@ -18,9 +18,7 @@ ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
 TUTORIAL = ROOT / "docs" / "tutorials" / "langchain.md"
 README = ROOT / "README.md"
-SERVED = (
-    ROOT / "docs" / "how-to" / "langchain-server.md"
-)  # its files are served by a server in tests of their own
+SERVED = ROOT / "docs" / "how-to" / "langchain-server.md"  # its tests start a server
 PAGES = [TUTORIAL, README, *sorted(set(ROOT.glob("docs/how-to/langchain-*.md")) - {SERVED})]
 KEYS = {
     "OPENAI_API_KEY": "sk-test",
