@@ -1,4 +1,4 @@
-"""Sessions that end by themselves: after a time in all, or a time in which nobody used them."""
+"""Sessions that end by themselves: after a total time, or after a time without use."""
 
 import asyncio
 import logging
@@ -63,6 +63,14 @@ class Limits:
         self._lock = threading.Lock()
         self._watches: dict[str, _Watch] = {}
         self._in_use: Counter[str] = Counter()
+
+    @property
+    def watching(self) -> bool:
+        """Whether a session that this process is to end is watched."""
+        with self._lock:
+            running = [session_id for session_id, watch in self._watches.items() if watch.running]
+        entries = map(self._ledger.get, running)
+        return any(entry is not None and entry.holding is Holding.OWNER for entry in entries)
 
     def watch(self, entry: Entry) -> None:
         """Watch a session that this process is to end from now on. Its age counts from its start."""

@@ -20,8 +20,12 @@ from agenthuman_plugins.client import Session
 # locked by test_replay_in_a_new_process_finds_its_session.
 _CHECKPOINTER = "__pregel_checkpointer"
 _NAMESPACE = "checkpoint_ns"  # "node:task", and one more after a "|" for each level of a subgraph
+_CHECKPOINTS = "checkpoint_map"  # the newest checkpoint of the conversation has the empty key
 _LEVEL = "|"
 _AGENT_NAME = "lc_agent_name"
+_FORKS_HAVE_TASKS = (
+    "__pregel_replay_state"  # in every config of a LangGraph whose forks have tasks of their own
+)
 _PATH, _PUSHED = "langgraph_path", "__pregel_push"  # of a task; what it was called by stands in its path
 
 #: Keys of a session's metadata that say how to speak through it from another process.
@@ -64,11 +68,12 @@ class Origin:
 
     Attributes:
         thread_id: Conversation that the agent runs in; `None` outside of one.
-        agent: What tells a subagent from the agent that called it; `None` in the agent of the conversation.
+        agent: What distinguishes a subagent from the agent that called it; `None` in the agent of the conversation.
         checkpoint_ns: The task that makes the call: it stays when the task is replayed, and changes with the next
             turn and with a fork.
         graph: Namespace of the graph that the task is of; empty in the conversation's own.
-        fork: The checkpoint that the run was started from, where one was named.
+        fork: The checkpoint that the run was started from, where older versions of LangGraph do not tell its tasks from
+            those of the first run.
         tool_call_id: Id of the call; some models number their calls anew in each turn.
         run_id: Id of the run, where it is told.
         has_checkpoints: Whether the run is kept, so that another process may replay it.
@@ -99,8 +104,12 @@ class Origin:
         told, metadata = _mapping(config.get("configurable")), _mapping(config.get("metadata"))
         namespace = _text(told.get(_NAMESPACE)) or ""
         graph = _graph(namespace, metadata.get(_PATH))
-        # Of a run that was started from a given checkpoint, a fork: older versions repeat the namespace there.
-        fork = _text(metadata.get("checkpoint_id"))
+        # A fork has tasks of its own, except in older versions: there, those that it begins with repeat the namespace.
+        # A resume may name its checkpoint as a fork does, and a fork that is resumed after a crash does not say where
+        # it began, so this must not be part of other keys.
+        began = _text(metadata.get("checkpoint_id"))
+        repeats = _FORKS_HAVE_TASKS not in told and began == _text(_mapping(told.get(_CHECKPOINTS)).get(""))
+        fork = began if repeats else None
         call_id = _text(getattr(runtime, "tool_call_id", None)) or _call_id.get()
         message = _message(getattr(runtime, "state", None), call_id)
         return cls(
@@ -173,16 +182,16 @@ class References:
 
 @dataclass(frozen=True, slots=True)
 class SessionRequest:
-    """What an application's function is called for: `room`, `on_session` and `metadata` of a toolkit get one.
+    """What a session is for; passed to the `room`, `metadata` and `on_session` functions of a toolkit.
 
     Attributes:
         thread_id: Conversation of the session; `None` outside of one.
-        tool_call_id: Call that opens the session, or that speaks through it; `None` if nobody knows.
-        run_id: Run of the agent, where it is told.
-        agent: Subagent that asks; `None` in the agent of the conversation.
-        metadata: The toolkit's own for this session; empty while a `metadata` function makes it.
-        session: `None` while the session is being opened. Else another process opened it, and this one wants to speak
-            through it: return its room with a new agent token for `agent_identity`.
+        tool_call_id: Call that opens the session, or that speaks through it; `None` if the call has no id.
+        run_id: Run of the agent, if it is known: LangGraph servers pass it on.
+        agent: Subagent that made the call; `None` for the agent of the conversation.
+        metadata: What the toolkit's `metadata` gave for this session; empty while that function is called.
+        session: `None` while the session is being opened. Otherwise another process opened it, and this one is to
+            speak through it: return its room with a new agent token for `agent_identity`.
     """
 
     thread_id: str | None = None
@@ -194,7 +203,7 @@ class SessionRequest:
 
     @property
     def agent_identity(self) -> str | None:
-        """Participant that the avatar listens to; `None` while the session is being opened: choose one."""
+        """Participant that the avatar listens to; `None` while the session is being opened: you choose."""
         return self._kept(AGENT_IDENTITY)
 
     @property

@@ -16,7 +16,7 @@ from agenthuman_plugins.viewer._tracks import Picture, Sound
 
 ViewerState = Literal["waiting", "quiet", "speaking", "ended"]
 
-MAX_BROWSERS = 8  # each one is encoded for: an eighth of a core
+MAX_BROWSERS = 8  # the picture is encoded for each one
 _VOICE_LEVEL = 0.01  # RMS of full scale above which there is a voice
 _PAUSE_S = 0.4  # a shorter one belongs to the speech
 _FAREWELL_S = 0.3  # for the last message to leave
@@ -55,7 +55,8 @@ class Viewer:
         self._token = token
         self._avatar_identity = avatar_identity
         self._max_browsers = max_browsers
-        self._browsers: dict[Browser, asyncio.Task[None]] = {}
+        self._browsers: set[Browser] = set()
+        self._visits: set[asyncio.Task[None]] = set()  # those that are being closed included
         self._room: asyncio.Task[None] | None = None
         self._leaving: set[asyncio.Task[None]] = set()  # rooms whose last browser has gone
         self._state: ViewerState = "waiting"
@@ -103,7 +104,10 @@ class Viewer:
             )
         browser = Browser(on_message=on_message, on_microphone=on_microphone)
         # Counted from here on, so that offers at the same time cannot be too many.
-        visit = self._browsers[browser] = asyncio.create_task(self._receive(browser), name="a browser")
+        self._browsers.add(browser)
+        visit = asyncio.create_task(self._receive(browser), name="a browser")
+        self._visits.add(visit)
+        visit.add_done_callback(self._visits.discard)
         try:
             answer = await browser.answer(offer)
         except BaseException:
@@ -130,7 +134,7 @@ class Viewer:
         self._closed = True
         await self._end(text)
         self._leave_room()
-        if tasks := {*self._browsers.values(), *self._leaving}:
+        if tasks := self._visits | self._leaving:
             await asyncio.wait(tasks)  # each has its own time limits
 
     async def __aenter__(self) -> Self:
@@ -144,7 +148,7 @@ class Viewer:
         try:
             await browser.stay()
         finally:
-            del self._browsers[browser]
+            self._browsers.discard(browser)
             if not self._browsers:
                 self._leave_room()
             await browser.aclose()

@@ -207,23 +207,21 @@ async def test_end_of_a_conversation_ends_its_sessions_alone(example: Run, emula
         assert ended_by(emulator) == ["caller", None]  # the newest first
 
 
-async def test_graph_ends_what_its_run_opened(
-    example: Run, emulator: Emulator, capsys: pytest.CaptureFixture[str]
+async def test_graph_ends_what_a_run_opened(
+    example: Run, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The server's factory ends the session of a run that left it open."""
-    await example("langchain_graph")["main"]()
-    assert "tool: Opened session sess_" in capsys.readouterr().out
+    """The server's factory ends the session of a run, also of one that fails after its create."""
+    make_graph = example("langchain_graph")["make_graph"]
+    script = [call(CREATE), AIMessage("There I was."), call(CREATE, "call_2")]
+    monkeypatch.setitem(make_graph.__wrapped__.__globals__, "MODEL", ScriptedModel(script=script))
+    async with make_graph() as graph:
+        state = await graph.ainvoke(ASK)
+    assert "Opened session sess_" in state["messages"][2].content
     assert ended_by(emulator) == ["caller"]
-
-
-async def test_graph_ends_what_a_failed_run_opened(example: Run, emulator: Emulator) -> None:
-    """A run that fails after its create leaves no session behind."""
-    names = example("langchain_graph")
-    del names["MODEL"].script[1:]
     with pytest.raises(IndexError):
-        async with names["make_graph"]() as graph:
+        async with make_graph() as graph:
             await graph.ainvoke(ASK)
-    assert ended_by(emulator) == ["caller"]
+    assert ended_by(emulator) == ["caller"] * 2
 
 
 async def test_listing_runs_as_it_stands(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,13 +11,15 @@ import pytest
 from langchain_core.messages import AIMessage
 
 from agenthuman_plugins.emulator import Emulator
+from agenthuman_plugins.langchain import _texts
 from tests.langchain.conftest import ScriptedModel
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
 TUTORIAL = ROOT / "docs" / "tutorials" / "langchain.md"
 README = ROOT / "README.md"
-PAGES = [TUTORIAL, README, *sorted(ROOT.glob("docs/how-to/langchain-*.md"))]
+SERVED = ROOT / "docs" / "how-to" / "langchain-server.md"  # its tests start a server
+PAGES = [TUTORIAL, README, *sorted(set(ROOT.glob("docs/how-to/langchain-*.md")) - {SERVED})]
 KEYS = {
     "OPENAI_API_KEY": "sk-test",
     "LIVEKIT_URL": "wss://livekit.example.com",
@@ -70,6 +72,20 @@ async def test_blocks_of_a_page_run_one_after_the_other(page: Path, emulator: Em
     for block in found:
         await asyncio.to_thread(exec, block.replace('"openai:gpt-5-mini"', "model"), names)
     assert all(session["ended_by"] == "caller" for session in emulator.sessions())
+
+
+@pytest.mark.parametrize(
+    ("name", "quoted"),
+    [
+        ("langchain-limits", f"was ended automatically: {_texts.was_idle(120)}."),
+        ("langchain-workers", _texts.only_where_it_was_opened("sess_...", ())[: -len(" Do not retry.")]),
+        ("langchain-subagents", _texts.not_known("sess_...", [], others=True, offered=())),
+    ],
+)
+def test_pages_quote_what_the_model_reads(name: str, quoted: str) -> None:
+    """A text that a page says the model reads is the one that it reads."""
+    page = (ROOT / "docs" / "how-to" / f"{name}.md").read_text()
+    assert quoted in " ".join(page.split())
 
 
 async def test_first_program_of_the_tutorial_prints_what_the_page_says(

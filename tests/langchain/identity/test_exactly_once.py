@@ -477,6 +477,27 @@ async def test_fork_is_another_run(name: str) -> None:
     assert creates(service) == (3 if FORKS_DIFFER else 2)
 
 
+@pytest.mark.skipif(not FORKS_DIFFER, reason="a fork that is resumed is not told from what it began with")
+@pytest.mark.parametrize("name", ["create_agent", "ToolNode-async", "hand-written"])
+@pytest.mark.parametrize("process", ["same-process", "new-process"])
+async def test_crash_in_a_fork(name: str, process: str) -> None:
+    """A fork that is resumed after a crash has the session that it opened, not that of the run before, nor a third."""
+    service, saver = FakeService(), MortalSaver()
+    saver.mortal = False
+    talk = Conversation(name, saver)
+    toolkit = all_tools(service)
+    await talk.run(toolkit, wish(CREATE))
+    at = talk.before_the_tools(toolkit, wish(CREATE))
+    saver.mortal = True
+    await talk.run(toolkit, wish(CREATE), resume=True, at=at)
+    assert saver.dead
+    saver.revive()
+    again = toolkit if process == "same-process" else all_tools(service)
+    (told,) = await talk.run(again, wish(CREATE), resume=True)
+    assert told.content == "Session sess_2 was opened by this call before and is still running."
+    assert creates(service) == 2
+
+
 @BOTH
 @pytest.mark.parametrize("by_hand", [False, True], ids=["create_agent", "hand-written"])
 async def test_runs_that_are_not_kept(native: bool, by_hand: bool) -> None:

@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
-from agenthuman_plugins.langchain._heard import Rate, Transcript
-from agenthuman_plugins.langchain._stage_avatar import Avatar, Lender, MakeLink
-from agenthuman_plugins.langchain._stage_events import Merged, closed, kind_of, own, part_of, pcm_of, text_of
-from agenthuman_plugins.langchain._stage_life import Change, Life, State
-from agenthuman_plugins.langchain._stage_voice import Reply, Voice
+from agenthuman_plugins.langchain.stage._avatar import Avatar, Lender, MakeLink
+from agenthuman_plugins.langchain.stage._events import Merged, closed, kind_of, own, part_of, pcm_of, text_of
+from agenthuman_plugins.langchain.stage._heard import Rate, Transcript
+from agenthuman_plugins.langchain.stage._life import Change, Life, State
+from agenthuman_plugins.langchain.stage._voice import Reply, Voice
 
 _QUIET_S = 0.5  # after `agent_end`: a voice that still has text sends its next chunk sooner
 _PAUSE_S = 1.0  # without `agent_end`: longer than between two sentences, shorter than a user's patience

@@ -17,7 +17,7 @@ from agenthuman_plugins.client import (
 from agenthuman_plugins.client.adapters import to_the_end, what_happened
 from agenthuman_plugins.client.redaction import redact
 from agenthuman_plugins.client.rooms import LiveKitRoom, Room
-from agenthuman_plugins.langchain._stage_voice import Voice
+from agenthuman_plugins.langchain.stage._voice import Voice
 from agenthuman_plugins.speech.link import SpeechLink
 
 _log = logging.getLogger("agenthuman_plugins.langchain")
