@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Never, NoReturn, Self, TypeAlias, TypedDict, Unpack
 
@@ -374,6 +374,10 @@ class AgentHumanToolkit(BaseToolkit):
     async def _take_back(self, session_id: str) -> None:
         """End the session of a stage."""
         await self._aend([session_id])
+
+    def _used(self, session_id: str) -> AbstractContextManager[None]:
+        """Use the session of a stage inside the block: it is not idle."""
+        return self._limits.used(session_id)
 
     def _handed_over(self, session_id: str) -> None:
         """Another worker speaks through a session now: it is not ours to end any more."""
