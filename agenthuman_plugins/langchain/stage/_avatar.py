@@ -4,6 +4,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any, Protocol
 
 from agenthuman_plugins.client import (
@@ -16,7 +17,7 @@ from agenthuman_plugins.client import (
 from agenthuman_plugins.client.adapters import to_the_end, what_happened
 from agenthuman_plugins.client.redaction import redact
 from agenthuman_plugins.client.rooms import LiveKitRoom, Room
-from agenthuman_plugins.langchain._stage_voice import Voice
+from agenthuman_plugins.langchain.stage._voice import Voice
 from agenthuman_plugins.speech.link import SpeechLink
 
 _log = logging.getLogger("agenthuman_plugins.langchain")
@@ -40,6 +41,9 @@ class Lender(Protocol):
     async def take_back(self, session_id: str) -> None:
         """End a session, harmless when repeated."""
 
+    def used(self, session_id: str) -> AbstractContextManager[None]:
+        """Use a session inside the block: it is not idle."""
+
     def handed_over(self, session_id: str) -> None:
         """Note that another worker speaks through a session and answers for it."""
 
@@ -56,6 +60,10 @@ class Given:
 
     async def take_back(self, session_id: str) -> None:
         """Do nothing."""
+
+    def used(self, session_id: str) -> AbstractContextManager[None]:  # noqa: ARG002 - as in `Lender`
+        """Do nothing."""
+        return nullcontext()
 
     def handed_over(self, session_id: str) -> None:
         """Do nothing."""
@@ -75,6 +83,11 @@ class FromToolkit:
     async def take_back(self, session_id: str) -> None:
         """End the session."""
         await self._toolkit._take_back(session_id)  # noqa: SLF001 - of this package
+
+    def used(self, session_id: str) -> AbstractContextManager[None]:
+        """Keep the toolkit from ending the session as idle."""
+        used: AbstractContextManager[None] = self._toolkit._used(session_id)  # noqa: SLF001 - of this package
+        return used
 
     def handed_over(self, session_id: str) -> None:
         """Let the toolkit know that the session is not its own any more."""
@@ -116,6 +129,8 @@ class Avatar:
         self._lent_at = -math.inf
         self._task: asyncio.Task[None] | None = None
         self._never = False  # whether no attempt can have more luck
+        self._use = ExitStack()
+        self._in_use = False
         self.connected = False
 
     def begin(self) -> None:
@@ -130,6 +145,15 @@ class Avatar:
         if self._lent is None and asyncio.get_running_loop().time() < self._lent_at + _NEW_SESSION_EVERY_S:
             return
         self._task = asyncio.create_task(self._attempt(), name="avatar of a stage")
+
+    def use(self, *, in_use: bool) -> None:
+        """Note whether something is said through the session: while nothing is, it may be ended as idle."""
+        if not in_use or self._lent is None:
+            self._use.close()
+            self._in_use = False
+        elif not self._in_use:
+            self._use.enter_context(self._lender.used(self._lent[0].session_id))
+            self._in_use = True
 
     async def aclose(self) -> None:
         """Leave, and end the session if it was opened here."""
@@ -172,6 +196,7 @@ class Avatar:
             self._on_here(session.session_id)
             loss = await self._voice.run(link)
             if loss.replaced:
+                self.use(in_use=False)
                 self._never, self._lent = True, None
                 self._lender.handed_over(session.session_id)
         finally:
@@ -205,6 +230,7 @@ class Avatar:
         return link
 
     async def _give_back(self) -> None:
+        self.use(in_use=False)
         lent, self._lent = self._lent, None
         if lent is not None:
             await to_the_end(lambda: self._lender.take_back(lent[0].session_id))
