@@ -349,7 +349,8 @@ class AgentHumanToolkit(BaseToolkit):
             left = self._ledger.close() if self.end_on_exit else []
             yield [entry.session_id for entry in left]
         finally:
-            self._block.release()
+            if self._block.locked():  # a program may leave what it did not enter
+                self._block.release()
 
     # --- for what belongs to a toolkit
 

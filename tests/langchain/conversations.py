@@ -79,7 +79,7 @@ LIMITS: tuple[dict[str, float], ...] = (
     {"max_session_secs": 0.1},
 )
 ONE = re.compile(r"Session (sess_\w+)")
-NOTE = re.compile(r"Note: session (sess_\w+) has ended by itself")
+NOTE = re.compile(r"Note: session (sess_\w+) was ended automatically")
 
 
 class Death(BaseException):
