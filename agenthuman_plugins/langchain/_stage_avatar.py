@@ -40,6 +40,9 @@ class Lender(Protocol):
     async def take_back(self, session_id: str) -> None:
         """End a session, harmless when repeated."""
 
+    def used(self, session_id: str) -> None:
+        """Note that a session is in use."""
+
     def handed_over(self, session_id: str) -> None:
         """Note that another worker speaks through a session and answers for it."""
 
@@ -55,6 +58,9 @@ class Given:
         return self._session, self._room
 
     async def take_back(self, session_id: str) -> None:
+        """Do nothing."""
+
+    def used(self, session_id: str) -> None:
         """Do nothing."""
 
     def handed_over(self, session_id: str) -> None:
@@ -75,6 +81,10 @@ class FromToolkit:
     async def take_back(self, session_id: str) -> None:
         """End the session."""
         await self._toolkit._take_back(session_id)  # noqa: SLF001 - of this package
+
+    def used(self, session_id: str) -> None:
+        """Let the toolkit know that the session is not idle."""
+        self._toolkit._used(session_id)  # noqa: SLF001 - of this package
 
     def handed_over(self, session_id: str) -> None:
         """Let the toolkit know that the session is not its own any more."""
@@ -131,6 +141,11 @@ class Avatar:
             return
         self._task = asyncio.create_task(self._attempt(), name="avatar of a stage")
 
+    def used(self) -> None:
+        """Note that somebody speaks."""
+        if self._lent is not None:
+            self._lender.used(self._lent[0].session_id)
+
     async def aclose(self) -> None:
         """Leave, and end the session if it was opened here."""
         if self._task is not None:
@@ -146,6 +161,12 @@ class Avatar:
         except AgentHumanError as error:
             self._never = not _can_pass(error)
             reason = what_happened(error)
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # Something that the program's own function waited for was cancelled, and not we.
+            reason = f"The avatar was given up: {type(error).__name__}"
         except Exception as error:  # noqa: BLE001 - logged with its traceback
             # The program's own room provider, or a defect of ours: the conversation goes on without the avatar.
             _log.exception("The avatar of a stage failed.")

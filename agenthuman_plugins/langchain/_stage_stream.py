@@ -158,6 +158,8 @@ class Stream:
 
     def _take(self, event: Any) -> None:
         kind = kind_of(event)
+        if kind in {"stt_chunk", "stt_output", "agent_chunk", "tts_chunk"}:
+            self._avatar.used()
         if kind in {"stt_chunk", "stt_output"}:
             if self._listened is None and text_of(event, "transcript").strip():
                 self.interrupt()
@@ -306,6 +308,7 @@ class Stream:
         if began and not reply.started:
             reply.started = True
             self.events.add(own("avatar_started"))
+        self._avatar.used()
         self._tell(reply, reply.transcript.heard(reply.position_s))
         reply.trim(self._sample_rate, at_least_s=_TRIM_S)
         newest = reply is self._reply

@@ -228,7 +228,7 @@ class AgentHumanToolkit(BaseToolkit):
                 self._home = asyncio.get_running_loop()
             self._limits.watch(entry)
 
-        self._sessions = Sessions(settings, self._ledger, self._speech, owned)
+        self._sessions = Sessions(settings, self._ledger, self._speech, owned, self._limits.used)
         self._made = Tools(
             self._clients, self._sessions, self._ledger, self._limits, self._speech, self.gateway_url, names
         )
@@ -368,7 +368,7 @@ class AgentHumanToolkit(BaseToolkit):
     async def _lend(self, thread_id: str | None) -> tuple[Session, Room | None]:
         """Open a session for a stage, as a tool would; errors are for the program."""
         try:
-            entry, _ = await self._sessions.open(self._clients.async_driver(), Origin(thread_id))
+            entry, _ = await self._sessions.open(self._clients.async_driver(), Origin.of_thread(thread_id))
         except ToolException as told:
             raise told.__cause__ or AgentHumanError(str(told)) from None
         return entry.session, entry.room
@@ -376,6 +376,11 @@ class AgentHumanToolkit(BaseToolkit):
     async def _take_back(self, session_id: str) -> None:
         """End the session of a stage."""
         await self._aend([session_id])
+
+    def _used(self, session_id: str) -> None:
+        """A stage uses its session."""
+        with self._limits.used(session_id):
+            pass
 
     def _handed_over(self, session_id: str) -> None:
         """Another worker speaks through a session now: it is not ours to end any more."""

@@ -99,6 +99,9 @@ class FakeLender:
         await asyncio.sleep(0)
         self.running.discard(session_id)
 
+    def used(self, session_id: str) -> None:
+        pass
+
     def handed_over(self, session_id: str) -> None:
         self.others.append(session_id)
 
