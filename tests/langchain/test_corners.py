@@ -1,9 +1,11 @@
 """Corners of whose session it is, of exactly once, and of what the application's own functions may do."""
 
 import asyncio
+import importlib
 import itertools
 import logging
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -235,3 +237,41 @@ async def test_stage_without_an_avatar_since_its_room_was_cancelled() -> None:
         await talk.send(said("Hi"), tts(1.0))
         await talk.until_kind("avatar_disconnected")
         await talk.end()
+
+
+# --- the voice agent's example
+
+
+async def test_two_pages_at_once_are_one_conversation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The example lets one guest in at a time, also when a page is loaded twice."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "examples"))
+    page = importlib.import_module("_voice_page")
+
+    class Guest:
+        def __init__(self, place: object) -> None:
+            pass
+
+        async def welcome(self, _: object) -> dict[str, str]:
+            await asyncio.sleep(0)
+            return {}
+
+        async def aclose(self, _: str) -> None:
+            pass
+
+    async def offer(_: object) -> dict[str, str]:
+        return {}
+
+    guests: list[object] = []
+    over = asyncio.Event()
+
+    async def converse(guest: object) -> None:
+        guests.append(guest)
+        await over.wait()
+
+    monkeypatch.setattr(page, "Guest", Guest)
+    monkeypatch.setattr(page.web, "read_offer", offer)
+    door = page.Door(converse, object)
+    answers = await asyncio.gather(door.enter(None), door.enter(None))
+    assert sorted(answer.status_code for answer in answers) == [200, 409]
+    assert len(guests) == 1
+    await door.aclose()
