@@ -27,6 +27,7 @@ _REPORTS = {
     "cost": "benchmarks.peers.cost",
     "langchain": "benchmarks.langchain_faults._report",
     "renewal": "benchmarks.renewal",
+    "identity": "tests.langchain.identity.report",
 }
 
 

@@ -5,6 +5,7 @@ import os
 import re
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -96,6 +97,22 @@ async def livekit() -> AsyncIterator[None]:
         os.environ["LIVEKIT_URL"] = server.url
         os.environ["LIVEKIT_API_KEY"], os.environ["LIVEKIT_API_SECRET"] = server.keys
         yield
+
+
+@asynccontextmanager
+async def guest(room: str) -> AsyncIterator[None]:
+    """Be in a room of that LiveKit server, as a user would: a session ends when everybody has left its room."""
+    import jwt  # noqa: PLC0415 - comes with the emulator
+    from livekit import rtc  # noqa: PLC0415
+
+    grants = {"roomJoin": True, "room": room, "canPublish": False}
+    claims = {"iss": os.environ["LIVEKIT_API_KEY"], "sub": "guest", "exp": time.time() + 600, "video": grants}
+    user = rtc.Room()
+    await user.connect(os.environ["LIVEKIT_URL"], jwt.encode(claims, os.environ["LIVEKIT_API_SECRET"]))
+    try:
+        yield
+    finally:
+        await user.disconnect()
 
 
 async def enter(question: str) -> None:

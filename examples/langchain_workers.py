@@ -6,10 +6,9 @@ Without LIVEKIT_URL, LIVEKIT_API_KEY and LIVEKIT_API_SECRET it starts a LiveKit 
 """
 
 import os
-import uuid
 from typing import Any
 
-from _offline import SESSION, ScriptedModel, livekit, run, service, show, wish
+from _offline import SESSION, ScriptedModel, guest, livekit, run, service, show, wish
 from langchain.agents import create_agent
 from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.checkpoint.memory import InMemorySaver
@@ -43,7 +42,7 @@ def room_of(request: SessionRequest) -> LiveKitRoom:
         os.environ["LIVEKIT_URL"],
         os.environ["LIVEKIT_API_KEY"],
         os.environ["LIVEKIT_API_SECRET"],
-        request.room_name or f"support-{uuid.uuid4().hex[:8]}",
+        request.room_name or f"support-{request.thread_id}",
         agent_identity=request.agent_identity,  # None for a new session: mint chooses one
     )
     print(
@@ -67,7 +66,7 @@ def new_toolkit(where: dict[str, Any]) -> AgentHumanToolkit:
 
 async def main() -> None:
     checkpointer = InMemorySaver()  # stands for one that all workers share, such as PostgresSaver
-    async with livekit(), service() as where:
+    async with livekit(), guest("support-ada"), service() as where:
         for text in ("Show yourself, please.", "Yes. Goodbye!"):
             async with new_toolkit(where) as toolkit:  # a new one knows as little as another process
                 agent = create_agent(MODEL, toolkit.get_tools(), checkpointer=checkpointer)

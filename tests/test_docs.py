@@ -198,11 +198,14 @@ def test_module_map_of_the_pipecat_service_is_complete() -> None:
 
 
 def test_module_map_of_the_langchain_tools_is_complete() -> None:
-    """The page about the tools names each of their modules in the table, and no file that is gone."""
-    page = (_ROOT / "docs" / "explanation" / "langchain.md").read_text()
-    named = _module_map(page)
-    assert named == _modules("langchain")
-    assert set(re.findall(r"`(\w+\.py)`", page)) <= named
+    """The two pages about the LangChain part name each of its modules in a table, and no file that is gone."""
+    pages = [
+        (_ROOT / "docs" / "explanation" / f"{name}.md").read_text()
+        for name in ("langchain", "langchain-stage")
+    ]
+    named = set().union(*map(_module_map, pages))
+    assert named - {"stage/"} == _modules("langchain")
+    assert set(re.findall(r"`([\w/]+\.py)`", "".join(pages))) <= named
 
 
 def test_every_example_of_the_client_is_shown() -> None:

@@ -11,9 +11,8 @@ from agenthuman_plugins.langchain._origin import SessionRequest
 from agenthuman_plugins.langchain.toolkit import AgentHumanToolkit
 
 if TYPE_CHECKING:
-    from agenthuman_plugins.langchain._history import heard_only
     from agenthuman_plugins.langchain.middleware import SessionCleanupMiddleware
-    from agenthuman_plugins.langchain.stage import AvatarStage
+    from agenthuman_plugins.langchain.stage import AvatarStage, heard_only
     from agenthuman_plugins.langchain.tts import TextToSpeech
 
 __all__ = [
@@ -29,7 +28,7 @@ _LAZY = {
     "AvatarStage": "stage",
     "SessionCleanupMiddleware": "middleware",
     "TextToSpeech": "tts",
-    "heard_only": "_history",
+    "heard_only": "stage",
 }
 
 

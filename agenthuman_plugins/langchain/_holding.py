@@ -27,7 +27,7 @@ class Change(Enum):
 
 #: What each of them does.
 DUTIES = {
-    Holding.OWNER: ("ends it", "run", "its speech link, if it has one"),
+    Holding.OWNER: ("ends it", "run", "open, once it has spoken"),
     Holding.GUEST: (
         "leaves it running",
         "do not run",
@@ -55,9 +55,7 @@ def after(holding: Holding | None, change: Change) -> Holding | None:
 
 def duties() -> str:
     """What each does, as a Markdown table."""
-    head = (
-        "| | when the block ends | `max_idle_secs`, `max_session_secs` | holds |\n| --- | --- | --- | --- |"
-    )
+    head = "| | when the block ends | `max_idle_secs`, `max_session_secs` | its speech link |\n| --- | --- | --- | --- |"
     return "\n".join([head, *(f"| {holding.value} | {' | '.join(DUTIES[holding])} |" for holding in Holding)])
 
 

@@ -23,8 +23,8 @@ class Entry:
     """A session that a toolkit knows.
 
     Attributes:
-        session: As the create told it, tokens included, or as it was found; status and end kept up to date as far as
-            the tools see them.
+        session: As the create returned it, tokens included, or as it was found; status and end are kept up to date
+            as far as the tools learn of them.
         reference: Its `client_ref`.
         origin: Call that opened it, or that named it here first.
         holding: What this process is to it.
@@ -92,7 +92,7 @@ class Ledger:
                 raise LedgerClosedError
 
     def add(self, entry: Entry, change: Change) -> Entry:
-        """Keep a session that was opened or found; what an earlier create told of it stays.
+        """Keep a session that was opened or found; what an earlier create returned stays.
 
         Raises:
             LedgerClosedError: It was opened, but the block is over and nobody will end it.
@@ -124,7 +124,7 @@ class Ledger:
                 self._entries[session_id] = replace(entry, room=room)
 
     def ended(self, session_id: str, told: Session | None = None) -> Entry | None:
-        """Note that a session no longer runs, and what the service told about its end."""
+        """Note that a session no longer runs, and what the service said about its end."""
         news: dict[str, object] = {"status": "ended"}
         if told is not None:
             news |= {

@@ -1,4 +1,4 @@
-"""Sessions that end by themselves: after a time in all, or a time in which nobody used them."""
+"""Sessions that end by themselves: after a total time, or after a time without use."""
 
 import asyncio
 import logging

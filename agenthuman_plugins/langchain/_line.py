@@ -140,14 +140,14 @@ class Line:
         await self._changes.within(_TURN_LIMIT_S, lambda: not any(call in self._calls for call in so_far))
 
     async def hang_up(self, reason: str) -> None:
-        """Cut short what is being spoken, refuse what waits with a reason, and close the link, within time limits."""
+        """Stop speaking, refuse the calls that wait with a reason, and close the link, within time limits."""
         self._stop(reason)
         # Whoever spoke knows how far it came.
         await self._changes.within(_HANG_UP_LIMIT_S, lambda: not self._calls)
         await self._drop_link()
 
     def _stop(self, reason: str) -> bool:
-        """Let nothing be spoken from now on, unless that is so already."""
+        """Refuse every call from now on; whether that was not so already."""
         if self._over:
             return False
         self._over = reason
@@ -298,7 +298,7 @@ class Line:
             self._on_handed_over(self)
 
     async def _silence(self, link: SpeechLink) -> None:
-        """Let nothing of an utterance go on being spoken; a link that cannot is closed."""
+        """Silence an utterance; a link that cannot do it is closed."""
         try:
             async with asyncio.timeout(_SILENCE_LIMIT_S):
                 await link.interrupt()

@@ -68,7 +68,7 @@ class Origin:
 
     Attributes:
         thread_id: Conversation that the agent runs in; `None` outside of one.
-        agent: What tells a subagent from the agent that called it; `None` in the agent of the conversation.
+        agent: What distinguishes a subagent from the agent that called it; `None` in the agent of the conversation.
         checkpoint_ns: The task that makes the call: it stays when the task is replayed, and changes with the next
             turn and with a fork.
         graph: Namespace of the graph that the task is of; empty in the conversation's own.
@@ -187,16 +187,16 @@ class References:
 
 @dataclass(frozen=True, slots=True)
 class SessionRequest:
-    """What an application's function is called for: `room`, `on_session` and `metadata` of a toolkit get one.
+    """What a session is for; passed to the `room`, `metadata` and `on_session` functions of a toolkit.
 
     Attributes:
         thread_id: Conversation of the session; `None` outside of one.
-        tool_call_id: Call that opens the session, or that speaks through it; `None` if nobody knows.
-        run_id: Run of the agent, where it is told.
-        agent: Subagent that asks; `None` in the agent of the conversation.
-        metadata: The toolkit's own for this session; empty while a `metadata` function makes it.
-        session: `None` while the session is being opened. Else another process opened it, and this one wants to speak
-            through it: return its room with a new agent token for `agent_identity`.
+        tool_call_id: Call that opens the session, or that speaks through it; `None` if the call has no id.
+        run_id: Run of the agent, if it is known: LangGraph servers pass it on.
+        agent: Subagent that made the call; `None` for the agent of the conversation.
+        metadata: What the toolkit's `metadata` gave for this session; empty while that function is called.
+        session: `None` while the session is being opened. Otherwise another process opened it, and this one is to
+            speak through it: return its room with a new agent token for `agent_identity`.
     """
 
     thread_id: str | None = None
@@ -208,7 +208,7 @@ class SessionRequest:
 
     @property
     def agent_identity(self) -> str | None:
-        """Participant that the avatar listens to; `None` while the session is being opened: choose one."""
+        """Participant that the avatar listens to; `None` while the session is being opened: you choose."""
         return self._kept(AGENT_IDENTITY)
 
     @property

@@ -91,7 +91,7 @@ class Sessions:
     ) -> tuple[Entry, bool]:
         """Open a session, or find the one that this very call has opened and that still runs; whether it did.
 
-        Whatever goes wrong before the application was told, an error, a cancellation or Ctrl-C, ends the session.
+        Whatever goes wrong before the application knows of it, an error, a cancellation or Ctrl-C, ends the session.
         Once the ledger has it, the block answers for it, too.
         """
         key = origin.key or uuid.uuid4().hex
@@ -263,12 +263,12 @@ class Sessions:
         return origin.thread_id is not None and reference is not None and reference.startswith(begin)
 
     def _may_be_ours(self, origin: Origin, session_id: str) -> bool:
-        """Whether asking for a session can tell something new."""
+        """Whether asking for a session can bring anything new."""
         foreign = self._ledger.foreign
         return session_id not in foreign or self._is_ours(origin, foreign[session_id])
 
     def _knows_others(self, origin: Origin) -> bool:
-        """Whether sessions of other processes are told from those of strangers."""
+        """Whether sessions of other processes can be told apart from those of strangers."""
         if self._settings.scope == "account":
             return True
         return self._settings.namespace is not None and origin.thread_id is not None
@@ -397,7 +397,7 @@ class Sessions:
         try:
             if self._speech is not None:
                 await drive.hang_up(self._speech, session_id)
-        finally:  # whatever becomes of its link, the session is billed until it ends
+        finally:  # whatever happens to its link, the session is billed until it ends
             try:
                 session: Session = await drive.done(drive.client.sessions.end(session_id))
                 if session.ended_at is None:  # a page of a proxy is a success, too, and ends nothing
@@ -482,7 +482,7 @@ class Sessions:
 
     @contextmanager
     def told(self, origin: Origin, *, unless: type[Exception] | tuple[()] = ()) -> Iterator[None]:
-        """Turn an error of the service into one that the model is told; anything else is a defect and passes."""
+        """Turn an error of the service into one that the model reads; anything else is a defect and passes."""
         try:
             yield
         except ConfigurationError:  # of the application: what the model says was checked before

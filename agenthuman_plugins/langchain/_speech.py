@@ -99,7 +99,7 @@ class Speech:
         await self._arun(lambda: self._finish(session_id))
 
     def hang_up(self, session_id: str) -> None:
-        """Stop what a session speaks and close its link, since the session ends.
+        """Interrupt a session's speech and close its link, because the session is about to end.
 
         From now on, nothing is spoken through it: every call is refused at once. See `reopen`.
         """
@@ -107,7 +107,7 @@ class Speech:
         self._run(lambda: self._hang_up(session_id))
 
     async def ahang_up(self, session_id: str) -> None:
-        """Stop what a session speaks and close its link; see `hang_up`."""
+        """Interrupt a session's speech and close its link; see `hang_up`."""
         self._note_hung_up(session_id)
         await self._arun(lambda: self._hang_up(session_id))
 
@@ -235,13 +235,13 @@ async def _in_time(speech: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
 
 
 def _reason(error: Exception) -> str:
-    """The first line of an error without what may be a key: it is of a library that we do not know."""
+    """The first line of an error, without what may be a key: the library behind it is not ours."""
     text = str(redact(str(error).strip().partition("\n")[0]))
     return _KEY.sub(MASK, text)[:_REASON_LIMIT].rstrip(".") or type(error).__name__
 
 
 async def _give_up(speech: AsyncGenerator[bytes, None] | FromLoop) -> None:
-    """End a voice, done or not; what it has to say to that is of no interest any more."""
+    """Close a voice, finished or not, and ignore its errors: nobody waits for it any more."""
     with contextlib.suppress(Exception):
         async with asyncio.timeout(_GIVE_UP_LIMIT_S):
             await speech.aclose()

@@ -31,7 +31,7 @@ class SessionCleanupMiddleware(_Base):
 
         agent = create_agent(model, toolkit.get_tools(), middleware=[SessionCleanupMiddleware(toolkit)])
 
-    Best effort, for agents around which no block is put: an agent has no hook that sees every end. The block
+    Best effort, for agents that run outside of a block: an agent has no hook that sees every end. The block
     `with toolkit:` is the guarantee, and the graph factory of a LangGraph server can have one, too.
 
     | the run | sessions |
@@ -43,8 +43,8 @@ class SessionCleanupMiddleware(_Base):
     | fails in one tool while another still opens a session | that one is **left open** |
     | pauses for a human | left open, rightly |
 
-    It ends the sessions that this process knows of the run's thread; in a subagent, those that this run of it opened.
-    Without `thread_id`, those of all runs without one, so give runs that go on at the same time a thread each. Put it
+    It ends the sessions of the run's thread that this process knows; in a subagent, those that this run of it opened.
+    Without `thread_id`, those of all runs without one, so give each of several concurrent runs a thread of its own. Put it
     first in the list of middleware: it then sees only errors that no other one handles. It hides no error, and a
     session that cannot be ended is logged.
 

@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Never, NoReturn, Self, TypeAlias, TypedDict, Unpack
 
@@ -36,9 +36,7 @@ RoomProvider: TypeAlias = Callable[[SessionRequest], Room | Awaitable[Room | Non
 MetadataProvider: TypeAlias = Callable[[SessionRequest], Mapping[str, Any] | Awaitable[Mapping[str, Any]]]
 OnSession: TypeAlias = Callable[[Session, SessionRequest], Awaitable[None] | None]
 
-_NO_COPY = (
-    "A toolkit answers for running sessions and holds a key: it cannot be copied or pickled. Make a new one."
-)
+_NO_COPY = "A toolkit owns running sessions and a key, so it cannot be copied or pickled. Make a new one."
 
 
 class _Removed(TypedDict, total=False):
@@ -80,29 +78,28 @@ class AgentHumanToolkit(BaseToolkit):
         metadata: JSON to keep with each session at the service: a dict, or a function of the request.
         namespace: Name of the application, the same on all of its workers: two applications on one account may both
             have a thread "1". `None`: sessions of other processes are not adopted.
-        max_session_secs: Ends a session so long after its start; `None`: only the plan's limit.
-        max_idle_secs: Ends a session so long after the last call that used it; `None`: never. The worker that opened
-            it, or that spoke through it last, counts.
-        end_on_exit: Whether leaving the block ends the sessions. Switch it off when somebody joins later; then
-            ending them is yours, or that of the limits, which go on. The block's end closes speech links all the same, and the gateway's end their
-            session with them.
+        max_session_secs: Ends a session this many seconds after its start; `None`: only the plan's limit.
+        max_idle_secs: Ends a session this many seconds after the last call that used it; `None`: never. The worker
+            that opened it, or that spoke through it last, keeps the time.
+        end_on_exit: Whether leaving the block ends the sessions. Switch it off for sessions that outlive the block:
+            you end them then, or the limits do, which go on. Speech links are closed in either case, and a link over
+            the gateway ends its session when it is closed.
         on_session: Called (sync, or async for async agents) with each session that is opened, tokens and the
             viewer's room included, and with the request, before the model learns of it. If it fails, the session is
             ended, and the call can be made again. Not called for a session that a replayed call finds.
         tools: Names of the tools to offer; `None`: create, get, list, end and, with a voice, say. Two more are offered
             only by name: `agent_human_list_avatars` and `agent_human_get_usage`.
         scope: Which sessions the tools may name. `agent`: those that the same agent opened in the same thread; the
-            agent of the conversation also those of its subagents. `thread`: all of the thread, for agents that hand
-            over to one another. `account`: all, so that any user may see and end the sessions of any other.
-        tts: Voice of the say tool, which is offered only with one; see `TextToSpeech`. Leaving the block closes the
-            speech links. One that goes over the gateway ends its session by that, also with `end_on_exit=False`.
+            agent of the conversation also sees those of its subagents. `thread`: all of the thread, for agents that
+            hand over to one another. `account`: all, so that any user may see and end the sessions of any other.
+        tts: Voice of the say tool, which is offered only with one; see `TextToSpeech`.
         gateway_url: Address of the speech gateway; `None` takes `AGENTHUMAN_GATEWAY_URL`, then the public one.
         client: Client for sync calls, instead of one that the toolkit makes; you close it.
         async_client: Client for async calls, instead of one that the toolkit makes; you close it.
 
     Raises:
-        ConfigurationError: The key is missing or empty, or values make no sense (together). Also when a field is
-            changed later, or a block is entered while another one is open.
+        ConfigurationError: The key is missing or empty, or a value is invalid or contradicts another one. Also when
+            a field is changed later, or a block is entered while another one is open.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", hide_input_in_errors=True)
@@ -167,7 +164,7 @@ class AgentHumanToolkit(BaseToolkit):
         names = selected(tools, scope=scope, namespace=namespace, has_voice=tts is not None)
         key = api_key.get_secret_value() if isinstance(api_key, SecretStr) else api_key
         if client is None and async_client is None:
-            # Now and not at first use: a missing key is better told to the programmer than to a model.
+            # Now, not at first use: the programmer can set a missing key, a model cannot.
             key, base_url = credentials(key, base_url)
         fields: dict[str, Any] = {
             "api_key": None if key is None else SecretStr(key),
@@ -241,10 +238,10 @@ class AgentHumanToolkit(BaseToolkit):
 
     @property
     def sessions(self) -> Mapping[str, Session]:
-        """Sessions that the tools opened or were named, by id, with the room and, where the service made it, its token.
+        """Sessions that the tools opened or were asked for, by id, with room and, where the service made it, its token.
 
-        Ended ones are among them (`session.has_ended`), as far as the tools have learnt of it; of these, the last
-        1,000. For the application alone: they hold tokens. It is a copy, which does not change.
+        The last 1,000 ended ones are among them; `session.has_ended` is true as soon as a tool has learnt of the end.
+        For the application alone: they hold tokens. It is a copy, which does not change.
         """
         entries = reversed(self._ledger.entries())
         return MappingProxyType({entry.session_id: entry.session for entry in entries})
@@ -255,7 +252,8 @@ class AgentHumanToolkit(BaseToolkit):
         With a `namespace` also those that another worker opened, which costs a request for the list.
 
         Args:
-            thread_id: Its `thread_id`, of any type that makes the same text; `None` means the calls outside of any.
+            thread_id: Its `thread_id`, as text or as what has that text, such as a UUID; `None` means the calls
+                outside of any.
 
         Raises:
             AgentHumanError: A session could not be ended; all others were.
@@ -377,10 +375,9 @@ class AgentHumanToolkit(BaseToolkit):
         """End the session of a stage."""
         await self._aend([session_id])
 
-    def _used(self, session_id: str) -> None:
-        """A stage uses its session."""
-        with self._limits.used(session_id):
-            pass
+    def _used(self, session_id: str) -> AbstractContextManager[None]:
+        """Use the session of a stage inside the block: it is not idle."""
+        return self._limits.used(session_id)
 
     def _handed_over(self, session_id: str) -> None:
         """Another worker speaks through a session now: it is not ours to end any more."""
@@ -417,7 +414,7 @@ def _refuse_old_forms(
     ):
         if callable(function) and not takes(function, arguments):
             raise ConfigurationError(
-                f"{name} is called as {form} now, where request tells the thread, the tool call and the toolkit's "
+                f"{name} is called as {form} now, where request has the thread, the tool call and the toolkit's "
                 "metadata: give your function that signature."
             )
 

@@ -174,7 +174,7 @@ class Tools:
 
     async def _avatars(self, drive: Driver, origin: Origin) -> Result:
         with self._sessions.told(origin):
-            avatars = await drive.done(drive.client.avatars.list())
+            avatars = (await drive.done(drive.client.avatars.list())).all
         return _texts.avatars(avatars), _texts.avatars_artifact(avatars)
 
     async def _usage(self, drive: Driver, origin: Origin) -> Result:

@@ -23,9 +23,9 @@ Speech: TypeAlias = Pcm | Pieces | tuple[Pcm | Pieces, int]
 
 
 class TextToSpeech(Protocol):
-    """What the toolkit takes as `tts`: a function, or any object that can be called like one.
+    """What the toolkit takes as `tts`: a function, or any other callable.
 
-    It gives 16-bit signed little-endian mono samples without a file header, whole or, so that the avatar begins
+    It returns 16-bit signed little-endian mono samples without a file header, whole or, so that the avatar begins
     sooner, in pieces as they are made:
 
         def tts(text: str) -> tuple[bytes, int]:  # the samples and their rate in Hz

@@ -16,7 +16,7 @@ from agenthuman_plugins.viewer._tracks import Picture, Sound
 
 ViewerState = Literal["waiting", "quiet", "speaking", "ended"]
 
-MAX_BROWSERS = 8  # each one is encoded for: an eighth of a core
+MAX_BROWSERS = 8  # the picture is encoded for each one
 _VOICE_LEVEL = 0.01  # RMS of full scale above which there is a voice
 _PAUSE_S = 0.4  # a shorter one belongs to the speech
 _FAREWELL_S = 0.3  # for the last message to leave

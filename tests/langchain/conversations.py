@@ -334,9 +334,11 @@ class Process:
         if self.is_native:
             await self.toolkit._loop.aclose()
             await self.toolkit._clients.asettle()
+            await self.wire.aclose()
         else:
             self.toolkit._loop.close()
             self.toolkit._clients.settle()
+            self.wire.close()
 
     async def end(self, thread: str) -> None:
         if self.is_native:

@@ -1,4 +1,4 @@
-"""No session outlives `with toolkit:`, whatever fails: seeded agent runs against a service that fails.
+"""No session outlives `with toolkit:`, whatever fails: seeded runs and conversations against a service that fails.
 
 `make campaign` runs the full counts, also without the block, and writes them to
 `benchmarks/results/langchain-campaign.txt`; here is a part.
@@ -6,20 +6,24 @@
 
 import asyncio
 import platform
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.langchain import conversations
 from tests.langchain.campaign import Plan, run_all, table
+from tests.langchain.conversations import Talk
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results" / "langchain-campaign.txt"
 LIMIT_S = 120.0  # hang limit only
-FULL_LIMIT_S = 1_800.0
+FULL_LIMIT_S = 3_500.0
 
 SEEDS, ALL_SEEDS = 30, 1_000
 LOSSY_SEEDS, ALL_LOSSY_SEEDS = 10, 300
 CONTROL_SEEDS = 5
+TALKS, ALL_TALKS = 30, 1_000
 LANES = 8
 
 HEAD = """\
@@ -30,6 +34,10 @@ or several times, read, listed and ended, with unknown tools and bad arguments a
 half have a thread. Requests fail (429, 500, refusals, replies that are cut, malformed or too late), and the run ends
 by itself, by an error of a tool or of the model, by Ctrl-C, by the recursion limit, or is cancelled at one of its
 requests. Sweep and expiry of the service are off: what nobody ends stays open.
+
+Each conversation is several such turns on two workers with one namespace and the same checkpoints. Workers die after
+an answer of a tool, before it is kept, and either worker goes on; they are restarted, turns are forked, models number
+their calls anew in each turn or message, and toolkits end sessions by themselves after a while.
 """
 
 
@@ -70,6 +78,29 @@ async def test_runs_without_the_block_leave_sessions_open() -> None:
     async with asyncio.timeout(LIMIT_S):
         outcomes = await run_all(plans(CONTROL_SEEDS), "neither")
     assert sum(outcome.left for outcome in outcomes) > 0
+
+
+async def test_conversation_over_workers_and_restarts() -> None:
+    """Nothing is left open, opened twice by one call, or told wrongly, on whichever worker a turn runs."""
+    async with asyncio.timeout(LIMIT_S):
+        outcomes = await conversations.run_all([Talk.of(seed) for seed in range(TALKS)], lanes=2)
+    assert sum(outcome.opened for outcome in outcomes) >= TALKS
+    happened = sum((outcome.happened for outcome in outcomes), Counter[str]())
+    assert all(happened[each] for each in ("deaths", "forks", "restarts", "lists of running sessions"))
+    assert wrong(outcomes) == []
+
+
+def wrong(outcomes: list[conversations.Outcome]) -> list[conversations.Outcome]:
+    return [each for each in outcomes if each.left or each.twice or each.untrue or each.others]
+
+
+@pytest.mark.campaign
+async def test_all_conversations(report: Callable[[str, list[str]], None]) -> None:
+    """The same over all seeds."""
+    async with asyncio.timeout(FULL_LIMIT_S):
+        outcomes = await conversations.run_all([Talk.of(seed) for seed in range(ALL_TALKS)], lanes=LANES)
+    report("Conversations over workers and restarts", conversations.table(outcomes))
+    assert wrong(outcomes) == []
 
 
 @pytest.mark.campaign

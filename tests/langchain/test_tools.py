@@ -14,10 +14,9 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from agenthuman_plugins.client import AsyncAgentHuman, ConfigurationError, LiveKitRoom
 from agenthuman_plugins.langchain import AgentHumanToolkit, SessionRequest
 from tests.client.conftest import API_KEY, ROOM, FakeService, Lost, Reply
-from tests.langchain.conftest import Use, runtime
+from tests.langchain.conftest import Caller, Use, runtime
+from tests.langchain.toolbox import AVATARS, CREATE, END, GET, LIST, SAY, USAGE, all_tools
 
-CREATE, END = "agent_human_create_session", "agent_human_end_session"
-GET, LIST = "agent_human_get_session", "agent_human_list_sessions"
 LIMIT_S = 10.0  # hang limit only
 
 
@@ -135,6 +134,62 @@ async def test_end_that_says_nothing_is_looked_at(body: bytes, use: Use, service
     assert "still running" in told.content
     ended = await use(END, session_id="sess_1")
     assert (ended.status, service.ended) == ("success", ["sess_1"])
+
+
+class Account(FakeService):
+    """A service that tells of avatars and of what is left, too."""
+
+    def __init__(self, **bodies: Any) -> None:
+        super().__init__()
+        self._bodies = {f"/v1/{name}": {"success": True, **body} for name, body in bodies.items()}
+
+    def _process(self, request: httpx.Request) -> httpx.Response:
+        if (body := self._bodies.get(request.url.path)) is not None:
+            return httpx.Response(200, json=body)
+        return super()._process(request)
+
+
+async def test_avatars_are_listed(caller: Caller) -> None:
+    """The account's own come first, ids with tags, thirty at most; their pictures, whose addresses are signed, do not."""
+    public = [{"avatar_id": f"PUBLIC/Avatars/{n}", "image_url": "https://seeded"} for n in range(40)]
+    own = [{"avatar_id": "avat_mine", "tags": ["user_exclusive", "female"], "preview_url": "https://seeded"}]
+    service = Account(avatars={"public_avatars": public, "my_avatars": own})
+    told = await caller.of(all_tools(service, tools=[CREATE, SAY, AVATARS]))(AVATARS)
+    assert told.content.startswith(
+        "Avatars: avat_mine (user_exclusive, female); PUBLIC/Avatars/0; PUBLIC/Avatars/1"
+    )
+    assert told.content.endswith("PUBLIC/Avatars/28.\n11 more are left out.")
+    assert told.artifact["avatars"][0] == {"avatar_id": "avat_mine", "tags": ["user_exclusive", "female"]}
+    assert "seeded" not in str(told.model_dump())
+    assert service.log == ["GET /v1/avatars"]
+    none = await caller.of(
+        all_tools(Account(avatars={"public_avatars": [], "my_avatars": []}), tools=[CREATE, SAY, AVATARS])
+    )(AVATARS)
+    assert none.content == "There are no avatars."
+
+
+async def test_usage_is_told(caller: Caller) -> None:
+    """Minutes and places that are left, as far as the service says."""
+    usage = {"total_remaining": 12.5, "concurrency": {"max": 3, "current": 1, "available": 2}}
+    for body, sentence in (
+        (usage, "12.5 minutes are left; 2 of 3 concurrent sessions are free."),
+        ({"total_remaining": 0}, "0 minutes are left."),
+        ({}, "The service did not say what is left."),
+    ):
+        service = Account(usage={"usage": body})
+        told = await caller.of(all_tools(service, tools=[CREATE, SAY, USAGE]))(USAGE)
+        assert (told.status, told.content) == ("success", sentence)
+        assert service.log == ["GET /v1/usage"]
+
+
+@pytest.mark.parametrize("name", [AVATARS, USAGE])
+async def test_failed_look_is_told(name: str, caller: Caller) -> None:
+    """What the service refuses is told to the model, here as well."""
+    service = Account()
+    service.faults.append(Reply(401, {"error": "Invalid API key"}))
+    told = await caller.of(all_tools(service, tools=[CREATE, SAY, name]))(name)
+    assert told.status == "error"
+    assert "operator" in told.content
 
 
 def test_schema_hides_what_is_injected(toolkit: AgentHumanToolkit) -> None:

@@ -1,6 +1,7 @@
 """Who opened a session and who names it, and whether that is allowed; in this process, and in real ones."""
 
 import asyncio
+import inspect
 import itertools
 import json
 import os
@@ -10,6 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+from langchain.agents import create_agent
 from langgraph.checkpoint.memory import InMemorySaver
 
 from agenthuman_plugins.client import LiveKitRoom
@@ -17,9 +19,11 @@ from agenthuman_plugins.langchain import AgentHumanToolkit
 from agenthuman_plugins.langchain._origin import SessionRequest
 from agenthuman_plugins.testing._emulator import RunningEmulator
 from tests.client.conftest import FakeService
-from tests.langchain.identity.ways import WAYS, Scene, Way
+from tests.langchain.identity.ways import Scene, Way
 from tests.langchain.toolbox import CREATE, END, GET, LIST, SAY, all_tools
 
+# Told to the tools since LangChain 1.1: what tells apart two subagents that tools of one agent run.
+HAS_NAMES = "lc_agent_name" in inspect.getsource(create_agent)
 OPERATIONS = (LIST, GET, SAY, END)
 LIMIT_S = 60.0  # hang limit only: a process has to import LangChain
 
@@ -268,7 +272,3 @@ async def tried(world: World, pair: Pair, way: Way) -> dict[str, bool]:
 
 
 _cells = itertools.count(1)
-
-
-def way_of(name: str) -> Way:
-    return WAYS[name]

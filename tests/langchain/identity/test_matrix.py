@@ -1,14 +1,13 @@
 """Nobody sees, speaks through or ends another's session, and its owner can, in whatever way the tools are called."""
 
 import asyncio
-import inspect
 from collections.abc import Iterator
 
 import pytest
-from langchain.agents import create_agent
 
 from agenthuman_plugins.testing._emulator import RunningEmulator, running
 from tests.langchain.identity.owners import (
+    HAS_NAMES,
     IN_PROCESSES,
     OPERATIONS,
     PAIRS,
@@ -21,8 +20,6 @@ from tests.langchain.identity.ways import WAYS
 
 LIMIT_S = 60.0  # hang limit only
 PROCESSES_LIMIT_S = 300.0
-# Told to the tools since LangChain 1.1.
-HAS_NAMES = "lc_agent_name" in inspect.getsource(create_agent)
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -5,7 +5,8 @@ It leaves out the network: an avatar here reports at once and never late, unless
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Self
 
 from agenthuman_plugins.client import Session
@@ -81,6 +82,7 @@ class FakeLender:
         self.lent: list[str] = []
         self.running: set[str] = set()
         self.threads: list[str | None] = []
+        self.used_ids: Counter[str] = Counter()
         self.others: list[str] = []  # that another worker speaks through now
         self.problem: Exception | None = None
         self.delay_s = 0.0
@@ -99,8 +101,13 @@ class FakeLender:
         await asyncio.sleep(0)
         self.running.discard(session_id)
 
-    def used(self, session_id: str) -> None:
-        pass
+    @contextlib.contextmanager
+    def used(self, session_id: str) -> Iterator[None]:
+        self.used_ids[session_id] += 1
+        try:
+            yield
+        finally:
+            self.used_ids[session_id] -= 1
 
     def handed_over(self, session_id: str) -> None:
         self.others.append(session_id)

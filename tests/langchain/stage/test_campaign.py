@@ -147,6 +147,7 @@ def check(talk: Talk, sent: list[Any], *, whole: bool) -> None:
     assert all(a is b for a, b in zip(passed, sent, strict=False)), "order"
     assert not whole or len(passed) == len(sent), "events are lost"
     assert not talk.lender.running, "a session is left"
+    assert not +talk.lender.used_ids, "a session counts as in use"
     assert all(link.left or not link.joined for link in talk.links), "a link is left"
     others = {task for task in asyncio.all_tasks() if not task.done()} - {asyncio.current_task()}
     assert not others, others

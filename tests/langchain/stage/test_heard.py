@@ -5,7 +5,7 @@ import itertools
 
 import pytest
 
-from agenthuman_plugins.langchain._heard import Rate, Transcript
+from agenthuman_plugins.langchain.stage._heard import Rate, Transcript
 from tests.langchain.stage.talk import END, Talk, partial, said, text, tts
 from tests.virtual_time import in_virtual_time
 

@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from agenthuman_plugins.langchain import _stage_life
-from agenthuman_plugins.langchain._stage_life import MEANING, TABLE, Change, State
+from agenthuman_plugins.langchain.stage import _life
+from agenthuman_plugins.langchain.stage._life import MEANING, TABLE, Change, State
 from tests.langchain.stage.talk import END, Talk, said, text, tts
 from tests.virtual_time import run
 
@@ -86,10 +86,10 @@ def test_line_of_the_table(before: State, change: Change) -> None:
 def test_every_state_is_explained() -> None:
     """The documentation says what each state means and lists every change that leads somewhere."""
     assert set(MEANING) == set(State)
-    printed = _stage_life.markdown()
+    printed = _life.markdown()
     leading = {change for (before, change), after in TABLE.items() if before is not after}
     assert all(change.value in printed for change in leading)
-    assert all(meaning in _stage_life.states() for meaning in MEANING.values())
+    assert all(meaning in _life.states() for meaning in MEANING.values())
     assert leading == set(Change)
 
 
@@ -105,7 +105,7 @@ def test_every_state_is_explained() -> None:
 )
 def test_change_that_means_nothing(before: State, change: Change) -> None:
     """What is not in the table changes nothing."""
-    life = _stage_life.Life()
+    life = _life.Life()
     life.state = before
     assert life.take(change) is before
     assert life.state is before

@@ -214,6 +214,53 @@ async def test_interruption_during_a_tool() -> None:
 
 
 @in_virtual_time
+async def test_late_speech_of_a_dropped_reply() -> None:
+    """A voice that goes on long after the agent's end is not heard again; what the agent writes next is."""
+    async with Talk() as talk:
+        await talk.send(said("Hi"), text("One. Two."), tts(2.0), END)
+        await talk.until_kind("avatar_started")
+        await talk.send(partial("no"))
+        await asyncio.sleep(2)
+        before = len(talk.link.sent)
+        await talk.send(tts(1.0))
+        await asyncio.sleep(2)
+        assert len(talk.link.sent) == before
+        await talk.send(text("Reminder."), tts(0.5), END)
+        assert (await talk.until_kind("avatar_finished", 2))["text"] == "Reminder."
+
+
+@in_virtual_time
+async def test_end_of_the_reply_before_is_none_of_a_stale_turn() -> None:
+    """`agent_end` right before a turn that the user has spoken over does not open that turn's reply."""
+    async with AgentTalk(chunks=3, chunk_s=0.7) as talk:
+        await talk.send(said("a"))
+        await talk.until_kind("avatar_started")
+        await talk.send(said("b"), said("c"))
+        finished = await talk.until_kind("avatar_finished", 3)
+        assert [event["text"] for event in talk.of("avatar_finished")][1] == ""
+        assert finished["text"] == "c0 c1 c2 "
+
+
+@in_virtual_time
+async def test_turn_that_is_late_behind_the_agent() -> None:
+    """A greeting that is still on its way when the agent takes the first turn makes no turn of its own."""
+    async with Talk(listen=True) as talk:
+        stage = talk.stage
+        await talk.send({"type": "user_input"})
+        await talk.until_kind("avatar_connected")
+        assert stage._stream is not None
+        stage._stream.handed_out()
+        await talk.send(text("Hello."), tts(0.5), END)
+        await talk.until_kind("avatar_finished")
+        await talk.send(said("Hi"))
+        await talk.until_kind("stt_output")
+        assert stage._stream._turns == 1
+        assert not stage._stream._agent_swallows_turns
+        await talk.send(text("Yes?"), tts(0.5), END)
+        assert (await talk.until_kind("avatar_finished", 2))["text"] == "Yes?"
+
+
+@in_virtual_time
 async def test_listen_passes_on_and_fails_like_its_source() -> None:
     """`listen` alone is a plain pass-through: same objects, same order, the same error at the end."""
     stage = Talk().stage

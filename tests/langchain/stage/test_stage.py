@@ -6,6 +6,7 @@ import pytest
 
 from agenthuman_plugins.client import ConfigurationError
 from tests.langchain.stage.talk import END, RATE, Talk, partial, pcm, said, text, tts
+from tests.langchain.test_imports import HEAVY, loaded_by, packages
 from tests.virtual_time import in_virtual_time
 
 
@@ -77,6 +78,31 @@ async def test_listen_interrupts_while_the_agent_reads_nothing() -> None:
 
 
 @in_virtual_time
+async def test_session_is_in_use_while_the_avatar_speaks() -> None:
+    """A toolkit's limit on idle time counts from the end of a reply, however that ends, and not within one."""
+    async with Talk() as talk:
+        used = talk.lender.used_ids
+        await talk.send({"type": "user_input"})
+        await talk.until_kind("avatar_connected")
+        assert not used["sess_1"]
+        await talk.send(said("Hi"), text("Hello."), tts(3.0), END)
+        await talk.until_kind("avatar_started")
+        assert used["sess_1"] == 1
+        await talk.until_kind("avatar_finished")
+        assert not used["sess_1"]
+        await talk.send(said("And?"), text("Well."), tts(3.0))
+        await talk.until_kind("avatar_started", 2)
+        assert used["sess_1"] == 1
+        await talk.stage.interrupt()
+        assert not used["sess_1"]
+        await talk.send(said("And?"), text("Well."), tts(3.0))
+        await talk.until_kind("avatar_started", 3)
+        talk.link.crash()
+        await talk.until_kind("avatar_disconnected")
+        assert not used["sess_1"]
+
+
+@in_virtual_time
 async def test_second_stream_at_once_is_refused() -> None:
     """One stage serves one stream at a time, and another one afterwards, with a new session."""
     talk = Talk()
@@ -92,3 +118,10 @@ async def test_second_stream_at_once_is_refused() -> None:
         await talk.end()
     assert talk.lender.lent == ["sess_1", "sess_2"]
     assert not talk.lender.running
+
+
+def test_import_loads_no_media() -> None:
+    """Importing the stage and `heard_only` loads neither LiveKit and NumPy nor a framework that nobody asked for."""
+    [modules] = loaded_by("from agenthuman_plugins.langchain import AvatarStage, heard_only")
+    assert "agenthuman_plugins.langchain.stage" in modules
+    assert not packages(modules) & HEAVY

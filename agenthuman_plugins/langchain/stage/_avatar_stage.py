@@ -9,11 +9,11 @@ from langchain_core.runnables.config import ensure_config
 from agenthuman_plugins.client import ConfigurationError, Session
 from agenthuman_plugins.client.adapters import to_the_end
 from agenthuman_plugins.client.rooms import Room
-from agenthuman_plugins.langchain._heard import Rate
-from agenthuman_plugins.langchain._history import heard_only
-from agenthuman_plugins.langchain._stage_avatar import FromToolkit, Given, Lender, MakeLink
-from agenthuman_plugins.langchain._stage_listener import Listener
-from agenthuman_plugins.langchain._stage_stream import Stream
+from agenthuman_plugins.langchain.stage._avatar import FromToolkit, Given, Lender, MakeLink
+from agenthuman_plugins.langchain.stage._heard import Rate
+from agenthuman_plugins.langchain.stage._history import heard_only
+from agenthuman_plugins.langchain.stage._listener import Listener
+from agenthuman_plugins.langchain.stage._stream import Stream
 from agenthuman_plugins.langchain.tts import check_installed
 from agenthuman_plugins.speech.link import SpeechLink
 

@@ -5,8 +5,8 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from agenthuman_plugins.langchain._stage_events import closed, kind_of, text_of
-from agenthuman_plugins.langchain._stage_stream import Stream
+from agenthuman_plugins.langchain.stage._events import closed, kind_of, text_of
+from agenthuman_plugins.langchain.stage._stream import Stream
 
 _AHEAD = 10_000  # events that are held for an agent that does not read: minutes of a microphone's audio
 

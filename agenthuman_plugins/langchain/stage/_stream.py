@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
-from agenthuman_plugins.langchain._heard import Rate, Transcript
-from agenthuman_plugins.langchain._stage_avatar import Avatar, Lender, MakeLink
-from agenthuman_plugins.langchain._stage_events import Merged, closed, kind_of, own, part_of, pcm_of, text_of
-from agenthuman_plugins.langchain._stage_life import Change, Life, State
-from agenthuman_plugins.langchain._stage_voice import Reply, Voice
+from agenthuman_plugins.langchain.stage._avatar import Avatar, Lender, MakeLink
+from agenthuman_plugins.langchain.stage._events import Merged, closed, kind_of, own, part_of, pcm_of, text_of
+from agenthuman_plugins.langchain.stage._heard import Rate, Transcript
+from agenthuman_plugins.langchain.stage._life import Change, Life, State
+from agenthuman_plugins.langchain.stage._voice import Reply, Voice
 
 _QUIET_S = 0.5  # after `agent_end`: a voice that still has text sends its next chunk sooner
 _PAUSE_S = 1.0  # without `agent_end`: longer than between two sentences, shorter than a user's patience
@@ -111,6 +111,7 @@ class Stream:
             reply.dropped = True
         self._await_over()
         clearing = self._voice.cut()
+        self._avatar.use(in_use=False)
         self._moved.set()
         if clearing is None:
             self._finish_cut(cut)
@@ -158,12 +159,12 @@ class Stream:
 
     def _take(self, event: Any) -> None:
         kind = kind_of(event)
-        if kind in {"stt_chunk", "stt_output", "agent_chunk", "tts_chunk"}:
-            self._avatar.used()
         if kind in {"stt_chunk", "stt_output"}:
             if self._listened is None and text_of(event, "transcript").strip():
                 self.interrupt()
             if kind == "stt_output":
+                if self._agent_swallows_turns:  # it does not: they were only late
+                    self._agent_swallows_turns, self._turns = False, 0
                 self._turn()
         elif kind == "agent_chunk":
             self._take_text(text_of(event, "text"))
@@ -177,9 +178,12 @@ class Stream:
         """The agent begins with what the user said."""
         self._turns += 1
         self._avatar.want()
+        self._avatar.use(in_use=True)
+        self._avatar.use(in_use=self._voice.busy)
         self._close_reply()
         self._change(Change.TURN if self._turns >= self._open_turn else Change.STALE_TURN)
         self._reply = Reply(Transcript(self._rate))
+        self._await_over()  # the end of the reply before is none of this one's
         if self._life.state is State.NEXT and not self._has_text:
             self._change(Change.TEXT)  # nothing tells when the agent answers, so it counts as answering now
 
@@ -198,7 +202,8 @@ class Stream:
         if not pcm:
             return
         self._catch_up()
-        self._begin_unasked()
+        if self._life.state is not State.NEXT:
+            self._begin_unasked()
         self._change(Change.SOUND if self._expected else Change.PLAIN_SOUND)
         reply, seconds = self._reply, len(pcm) / 2 / self._sample_rate
         if self._life.state is State.SPEAKING:
@@ -206,6 +211,7 @@ class Stream:
             self._voice.speak(reply, pcm)
             reply.transcript.sound(seconds, part_of(event, "words"))
             reply.kept += pcm
+            self._avatar.use(in_use=True)
         elif self._life.state is State.PLAIN:
             self._plays_plain(seconds)
         elif self._life.state is State.DROPPED and not self._has_text:
@@ -221,7 +227,9 @@ class Stream:
 
     def _begin_unasked(self) -> None:
         """Begin a reply that no turn came for, where nothing can be the rest of the last one."""
-        if self._life.state is State.IDLE or (self._life.state is State.RESTING and not self._turns):
+        state = self._life.state
+        over = state is State.NEXT and self._reply.dropped
+        if state is State.IDLE or over or (state is State.RESTING and not self._turns):
             self._reply = Reply(Transcript(self._rate))
 
     def _drop(self) -> None:
@@ -287,6 +295,7 @@ class Stream:
     def _on_gone(self, reason: str) -> None:
         replies, self._here = self._voice.replies, None
         self._voice.cut()
+        self._avatar.use(in_use=False)
         self._moved.set()
         if not self._expected:
             return  # the program speaks already
@@ -308,7 +317,6 @@ class Stream:
         if began and not reply.started:
             reply.started = True
             self.events.add(own("avatar_started"))
-        self._avatar.used()
         self._tell(reply, reply.transcript.heard(reply.position_s))
         reply.trim(self._sample_rate, at_least_s=_TRIM_S)
         newest = reply is self._reply
@@ -321,6 +329,7 @@ class Stream:
             self._finish(reply, reply.transcript.seconds, interrupted=False)
             if newest:
                 self._change(Change.PLAYED)
+            self._avatar.use(in_use=self._voice.busy)
         self._moved.set()
 
     def _tell(self, reply: Reply, heard: str) -> None:

@@ -43,7 +43,7 @@ MEANING = {
     State.ENDING: "the reply is complete, and the avatar plays the rest of it",
     State.PLAIN: "the program plays this reply; an avatar that comes back takes over at the next one",
     State.DROPPED: "interrupted; what still comes of the reply passes and is not spoken",
-    State.NEXT: "the next turn has begun; speech is the rest of the dropped reply until the agent answers",
+    State.NEXT: "the next turn has begun, or the agent is done; until it writes again, speech is the rest of the dropped reply",
 }
 
 
@@ -58,7 +58,7 @@ def _rows() -> dict[tuple[State, Change], State]:
         (resting, Change.OVER): idle,
         (plain, Change.PAUSE): resting,
         (plain, Change.OVER): idle,
-        (dropped, Change.OVER): idle,
+        (dropped, Change.OVER): following,
         (following, Change.TEXT): awaited,
     }
     for state in (idle, awaited, speaking, resting, ending):

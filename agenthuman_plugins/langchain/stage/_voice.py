@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from agenthuman_plugins.client import SpeechLinkError
-from agenthuman_plugins.langchain._heard import Transcript
-from agenthuman_plugins.langchain._stage_pcm import Resampler
+from agenthuman_plugins.langchain.stage._heard import Transcript
+from agenthuman_plugins.langchain.stage._pcm import Resampler
 from agenthuman_plugins.speech.link import (
     SPEECH_SAMPLE_RATE,
     AvatarDisconnected,

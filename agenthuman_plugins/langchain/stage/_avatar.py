@@ -4,6 +4,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any, Protocol
 
 from agenthuman_plugins.client import (
@@ -16,7 +17,7 @@ from agenthuman_plugins.client import (
 from agenthuman_plugins.client.adapters import to_the_end, what_happened
 from agenthuman_plugins.client.redaction import redact
 from agenthuman_plugins.client.rooms import LiveKitRoom, Room
-from agenthuman_plugins.langchain._stage_voice import Voice
+from agenthuman_plugins.langchain.stage._voice import Voice
 from agenthuman_plugins.speech.link import SpeechLink
 
 _log = logging.getLogger("agenthuman_plugins.langchain")
@@ -40,8 +41,8 @@ class Lender(Protocol):
     async def take_back(self, session_id: str) -> None:
         """End a session, harmless when repeated."""
 
-    def used(self, session_id: str) -> None:
-        """Note that a session is in use."""
+    def used(self, session_id: str) -> AbstractContextManager[None]:
+        """Use a session inside the block: it is not idle."""
 
     def handed_over(self, session_id: str) -> None:
         """Note that another worker speaks through a session and answers for it."""
@@ -60,8 +61,9 @@ class Given:
     async def take_back(self, session_id: str) -> None:
         """Do nothing."""
 
-    def used(self, session_id: str) -> None:
+    def used(self, session_id: str) -> AbstractContextManager[None]:  # noqa: ARG002 - as in `Lender`
         """Do nothing."""
+        return nullcontext()
 
     def handed_over(self, session_id: str) -> None:
         """Do nothing."""
@@ -82,9 +84,10 @@ class FromToolkit:
         """End the session."""
         await self._toolkit._take_back(session_id)  # noqa: SLF001 - of this package
 
-    def used(self, session_id: str) -> None:
-        """Let the toolkit know that the session is not idle."""
-        self._toolkit._used(session_id)  # noqa: SLF001 - of this package
+    def used(self, session_id: str) -> AbstractContextManager[None]:
+        """Keep the toolkit from ending the session as idle."""
+        used: AbstractContextManager[None] = self._toolkit._used(session_id)  # noqa: SLF001 - of this package
+        return used
 
     def handed_over(self, session_id: str) -> None:
         """Let the toolkit know that the session is not its own any more."""
@@ -126,6 +129,8 @@ class Avatar:
         self._lent_at = -math.inf
         self._task: asyncio.Task[None] | None = None
         self._never = False  # whether no attempt can have more luck
+        self._use = ExitStack()
+        self._in_use = False
         self.connected = False
 
     def begin(self) -> None:
@@ -141,10 +146,14 @@ class Avatar:
             return
         self._task = asyncio.create_task(self._attempt(), name="avatar of a stage")
 
-    def used(self) -> None:
-        """Note that somebody speaks."""
-        if self._lent is not None:
-            self._lender.used(self._lent[0].session_id)
+    def use(self, *, in_use: bool) -> None:
+        """Note whether something is said through the session: while nothing is, it may be ended as idle."""
+        if not in_use or self._lent is None:
+            self._use.close()
+            self._in_use = False
+        elif not self._in_use:
+            self._use.enter_context(self._lender.used(self._lent[0].session_id))
+            self._in_use = True
 
     async def aclose(self) -> None:
         """Leave, and end the session if it was opened here."""
@@ -179,6 +188,7 @@ class Avatar:
         if link is None:
             self._lent_at = asyncio.get_running_loop().time()
             self._lent = await self._lender.lend(self._thread_id)
+            self.use(in_use=self._voice.busy)  # speech may have come before it
             try:
                 link = await self._joined(*self._lent, limit_s=_CONNECT_LIMIT_S)
             except SpeechLinkError:
@@ -193,6 +203,7 @@ class Avatar:
             self._on_here(session.session_id)
             loss = await self._voice.run(link)
             if loss.replaced:
+                self.use(in_use=False)
                 self._never, self._lent = True, None
                 self._lender.handed_over(session.session_id)
         finally:
@@ -226,6 +237,7 @@ class Avatar:
         return link
 
     async def _give_back(self) -> None:
+        self.use(in_use=False)
         lent, self._lent = self._lent, None
         if lent is not None:
             await to_the_end(lambda: self._lender.take_back(lent[0].session_id))
