@@ -8,7 +8,6 @@ from agenthuman_plugins import LiveKitRoom
 from agenthuman_plugins.langchain import AgentHumanToolkit, SessionRequest
 
 
-# --8<-- [start:toolkit]
 def room_of(request: SessionRequest) -> LiveKitRoom:
     """Make the tokens for a conversation's room, where its user waits."""
     return LiveKitRoom.mint(
@@ -26,4 +25,3 @@ toolkit = AgentHumanToolkit(
     tts=OpenAIVoice(),
     max_idle_secs=600,  # users go without a word
 )
-# --8<-- [end:toolkit]

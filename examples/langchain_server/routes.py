@@ -7,7 +7,6 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 
-# --8<-- [start:left]
 async def left(request: Request) -> Response:
     """End the sessions of a conversation whose user has left, whichever worker opened them."""
     await toolkit.aend_sessions(request.path_params["thread_id"])
@@ -15,4 +14,3 @@ async def left(request: Request) -> Response:
 
 
 app = Starlette(routes=[Route("/left/{thread_id}", left, methods=["POST"])])
-# --8<-- [end:left]

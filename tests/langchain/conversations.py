@@ -11,7 +11,7 @@ and leaves its blocks.
 What is counted, by the service's own record and by watching every call of a tool: sessions that still run in the end,
 sessions that one call opened while its first still ran, and answers that were not true before, during and after their
 call (a session that ran all the time and is not listed, or is said to have ended or to be none; one that had ended
-before and is said to run; another user's).
+before and is said to run; one that another call opened and this one is said to have; another user's).
 
 What it leaves out: speech, rooms and hand-overs (`identity/test_other_worker.py`), subagents and other ways of calling
 (`identity/test_matrix.py`), two turns of one thread at the same time (a checkpointer forbids it), and workers that die
@@ -79,7 +79,7 @@ LIMITS: tuple[dict[str, float], ...] = (
     {"max_session_secs": 0.1},
 )
 ONE = re.compile(r"Session (sess_\w+)")
-NOTE = re.compile(r"Note: session (sess_\w+) has ended by itself")
+NOTE = re.compile(r"Note: session (sess_\w+) was ended automatically")
 
 
 class Death(BaseException):
@@ -282,6 +282,10 @@ class Judge(BaseCallbackHandler):
             wrong += [each for each, status in shown.items() if status == "started" and each in over]
             wrong += [each for each, status in shown.items() if status == "ended" and each in ran]
             self.happened["lists of running sessions"] += bool(ran)
+        if tool == "create_session" and "by this call before" in said:
+            mine = self._opened.get((self._messages, told.tool_call_id), [])
+            others = {each for opened in self._opened.values() for each in opened} - {*mine}
+            wrong += [each for each in about if each in others]
         if "still running" in said or "is running" in said:
             wrong += [each for each in about if each in over]
             self.happened["sessions given back to a repeated call"] += "by this call before" in said

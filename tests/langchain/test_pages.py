@@ -18,8 +18,7 @@ ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
 TUTORIAL = ROOT / "docs" / "tutorials" / "langchain.md"
 README = ROOT / "README.md"
-SERVED = ROOT / "docs" / "how-to" / "langchain-server.md"  # its tests start a server
-PAGES = [TUTORIAL, README, *sorted(set(ROOT.glob("docs/how-to/langchain-*.md")) - {SERVED})]
+PAGES = [TUTORIAL, README, *sorted(ROOT.glob("docs/how-to/langchain-*.md"))]
 KEYS = {
     "OPENAI_API_KEY": "sk-test",
     "LIVEKIT_URL": "wss://livekit.example.com",
@@ -42,7 +41,8 @@ async def emulator(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Emulator]:
             **KEYS,
         }.items():
             monkeypatch.setenv(name, value)
-        monkeypatch.syspath_prepend(str(EXAMPLES))
+        for folder in (EXAMPLES, EXAMPLES / "langchain_server"):
+            monkeypatch.syspath_prepend(str(folder))
         yield emulator
 
 

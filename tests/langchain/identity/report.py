@@ -1,6 +1,7 @@
 """Every cell of the matrix, and the table that is made of them: `benchmarks/results/langchain-identity.txt`."""
 
 import platform
+import textwrap
 from collections.abc import AsyncIterator, Iterable
 from contextlib import nullcontext
 from importlib.metadata import version
@@ -28,7 +29,8 @@ HEAD = """\
 make bench BENCH=identity; Python {python}, langchain {langchain}, langgraph {langgraph}
 
 Whose session is it? One agent opens a session in one of {ways} ways of calling tools, and another one lists, gets,
-speaks through and ends it, in the same way: {rows}.
+speaks through and ends it, in the same way:
+{rows}.
 Each cell: in how many ways each operation did it, of those in which the two can be told apart. Where it must be
 `all`, the session is the other one's, too; where it must be `none`, it is not, and its owner could still end it.
 """
@@ -42,7 +44,7 @@ async def report(console: Console) -> None:
             langchain=version("langchain"),
             langgraph=version("langgraph"),
             ways=len(WAYS),
-            rows=", ".join(WAYS),
+            rows=textwrap.fill("; ".join(WAYS), 116, initial_indent="  ", subsequent_indent="  "),
         )
     ]
     parts.append(_titled("Toolkits of one process", [line async for line in _lines(PAIRS.values())]))

@@ -49,14 +49,19 @@ class MortalSaver(InMemorySaver):
     mortal = True
 
     def put(self, config: Any, checkpoint: Any, *args: Any) -> Any:
+        # Writes and checkpoints are kept in threads of their own, in any order.
+        self._die_with(checkpoint["channel_values"])
         if not self.dead:
             return super().put(config, checkpoint, *args)
         return {"configurable": {**config["configurable"], "checkpoint_id": checkpoint["id"]}}
 
     def put_writes(self, config: Any, writes: Sequence[Any], *args: Any) -> None:
-        self.dead = self.dead or (self.mortal and "ToolMessage" in repr(writes))
+        self._die_with(writes)
         if not self.dead:
             super().put_writes(config, writes, *args)
+
+    def _die_with(self, kept: object) -> None:
+        self.dead = self.dead or (self.mortal and "ToolMessage" in repr(kept))
 
     def revive(self) -> None:
         self.dead = self.mortal = False

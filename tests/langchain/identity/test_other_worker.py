@@ -116,7 +116,7 @@ async def test_session_of_somebody_else_is_asked_for_once(
     for _ in range(3):
         told = await other.use(tool, context=BOB, session_id="sess_1", **OF_ONE_SESSION[tool])
         assert told.status == "error"
-        assert "is none that this conversation has open here" in told.content
+        assert "is not known here as a session of this conversation" in told.content
     assert since(service, before) == ["GET /v1/sessions/sess_1"]
     assert (service.running, other.links, other.holding()) == (["sess_1"], [], None)
 
@@ -171,7 +171,7 @@ async def test_list_that_leaves_metadata_out(worker: NewWorker, service: FakeSer
     other, before = worker(), len(service.requests)
     told = await other.use(LIST, context=runtime("user-3"))
     assert [item["session_id"] for item in told.artifact["sessions"]] == ["sess_4"]
-    assert told.content.endswith("5 more of the account could not be looked at.")
+    assert told.content.endswith("5 more sessions of the account could not be checked.")
     assert len(since(service, before)) == 1 + 20
     before = len(service.requests)
     told = await other.use(LIST, context=runtime("user-24"))
@@ -309,7 +309,7 @@ async def test_application_is_asked_for_a_token_once(worker: NewWorker, service:
     assert (opened.session, opened.agent_identity, opened.room_name) == (None, None, None)
 
 
-ELSEWHERE = "Session sess_1 is running, but it can be spoken through only by the process that opened it."
+ELSEWHERE = "Session sess_1 is running, but only the process that opened it can speak through it."
 
 
 @pytest.mark.parametrize(
