@@ -49,8 +49,9 @@ async def main() -> None:
         agent = create_agent(MODEL, toolkit.get_tools(), checkpointer=InMemorySaver())
 
         async def tell(user: str, text: str) -> list[BaseMessage]:
-            ask = {"messages": [HumanMessage(text)]}
-            state = await agent.ainvoke(ask, {"configurable": {"thread_id": user}})
+            state = await agent.ainvoke(
+                {"messages": [HumanMessage(text)]}, {"configurable": {"thread_id": user}}
+            )
             return list(state["messages"])
 
         users = ("ada", "bob")
