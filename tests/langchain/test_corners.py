@@ -239,6 +239,24 @@ async def test_stage_without_an_avatar_since_its_room_was_cancelled() -> None:
         await talk.end()
 
 
+@pytest.mark.parametrize("problem", [ConfigurationError("gateway_url"), ImportError("livekit")], ids=repr)
+@in_virtual_time
+async def test_stage_keeps_no_session_that_it_cannot_speak_through(problem: Exception) -> None:
+    """Whatever keeps the link from being made, the session is not billed for the rest of the conversation."""
+    talk = Talk()
+
+    def make_link(*_: Any) -> RecordingLink:
+        raise problem
+
+    talk.stage._make_link = make_link
+    async with talk:
+        await talk.send(said("Hi"), tts(1.0))
+        await talk.until_kind("avatar_disconnected")
+        assert talk.lender.lent
+        assert not talk.lender.running
+        await talk.end()
+
+
 # --- the voice agent's example
 
 
