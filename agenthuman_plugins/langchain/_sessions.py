@@ -121,6 +121,9 @@ class Sessions:
         if origin.may_be_replayed or self._ledger.in_doubt(key):
             with self.told(origin):
                 found = await self._find(drive, reference)
+                if found is not None and found.session_id in self._ledger.unannounced:
+                    await self.end(drive, found.session_id)
+                    found = None
             if found is not None:
                 try:
                     return self._keep(Entry(found, reference, origin, made_here=False)), True
@@ -156,8 +159,10 @@ class Sessions:
                 with self._used(session.session_id):  # it may wait for the user to join
                     await drive.call("on_session", settings.on_session, session, request)
             except BaseException:
-                with suppress(AgentHumanError):  # logged; the block will try once more
+                self._ledger.unannounced.add(session.session_id)
+                with suppress(AgentHumanError):  # logged; the same call, or the block, will try once more
                     await self.end_all(drive, [session.session_id])
+                    self._ledger.unannounced.discard(session.session_id)
                 raise
         return entry, False
 

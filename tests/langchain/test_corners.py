@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from agenthuman_plugins.client import ConfigurationError, LiveKitRoom
+from agenthuman_plugins.client import ConfigurationError, LiveKitRoom, Session
 from agenthuman_plugins.langchain import AgentHumanToolkit, AvatarStage, SessionRequest
 from agenthuman_plugins.langchain._holding import Holding
-from tests.client.conftest import FakeService
-from tests.langchain.conftest import Caller, runtime
+from tests.client.conftest import FakeService, Reply
+from tests.langchain.conftest import Caller, CrashError, runtime
 from tests.langchain.stage.talk import RATE, RecordingLink, Talk, said, tts
 from tests.langchain.test_limits import Here
 from tests.langchain.toolbox import CREATE, END, GET, LIST, SAY, all_tools, by_name
@@ -165,6 +165,25 @@ async def test_sessions_that_could_not_be_checked_are_reported(
     assert service.ended == ["sess_1"]
 
 
+async def test_session_that_the_application_did_not_take(caller: Caller, service: FakeService) -> None:
+    """If `on_session` fails and the end fails, too, the call that is made again ends that session and opens another."""
+    announced: list[str] = []
+
+    def invite(session: Session, _: SessionRequest) -> None:
+        announced.append(session.session_id)
+        if len(announced) == 1:
+            service.faults.extend([Reply(503)] * 3)  # so that its end fails
+            raise CrashError
+
+    use = caller.of(all_tools(service, on_session=invite))
+    with pytest.raises(CrashError):
+        await use(CREATE, context=runtime("ada", checkpointer=KEPT))
+    assert service.running == ["sess_1"]
+    service.faults.clear()
+    assert (await use(CREATE, context=runtime("ada", checkpointer=KEPT))).status == "success"
+    assert (announced, service.running) == (["sess_1", "sess_2"], ["sess_2"])
+
+
 async def test_bare_string_is_the_first_argument(caller: Caller, service: FakeService) -> None:
     """A program may call a tool with a string: it is the first argument, checked and read like any other."""
     tools = by_name(all_tools(service))
@@ -236,6 +255,24 @@ async def test_stage_without_an_avatar_since_its_room_was_cancelled() -> None:
     async with talk:
         await talk.send(said("Hi"), tts(1.0))
         await talk.until_kind("avatar_disconnected")
+        await talk.end()
+
+
+@pytest.mark.parametrize("problem", [ConfigurationError("gateway_url"), ImportError("livekit")], ids=repr)
+@in_virtual_time
+async def test_stage_keeps_no_session_that_it_cannot_speak_through(problem: Exception) -> None:
+    """Whatever keeps the link from being made, the session is not billed for the rest of the conversation."""
+    talk = Talk()
+
+    def make_link(*_: Any) -> RecordingLink:
+        raise problem
+
+    talk.stage._make_link = make_link
+    async with talk:
+        await talk.send(said("Hi"), tts(1.0))
+        await talk.until_kind("avatar_disconnected")
+        assert talk.lender.lent
+        assert not talk.lender.running
         await talk.end()
 
 

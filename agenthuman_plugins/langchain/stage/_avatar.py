@@ -191,10 +191,9 @@ class Avatar:
             self.use(in_use=self._voice.busy)  # speech may have come before it
             try:
                 link = await self._joined(*self._lent, limit_s=_CONNECT_LIMIT_S)
-            except SpeechLinkError:
-                await (
-                    self._give_back()
-                )  # it would be billed until the next turn, for an avatar that never came
+            except Exception:
+                # It would be billed until the next turn, for an avatar that never came.
+                await self._give_back()
                 raise
         assert self._lent is not None  # noqa: S101 - there is a link
         session, room = self._lent
