@@ -80,7 +80,7 @@ async def service(**options: Any) -> AsyncIterator[dict[str, Any]]:
             print(f"Watch and listen: {emulator.watch_url}", flush=True)
             await enter("Open that page, then press Enter.")
         else:
-            print("This example opens sessions alone; to see an avatar, run langchain_agent.py.", flush=True)
+            print("This example shows no avatar; langchain_agent.py does.", flush=True)
         yield {"api_key": emulator.api_key, "base_url": emulator.url, "gateway_url": emulator.gateway_url}
 
 

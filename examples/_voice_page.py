@@ -115,9 +115,14 @@ class Door:
         self._converse = converse
         self._make_room = make_room
         self._talk: asyncio.Task[None] | None = None
+        self._entering = asyncio.Lock()
 
     async def enter(self, request: Request) -> JSONResponse:
         """Answer a page's call, and begin to talk."""
+        async with self._entering:  # of two pages at once, only one
+            return await self._enter(request)
+
+    async def _enter(self, request: Request) -> JSONResponse:
         if self._talk is not None and not self._talk.done():
             await asyncio.wait(
                 [self._talk], timeout=2.0

@@ -8,9 +8,10 @@ Without LIVEKIT_URL, LIVEKIT_API_KEY and LIVEKIT_API_SECRET it starts a LiveKit 
 import asyncio
 import os
 
-from _offline import SESSION, ScriptedModel, livekit, run, service, show, wish
+from _offline import SESSION, ScriptedModel, enter, livekit, run, service, show, wish
 from langchain.agents import create_agent
-from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
+from langgraph.checkpoint.memory import InMemorySaver
 
 from agenthuman_plugins import LiveKitRoom
 from agenthuman_plugins.langchain import AgentHumanToolkit, SessionRequest
@@ -18,6 +19,7 @@ from agenthuman_plugins.langchain import AgentHumanToolkit, SessionRequest
 MODEL = ScriptedModel(
     script=[
         wish("agent_human_create_session"),
+        AIMessage("Here I am."),
         wish("agent_human_end_session", session_id=SESSION),
         AIMessage("Goodbye!"),
     ]
@@ -44,15 +46,21 @@ async def main() -> None:
         service(plan="explorer") as where,
         AgentHumanToolkit(room=room_of, **where) as toolkit,
     ):
-        agent = create_agent(MODEL, toolkit.get_tools())
+        agent = create_agent(MODEL, toolkit.get_tools(), checkpointer=InMemorySaver())
 
-        async def serve(user: str) -> None:
-            ask = HumanMessage("I would like to see you.")
-            state = await agent.ainvoke({"messages": [ask]}, {"configurable": {"thread_id": user}})
-            print(f"[{user}]")
-            show(state["messages"])
+        async def tell(user: str, text: str) -> list[BaseMessage]:
+            state = await agent.ainvoke(
+                {"messages": [HumanMessage(text)]}, {"configurable": {"thread_id": user}}
+            )
+            return list(state["messages"])
 
-        await asyncio.gather(serve("ada"), serve("bob"))
+        users = ("ada", "bob")
+        await asyncio.gather(*[tell(user, "I would like to see you.") for user in users])
+        await enter("Wait for a face on the page, then press Enter.")
+        conversations = await asyncio.gather(*[tell(user, "Thank you. Goodbye!") for user in users])
+    for user, messages in zip(users, conversations, strict=True):
+        print(f"[{user}]")
+        show(messages)
 
 
 if __name__ == "__main__":

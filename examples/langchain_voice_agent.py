@@ -3,7 +3,7 @@
 python examples/langchain_voice_agent.py [--port 8030]
 
 Without a key a script answers, in an offline voice, through the emulator's avatar: pip install
-'agenthuman-plugins[langchain,emulator,demo]' langchain. With OPENAI_API_KEY (OPENAI_BASE_URL and OPENAI_MODEL are
+'agenthuman-plugins[langchain,demo]' langchain. With OPENAI_API_KEY (OPENAI_BASE_URL and OPENAI_MODEL are
 respected) a model answers, and the microphone is understood: pip install langchain-openai. With AGENTHUMAN_API_KEY the
 avatar is the real one, in a room of your LiveKit server: LIVEKIT_URL, LIVEKIT_API_KEY, LIVEKIT_API_SECRET.
 """

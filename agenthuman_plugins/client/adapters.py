@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from agenthuman_plugins.client._answers import HINTS
 from agenthuman_plugins.client._background import CLOSE_S, to_the_end
+from agenthuman_plugins.client._calls.checks import json_object
 from agenthuman_plugins.client._config import DEFAULT_MAX_RETRIES, DEFAULT_TIMEOUT_S, resolve
 from agenthuman_plugins.client._owner import CLIENT_OWNER
 from agenthuman_plugins.client.errors import AgentHumanError, SessionOutcomeUnknownError
@@ -20,6 +21,7 @@ __all__ = [
     "asettle",
     "credentials",
     "holds_secret",
+    "json_object",
     "settle",
     "to_the_end",
     "what_happened",

@@ -163,12 +163,15 @@ class AsyncDriver:
 
     async def call(self, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
         """Call a function of the application; a plain one, which may block, in a thread."""
+
+        def on_thread() -> Any:
+            try:
+                return function(*arguments)
+            except StopIteration as error:  # as it is, Python 3.11 would wait for the thread forever
+                raise RuntimeError(f"{name} raised StopIteration.") from error
+
         try:
-            made = (
-                function(*arguments)
-                if _surely_async(function)
-                else await asyncio.to_thread(function, *arguments)
-            )
+            made = function(*arguments) if _surely_async(function) else await asyncio.to_thread(on_thread)
             return await made if inspect.isawaitable(made) else made
         except ValidationError as error:
             raise _not_the_models(name) from error

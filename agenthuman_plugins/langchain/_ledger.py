@@ -58,6 +58,7 @@ class Ledger:
     Attributes:
         opens: Creates by their key, with the id of the session that each has opened.
         says: What was said, by the key of its call.
+        unannounced: Sessions that the application failed to take note of, and that could not be ended then.
         foreign: References of sessions that are not of this toolkit, so that each is asked for once.
     """
 
@@ -68,6 +69,7 @@ class Ledger:
         self._doubtful: set[str] = set()
         self.opens: Once[str] = Once()
         self.says: Once[tuple[str, dict[str, object]]] = Once()
+        self.unannounced: set[str] = set()
         self.foreign: OrderedDict[str, str | None] = OrderedDict()
 
     def reopen(self) -> None:

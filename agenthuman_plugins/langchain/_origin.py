@@ -125,6 +125,11 @@ class Origin:
             message_id=_text(getattr(message, "id", None)),
         )
 
+    @classmethod
+    def of_thread(cls, thread_id: object) -> Self:
+        """The agent of a conversation, outside of any call. As in a config, an empty id is none."""
+        return cls(_text(thread_id))
+
     @property
     def key(self) -> str | None:
         """What a replay of this very call repeats, and no other call has; `None` if nothing tells calls apart."""

@@ -5,6 +5,7 @@ Arguments are traced by LangChain and fill the model's context, so they are shor
 """
 
 import re
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, TypeAlias
 from urllib.parse import urlsplit
 
@@ -183,6 +184,14 @@ class NoArgs(BaseModel):
     model_config = _CONFIG
 
     runtime: Runtime = None
+
+
+def named(schema: type[BaseModel], bare: Sequence[str]) -> dict[str, Any]:
+    """The argument that a call with a bare string is for: LangChain checks that as the first one, and gives no name."""
+    name = next(iter(schema.model_fields))
+    if not bare or name == "runtime":
+        return {}
+    return {name: getattr(schema.model_validate({name: bare[0]}), name)}
 
 
 def explain(schema: type[BaseModel], error: ValidationError | Any) -> str:

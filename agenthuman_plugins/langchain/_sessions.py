@@ -7,7 +7,7 @@ import logging
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import AsyncExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -20,7 +20,7 @@ from agenthuman_plugins.client import (
     Session,
     SessionOutcomeUnknownError,
 )
-from agenthuman_plugins.client.adapters import CLIENT_OWNER, MARKS
+from agenthuman_plugins.client.adapters import CLIENT_OWNER, MARKS, json_object
 from agenthuman_plugins.client.models import CLIENT_REF, SessionStatus
 from agenthuman_plugins.client.rooms import AspectRatio, LiveKitRoom, Room
 from agenthuman_plugins.langchain import _texts
@@ -62,15 +62,22 @@ class Sessions:
         ledger: Where the sessions are kept.
         speech: Speech links, to be closed before their session ends; `None` if nothing speaks.
         owned: Told each session that this process is to end from now on.
+        used: Makes a block in which a session is not idle.
     """
 
     def __init__(
-        self, settings: Settings, ledger: Ledger, speech: "Speech | None", owned: Callable[[Entry], None]
+        self,
+        settings: Settings,
+        ledger: Ledger,
+        speech: "Speech | None",
+        owned: Callable[[Entry], None],
+        used: Callable[[str], AbstractContextManager[None]],
     ) -> None:
         self._settings = settings
         self._ledger = ledger
         self._speech = speech
         self._owned = owned
+        self._used = used
         self._references = References(settings.namespace)
 
     # --- opening
@@ -114,6 +121,9 @@ class Sessions:
         if origin.may_be_replayed or self._ledger.in_doubt(key):
             with self.told(origin):
                 found = await self._find(drive, reference)
+                if found is not None and found.session_id in self._ledger.unannounced:
+                    await self.end(drive, found.session_id)
+                    found = None
             if found is not None:
                 try:
                     return self._keep(Entry(found, reference, origin, made_here=False)), True
@@ -146,10 +156,13 @@ class Sessions:
             unless_kept.pop_all()
         if settings.on_session is not None:
             try:
-                await drive.call("on_session", settings.on_session, session, request)
+                with self._used(session.session_id):  # it may wait for the user to join
+                    await drive.call("on_session", settings.on_session, session, request)
             except BaseException:
-                with suppress(AgentHumanError):  # logged; the block will try once more
+                self._ledger.unannounced.add(session.session_id)
+                with suppress(AgentHumanError):  # logged; the same call, or the block, will try once more
                     await self.end_all(drive, [session.session_id])
+                    self._ledger.unannounced.discard(session.session_id)
                 raise
         return entry, False
 
@@ -321,10 +334,13 @@ class Sessions:
     async def _with_references(
         self, drive: Driver, sessions: Iterable[Session]
     ) -> tuple[list[tuple[Session, str | None]], int]:
-        """Sessions with their references; those that a list leaves without are asked for, up to a limit."""
+        """Sessions with their references; those that a list leaves without are asked for, up to a limit.
+
+        The newest are asked for first: a call that is replayed was made not long ago.
+        """
         known: list[tuple[Session, str | None]] = []
         gets = unread = 0
-        for session in sessions:
+        for session in sorted(sessions, key=_begin, reverse=True):
             session_id = session.session_id
             if (entry := self._ledger.get(session_id)) is not None:
                 known.append((session, entry.reference))
@@ -352,16 +368,17 @@ class Sessions:
         """
         if entry.made_here or entry.room is not None:
             return entry.room
-        identity = SessionRequest(session=entry.session).agent_identity
-        if identity is None:
+        request = replace(_request(origin), session=entry.session)
+        if request.agent_identity is None:
             raise ToolException(_texts.only_where_it_was_opened(entry.session_id, self._settings.offered))
         room = self._settings.room
         if callable(room):
-            room = await drive.call("room", room, replace(_request(origin), session=entry.session))
-        if not isinstance(room, LiveKitRoom) or room.agent_identity != identity:
+            room = await drive.call("room", room, request)
+        if not isinstance(room, LiveKitRoom) or not _is_room_of(request, room):
             _log.warning(
-                "Session %s cannot be spoken through here: `room` must return a LiveKitRoom whose agent_token is for "
-                "the identity request.agent_identity. Pass agent_identity=request.agent_identity to LiveKitRoom.mint.",
+                "Session %s cannot be spoken through here: `room` must return its LiveKitRoom, request.room_name, with "
+                "an agent_token for the identity request.agent_identity. Pass room=request.room_name, "
+                "agent_identity=request.agent_identity to LiveKitRoom.mint.",
                 entry.session_id,
             )
             raise ToolException(_texts.only_where_it_was_opened(entry.session_id, self._settings.offered))
@@ -421,7 +438,7 @@ class Sessions:
 
     async def end_thread(self, drive: Driver, thread_id: object) -> None:
         """End the sessions of a conversation, on whatever worker they were opened."""
-        origin = Origin(None if thread_id is None else str(thread_id))
+        origin = Origin.of_thread(thread_id)
 
         def is_of_thread(entry: Entry) -> bool:
             if origin.thread_id is None:
@@ -436,9 +453,15 @@ class Sessions:
         try:
             if origin.thread_id is not None and self._settings.namespace is not None:
                 begin = self._references.begin(origin)
-                running, _ = await self._with_references(
+                running, unread = await self._with_references(
                     drive, await drive.done(drive.client.sessions.list("started"))
                 )
+                if unread:
+                    _log.warning(
+                        "%d running sessions could not be checked: those of the thread among them go on. Call "
+                        "end_sessions again.",
+                        unread,
+                    )
                 ids += [
                     session.session_id
                     for session, reference in running
@@ -489,11 +512,17 @@ def has_agent(room: Room | None) -> bool:
     return isinstance(room, LiveKitRoom) and room.agent_token is not None
 
 
+def _is_room_of(request: SessionRequest, room: LiveKitRoom) -> bool:
+    """Whether whoever joins a room speaks through the session of a request, as far as names tell."""
+    is_same = room.name == request.room_name or None in {room.name, request.room_name}
+    return is_same and room.agent_identity == request.agent_identity
+
+
 def checked_metadata(metadata: object) -> dict[str, Any]:
-    """The application's own metadata of a session.
+    """The application's own metadata of a session, copied: what a function changes in it stays with its request.
 
     Raises:
-        ConfigurationError: It is no mapping, or uses a key that is the client's own.
+        ConfigurationError: It is no JSON object, or uses a key that is the client's own.
     """
     if metadata is None:
         return {}
@@ -503,7 +532,7 @@ def checked_metadata(metadata: object) -> dict[str, Any]:
         )
     if reserved := _RESERVED & metadata.keys():
         raise ConfigurationError(f"metadata must not hold {min(reserved)!r}, which the toolkit sets itself.")
-    return dict(metadata)
+    return json_object("metadata", metadata)
 
 
 def _over(session: Session) -> Session:

@@ -108,13 +108,13 @@ class AgentHumanToolkit(BaseToolkit):
     base_url: str | None = None
     avatar: str | None = None
     aspect_ratio: AspectRatio = "4:3"
-    room: Any = Field(default=None, repr=False, exclude=True)
-    metadata: Any = Field(default=None, repr=False, exclude=True)
+    room: Room | RoomProvider | None = Field(default=None, repr=False, exclude=True)
+    metadata: dict[str, Any] | MetadataProvider | None = Field(default=None, repr=False, exclude=True)
     namespace: str | None = None
     max_session_secs: float | None = None
     max_idle_secs: float | None = None
     end_on_exit: bool = True
-    on_session: Any = Field(default=None, repr=False, exclude=True)
+    on_session: OnSession | None = Field(default=None, repr=False, exclude=True)
     tools: tuple[str, ...] | None = None
     scope: Scope = "agent"
     tts: Any = Field(default=None, repr=False, exclude=True)
@@ -225,7 +225,7 @@ class AgentHumanToolkit(BaseToolkit):
                 self._home = asyncio.get_running_loop()
             self._limits.watch(entry)
 
-        self._sessions = Sessions(settings, self._ledger, self._speech, owned)
+        self._sessions = Sessions(settings, self._ledger, self._speech, owned, self._limits.used)
         self._made = Tools(
             self._clients, self._sessions, self._ledger, self._limits, self._speech, self.gateway_url, names
         )
@@ -349,7 +349,8 @@ class AgentHumanToolkit(BaseToolkit):
             left = self._ledger.close() if self.end_on_exit else []
             yield [entry.session_id for entry in left]
         finally:
-            self._block.release()
+            if self._block.locked():  # a program may leave what it did not enter
+                self._block.release()
 
     # --- for what belongs to a toolkit
 
@@ -366,7 +367,7 @@ class AgentHumanToolkit(BaseToolkit):
     async def _lend(self, thread_id: str | None) -> tuple[Session, Room | None]:
         """Open a session for a stage, as a tool would; errors are for the program."""
         try:
-            entry, _ = await self._sessions.open(self._clients.async_driver(), Origin(thread_id))
+            entry, _ = await self._sessions.open(self._clients.async_driver(), Origin.of_thread(thread_id))
         except ToolException as told:
             raise told.__cause__ or AgentHumanError(str(told)) from None
         return entry.session, entry.room

@@ -84,11 +84,13 @@ class Tools:
         }
         schema, operation = operations[name]
 
-        def func(runtime: Runtime = None, **arguments: Any) -> Result:
+        def func(*bare: str, runtime: Runtime = None, **arguments: Any) -> Result:
+            arguments |= _schemas.named(schema, bare)
             origin, drive = Origin.of(runtime), self._clients.sync_driver()
             return finish(self._with_news(operation(drive, origin, **arguments), origin))
 
-        async def coroutine(runtime: Runtime = None, **arguments: Any) -> Result:
+        async def coroutine(*bare: str, runtime: Runtime = None, **arguments: Any) -> Result:
+            arguments |= _schemas.named(schema, bare)
             origin, drive = Origin.of(runtime), self._clients.async_driver()
             return await self._with_news(operation(drive, origin, **arguments), origin)
 
@@ -153,7 +155,8 @@ class Tools:
     async def _say(self, drive: Driver, origin: Origin, session_id: str, text: str) -> Result:
         if origin.before(_texts.END, session_id):
             raise ToolException(_texts.ended_by_this_message(session_id))
-        key, says = origin.key or uuid.uuid4().hex, self._ledger.says
+        # With what is said: in a node that asks its model more than once, calls may have one id.
+        key, says = f"{origin.key or uuid.uuid4().hex} {session_id} {text}", self._ledger.says
         with self._order.carried_out(origin, session_id):
             while (said := says.claim(key)) is not None:
                 if not isinstance(said, Future):

@@ -22,6 +22,7 @@ _PAUSE_S = 0.4  # a shorter one belongs to the speech
 _FAREWELL_S = 0.3  # for the last message to leave
 
 _FULL_SCALE = 32_768
+_OVER = "There is nothing to watch any more."
 
 _logger = logging.getLogger(__name__)
 
@@ -97,7 +98,7 @@ class Viewer:
             ViewerError: The offer cannot be used, too many browsers watch, or the viewer is closed.
         """
         if self._closed:
-            raise ViewerError("There is nothing to watch any more.")
+            raise ViewerError(_OVER)
         if len(self._browsers) >= self._max_browsers:
             raise ViewerError(
                 f"{self._max_browsers} windows watch this avatar, and no more can: close one, then reload this page."
@@ -114,6 +115,8 @@ class Viewer:
             browser.dismiss()
             await asyncio.wait([visit])
             raise
+        if browser not in self._browsers:  # let go meanwhile: nobody would leave a room that is joined now
+            raise ViewerError(_OVER)
         if self._room is None or self._room.done():
             self._set("waiting", "")
             self._room = asyncio.create_task(self._watch(), name="watched room")

@@ -14,9 +14,10 @@ call (a session that ran all the time and is not listed, or is said to have ende
 before and is said to run; one that another call opened and this one is said to have; another user's).
 
 What it leaves out: speech, rooms and hand-overs (`identity/test_other_worker.py`), subagents and other ways of calling
-(`identity/test_matrix.py`), an interruption of the clean-up itself (`campaign` has it), two turns of one thread at the same time (a checkpointer forbids it), and workers that die
-inside a request: a death waits for the calls beside it, which clean up after themselves (`test_checkpoints.py` kills
-real processes). The sizes are not those of life: turns take milliseconds, and limits 0.05 to 0.5 s.
+(`identity/test_matrix.py`), an interruption of the clean-up itself (`campaign` has it), two turns of one thread at the
+same time, and workers that die inside a request: a death waits for the calls beside it, which clean up after
+themselves (`test_checkpoints.py` kills real processes). The sizes are not those of life: turns take milliseconds, and
+limits 0.05 to 0.5 s.
 """
 
 import asyncio

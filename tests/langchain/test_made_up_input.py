@@ -139,7 +139,7 @@ async def test_no_odd_text_is_spoken(text: Any, caller: Caller) -> None:
     service.requests.clear()
     assert_clear(await use(SAY, session_id="sess_1", text=text))
     assert service.requests == []
-    assert not toolkit._say._loop.running
+    assert not toolkit._loop.running
 
 
 async def test_injected_credentials_open_nothing(caller: Caller) -> None:

@@ -198,6 +198,14 @@ async def test_what_died_is_waited_for_when_it_is_made_again(message: tuple[str,
         await waiting
 
 
+def test_a_call_may_be_carried_out_again() -> None:
+    """A call that is over and is made again, as when a checkpoint is replayed, begins anew."""
+    order, say = Order(), origin("call_1", SAY, END)
+    for _ in range(2):
+        with order.carried_out(say, "sess_1"):
+            assert not order._call(say, "call_1").over.done()
+
+
 def test_a_result_is_made_anew_only_by_who_saw_it() -> None:
     """Of two that find a session ended, the slower one does not forget what the faster one has opened since."""
     once: Once[str] = Once()

@@ -93,7 +93,9 @@ async def test_first_program_of_the_tutorial_prints_what_the_page_says(
 ) -> None:
     """What the reader should see is what the program prints, but for id and time."""
     page = TUTORIAL.read_text()
-    said = page.partition("press Enter.\n\n")[2].partition("```")[0]  # a reader without a key sees that, too
+    said = page.partition("Wait for the face on the page, then press Enter.\n\n")[2].partition("```")[
+        0
+    ]  # a reader without a key sees that, too
     await asyncio.to_thread(exec, blocks(TUTORIAL)[0], {"__name__": "page"})
 
     def same(text: str) -> str:

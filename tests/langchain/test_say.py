@@ -438,7 +438,7 @@ async def test_session_without_tokens_is_not_tried_again(client: AgentHuman, ser
         toolkit._ledger.add(Entry(found, "lc-1", Origin(), room=room), Change.OPENED)
         message = await asyncio.to_thread(tools[SAY].invoke, _call("sess_7", "Hello."))
     assert message.status == "error"
-    assert "can be spoken through only by the process that opened it" in message.content
+    assert "only the process that opened it can speak through it" in message.content
     assert "Do not retry" in message.content
     assert "session_token" not in message.content
 

@@ -71,6 +71,28 @@ async def test_more_browsers_than_may_watch_are_refused(viewer: Viewer, offer: d
     assert "2 windows watch this avatar" in str(outcomes[-1])
 
 
+async def test_a_page_that_is_late_joins_no_room(
+    viewer: Viewer, offer: dict[str, str], rooms: list[FakeRoom], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A viewer that is closed while it answers an offer joins no room, which nobody would leave."""
+    answering, closed, answer_offer = asyncio.Event(), asyncio.Event(), _browser.Browser._answer
+
+    async def slowly(browser: _browser.Browser, offer: object) -> dict[str, str]:
+        answer = await answer_offer(browser, offer)
+        answering.set()
+        await closed.wait()
+        return answer
+
+    monkeypatch.setattr(_browser.Browser, "_answer", slowly)
+    visit = asyncio.create_task(viewer.answer(offer))
+    await answering.wait()
+    await viewer.aclose("Over.")
+    closed.set()
+    with pytest.raises(ViewerError):
+        await visit
+    assert not rooms
+
+
 async def test_a_closed_viewer_refuses(viewer: Viewer, offer: dict[str, str], rooms: list[FakeRoom]) -> None:
     """After `aclose` nobody is let in; it ended every visit and left the room."""
     await viewer.answer(offer)

@@ -170,6 +170,12 @@ class Avatar:
         except AgentHumanError as error:
             self._never = not _can_pass(error)
             reason = what_happened(error)
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # Something that the program's own function waited for was cancelled, and not we.
+            reason = f"The avatar was given up: {type(error).__name__}"
         except Exception as error:  # noqa: BLE001 - logged with its traceback
             # The program's own room provider, or a defect of ours: the conversation goes on without the avatar.
             _log.exception("The avatar of a stage failed.")
@@ -182,12 +188,12 @@ class Avatar:
         if link is None:
             self._lent_at = asyncio.get_running_loop().time()
             self._lent = await self._lender.lend(self._thread_id)
+            self.use(in_use=self._voice.busy)  # speech may have come before it
             try:
                 link = await self._joined(*self._lent, limit_s=_CONNECT_LIMIT_S)
-            except SpeechLinkError:
-                await (
-                    self._give_back()
-                )  # it would be billed until the next turn, for an avatar that never came
+            except Exception:
+                # It would be billed until the next turn, for an avatar that never came.
+                await self._give_back()
                 raise
         assert self._lent is not None  # noqa: S101 - there is a link
         session, room = self._lent

@@ -8,13 +8,16 @@ from langchain_core.tools import BaseTool
 
 from agenthuman_plugins.emulator import Emulator
 from agenthuman_plugins.langchain import AgentHumanToolkit
+from agenthuman_plugins.langchain.tools import NAMES
 from tests.langchain.toolbox import (
+    AVATARS,
     CREATE,
     END,
     GET,
     LIST,
     OF_ONE_SESSION,
     SAY,
+    USAGE,
     by_name,
     silence,
     speak_in_process,
@@ -27,6 +30,8 @@ _EXAMPLES: dict[str, dict[str, Any]] = {
     LIST: {"status": "all"},
     END: {"session_id": "sess_1"},
     SAY: {"session_id": "sess_1", "text": "Hi."},
+    AVATARS: {},
+    USAGE: {},
 }
 
 
@@ -37,7 +42,7 @@ class UnitSuite:
 
     @property
     def tool_constructor(self) -> Callable[..., BaseTool]:
-        return lambda **options: by_name(AgentHumanToolkit(tts=silence, **options))[self.name]
+        return lambda **options: by_name(AgentHumanToolkit(tts=silence, tools=NAMES, **options))[self.name]
 
     @property
     def tool_constructor_params(self) -> dict[str, Any]:
@@ -70,7 +75,7 @@ class IntegrationSuite:
         self._session_id: str | None = None
         monkeypatch.setenv("AGENTHUMAN_API_KEY", emulator.api_key)
         monkeypatch.setenv("AGENTHUMAN_BASE_URL", emulator.url)
-        with speak_in_process(AgentHumanToolkit(tts=silence)) as self._toolkit:
+        with speak_in_process(AgentHumanToolkit(tts=silence, tools=NAMES)) as self._toolkit:
             yield
         assert all(session["ended_by"] == "caller" for session in emulator.sessions())
 

@@ -3,7 +3,7 @@
 from langchain_tests.integration_tests import ToolsIntegrationTests
 
 from tests.langchain.standard.suites import IntegrationSuite
-from tests.langchain.toolbox import CREATE, END, GET, LIST, SAY
+from tests.langchain.toolbox import AVATARS, CREATE, END, GET, LIST, SAY, USAGE
 
 
 class TestCreate(IntegrationSuite, ToolsIntegrationTests):
@@ -24,3 +24,11 @@ class TestEnd(IntegrationSuite, ToolsIntegrationTests):
 
 class TestSay(IntegrationSuite, ToolsIntegrationTests):
     name = SAY
+
+
+class TestAvatars(IntegrationSuite, ToolsIntegrationTests):
+    name = AVATARS
+
+
+class TestUsage(IntegrationSuite, ToolsIntegrationTests):
+    name = USAGE

@@ -3,7 +3,7 @@
 from langchain_tests.unit_tests import ToolsUnitTests
 
 from tests.langchain.standard.suites import UnitSuite
-from tests.langchain.toolbox import CREATE, END, GET, LIST, SAY
+from tests.langchain.toolbox import AVATARS, CREATE, END, GET, LIST, SAY, USAGE
 
 
 class TestCreate(UnitSuite, ToolsUnitTests):
@@ -24,3 +24,11 @@ class TestEnd(UnitSuite, ToolsUnitTests):
 
 class TestSay(UnitSuite, ToolsUnitTests):
     name = SAY
+
+
+class TestAvatars(UnitSuite, ToolsUnitTests):
+    name = AVATARS
+
+
+class TestUsage(UnitSuite, ToolsUnitTests):
+    name = USAGE
