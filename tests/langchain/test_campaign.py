@@ -28,6 +28,11 @@ CONTROL_SEEDS = 5
 TALKS, ALL_TALKS, CONTROL_TALKS = 30, 1_000, 12
 LANES = 8
 
+# A worker that dies leaves its connections to the collector, which tells of them.
+DEATHS = pytest.mark.filterwarnings(
+    "ignore:unclosed:ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+)
+
 HEAD = """\
 make campaign, part of LangChain; Python {python}, {system}
 
@@ -82,6 +87,7 @@ async def test_runs_without_the_block_leave_sessions_open() -> None:
     assert sum(outcome.left for outcome in outcomes) > 0
 
 
+@DEATHS
 async def test_conversation_over_workers_and_restarts() -> None:
     """Nothing is left open, opened twice by one call, or told wrongly, on whichever worker a turn runs."""
     async with asyncio.timeout(LIMIT_S):
@@ -100,18 +106,21 @@ async def defect(
         return await conversations.run_all([Talk.of(seed) for seed in range(CONTROL_TALKS)], lanes=2)
 
 
+@DEATHS
 async def test_session_that_is_denied_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """With workers that know nothing of each other, answers are untrue: the count is not zero for want of eyes."""
     outcomes = await defect(monkeypatch, Sessions, "_knows_others", lambda *_: False)
     assert any(outcome.untrue for outcome in outcomes)
 
 
+@DEATHS
 async def test_session_of_another_call_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same where the id alone says which call it is, as in the first edition."""
     outcomes = await defect(monkeypatch, Origin, "key", property(lambda origin: origin.tool_call_id))
     assert any(outcome.untrue for outcome in outcomes)
 
 
+@DEATHS
 async def test_session_that_is_opened_twice_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same where nobody looks for the session of a call that is made again."""
     outcomes = await defect(monkeypatch, Origin, "may_be_replayed", property(lambda _: False))
@@ -123,6 +132,7 @@ def wrong(outcomes: list[conversations.Outcome]) -> list[conversations.Outcome]:
 
 
 @pytest.mark.campaign
+@DEATHS
 async def test_all_conversations(report: Callable[[str, list[str]], None]) -> None:
     """The same over all seeds."""
     async with asyncio.timeout(FULL_LIMIT_S):
