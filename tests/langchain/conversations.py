@@ -14,9 +14,10 @@ call (a session that ran all the time and is not listed, or is said to have ende
 before and is said to run; one that another call opened and this one is said to have; another user's).
 
 What it leaves out: speech, rooms and hand-overs (`identity/test_other_worker.py`), subagents and other ways of calling
-(`identity/test_matrix.py`), two turns of one thread at the same time (a checkpointer forbids it), and workers that die
-inside a request: a death waits for the calls beside it, which clean up after themselves (`test_checkpoints.py` kills
-real processes). The sizes are not those of life: turns take milliseconds, and limits 0.05 to 0.5 s.
+(`identity/test_matrix.py`), an interruption of the clean-up itself (`campaign` has it), two turns of one thread at the
+same time, and workers that die inside a request: a death waits for the calls beside it, which clean up after
+themselves (`test_checkpoints.py` kills real processes). The sizes are not those of life: turns take milliseconds, and
+limits 0.05 to 0.5 s.
 """
 
 import asyncio
@@ -24,6 +25,7 @@ import itertools
 import random
 import re
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -78,8 +80,8 @@ LIMITS: tuple[dict[str, float], ...] = (
     {"max_idle_secs": 0.5},
     {"max_session_secs": 0.1},
 )
-ONE = re.compile(r"Session (sess_\w+)")
-NOTE = re.compile(r"Note: session (sess_\w+) was ended automatically")
+ONE = re.compile(r"(?:Session|Nothing was done:) (sess_\w+)")
+NOTE = re.compile(r"Note: session (sess_\w+) was ended")
 
 
 class Death(BaseException):
@@ -255,6 +257,15 @@ class Judge(BaseCallbackHandler):
     def on_tool_start(self, serialized: Any, input_str: str, *, run_id: UUID, **_: Any) -> None:
         self._before[run_id] = (serialized["name"], self._record())
 
+    def on_tool_error(self, error: BaseException, *, run_id: UUID, **_: Any) -> None:
+        self._before.pop(run_id, None)
+
+    def wait(self) -> None:
+        """Wait until no call of a tool is under way on a thread: nothing can interrupt those."""
+        until = time.monotonic() + LIMIT_S
+        while self._before and time.monotonic() < until:
+            time.sleep(0.01)
+
     def on_tool_end(self, output: Any, *, run_id: UUID, **_: Any) -> None:
         name, before = self._before.pop(run_id)
         if isinstance(output, ToolMessage) and name.startswith(PREFIX):
@@ -289,7 +300,7 @@ class Judge(BaseCallbackHandler):
         if "still running" in said or "is running" in said:
             wrong += [each for each in about if each in over]
             self.happened["sessions given back to a repeated call"] += "by this call before" in said
-        if "has ended" in said or "is none that" in said:
+        if "has ended" in said or "not known here" in said:
             wrong += [each for each in about if each in ran]
         if "There are no" in said and ran and not (tool == "list_sessions" and told.artifact["sessions"]):
             wrong += ran
@@ -303,6 +314,7 @@ class Process:
 
     def __init__(self, conversation: "Conversation", *, end_on_exit: bool) -> None:
         talk, self.is_native = conversation.talk, conversation.talk.native
+        self._judge = conversation.judge
         self.wire = (_AsyncWire if talk.native else _Wire)(verify=TLS, trust_env=False)
         self.wire.stop = _Stop(replace(talk, ending="done"))
         options: Any = {"api_key": conversation.key, "base_url": conversation.url, "http_client": self.wire}
@@ -326,12 +338,12 @@ class Process:
             self.toolkit.__enter__()
 
     async def leave(self, error: BaseException | None = None) -> None:
+        """Leave the block; with that the process ends, and its timers."""
         if self.is_native:
             await self.toolkit.__aexit__(type(error), error, None)
-            await self.wire.aclose()
         else:
             self.toolkit.__exit__(type(error), error, None)
-            self.wire.close()
+        await self.die()
 
     async def die(self) -> None:
         """Stop everything without leaving the block; what calls opened that were given up is ended first."""
@@ -340,6 +352,7 @@ class Process:
             await self.toolkit._clients.asettle()
             await self.wire.aclose()
         else:
+            self._judge.wait()
             self.toolkit._loop.close()
             self.toolkit._clients.settle()
             self.wire.close()
@@ -378,6 +391,7 @@ class Conversation:
             await self._act(workers, last, self.talk.ending)
         except (Exception, KeyboardInterrupt, asyncio.CancelledError) as raised:  # noqa: BLE001 - it is counted
             error = raised
+        workers[last.worker].wire.stop = _Stop(replace(self.talk, ending="done"))
         self.judge.happened[f"ended with {type(error).__name__ if error else 'no error'}"] += 1
         await workers[last.worker].end(self.thread)
         for worker in workers:

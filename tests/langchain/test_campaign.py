@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from agenthuman_plugins.langchain._origin import Origin
+from agenthuman_plugins.langchain._sessions import Sessions
 from tests.langchain import conversations
 from tests.langchain.campaign import Plan, run_all, table
 from tests.langchain.conversations import Talk
@@ -23,7 +25,7 @@ FULL_LIMIT_S = 3_500.0
 SEEDS, ALL_SEEDS = 30, 1_000
 LOSSY_SEEDS, ALL_LOSSY_SEEDS = 10, 300
 CONTROL_SEEDS = 5
-TALKS, ALL_TALKS = 30, 1_000
+TALKS, ALL_TALKS, CONTROL_TALKS = 30, 1_000, 12
 LANES = 8
 
 HEAD = """\
@@ -88,6 +90,32 @@ async def test_conversation_over_workers_and_restarts() -> None:
     happened = sum((outcome.happened for outcome in outcomes), Counter[str]())
     assert all(happened[each] for each in ("deaths", "forks", "restarts", "lists of running sessions"))
     assert wrong(outcomes) == []
+
+
+async def defect(
+    monkeypatch: pytest.MonkeyPatch, where: type, name: str, instead: object
+) -> list[conversations.Outcome]:
+    monkeypatch.setattr(where, name, instead)
+    async with asyncio.timeout(LIMIT_S):
+        return await conversations.run_all([Talk.of(seed) for seed in range(CONTROL_TALKS)], lanes=2)
+
+
+async def test_session_that_is_denied_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With workers that know nothing of each other, answers are untrue: the count is not zero for want of eyes."""
+    outcomes = await defect(monkeypatch, Sessions, "_knows_others", lambda *_: False)
+    assert any(outcome.untrue for outcome in outcomes)
+
+
+async def test_session_of_another_call_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same where the id alone says which call it is, as in the first edition."""
+    outcomes = await defect(monkeypatch, Origin, "key", property(lambda origin: origin.tool_call_id))
+    assert any(outcome.untrue for outcome in outcomes)
+
+
+async def test_session_that_is_opened_twice_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same where nobody looks for the session of a call that is made again."""
+    outcomes = await defect(monkeypatch, Origin, "may_be_replayed", property(lambda _: False))
+    assert any(outcome.twice for outcome in outcomes)
 
 
 def wrong(outcomes: list[conversations.Outcome]) -> list[conversations.Outcome]:
