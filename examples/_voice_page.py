@@ -20,6 +20,7 @@ from agenthuman_plugins.viewer import Viewer, ViewerError, web
 _FILES = Path(__file__).parent / "voice_page"
 _LOOK_EVERY_S = 0.5  # whether the page is still there
 _TOLD = {
+    "agent_chunk",
     "avatar_connected",
     "avatar_disconnected",
     "avatar_started",

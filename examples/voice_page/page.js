@@ -9,6 +9,7 @@ const [log, form, text, mic, interrupt, again] = ["log", "say", "text", "mic", "
 const call = new Call({ offer: "/offer", microphone: true, silent: "The program does not answer: start it again." });
 const stage = new Stage();
 let reply = null; // what is being spoken
+let away = false; // whether there is no avatar: then answers are shown as they are written
 let understandsSpeech = false;
 
 function add(kind, words) {
@@ -35,11 +36,25 @@ function endReply(interrupted) {
   interrupt.disabled = true;
 }
 
+function write(words) {
+  reply ??= add(away ? "bot" : "bot speaking", "");
+  reply.textContent += words;
+  log.scrollTop = log.scrollHeight;
+}
+
 // The events of the pipeline, under their own names.
 const onEvent = {
-  stt_output: ({ transcript }) => add("user", transcript),
-  avatar_connected: () => stage.setStatus("live", "Live"),
+  stt_output: ({ transcript }) => {
+    if (away) endReply(false);
+    add("user", transcript);
+  },
+  agent_chunk: ({ text: words }) => away && write(words),
+  avatar_connected: () => {
+    away = false;
+    stage.setStatus("live", "Live");
+  },
   avatar_disconnected: ({ reason }) => {
+    away = true;
     endReply(false);
     stage.setStatus("connecting", "Away");
     add("note", `The avatar is away: ${reason}`);
@@ -48,11 +63,7 @@ const onEvent = {
     reply = add("bot speaking", "");
     interrupt.disabled = false;
   },
-  avatar_text: ({ text: words }) => {
-    reply ??= add("bot speaking", "");
-    reply.textContent += words;
-    log.scrollTop = log.scrollHeight;
-  },
+  avatar_text: ({ text: words }) => write(words),
   avatar_finished: ({ interrupted }) => endReply(interrupted),
   state: ({ state, text: sentence }) => {
     stage.light(state === "speaking");

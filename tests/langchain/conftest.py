@@ -1,5 +1,6 @@
 """A toolkit on a service in memory, and a chat model that follows a script."""
 
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -101,6 +102,25 @@ def runtime(
     config = {"configurable": configurable, "metadata": {"lc_agent_name": agent} if agent else {}}
     state = {"messages": [message] if message else []}
     return SimpleNamespace(config=config, tool_call_id=call_id, state=state)
+
+
+_before: set[threading.Thread] = set()
+
+
+@pytest.fixture(autouse=True)
+def _threads_of_earlier_tests() -> None:
+    """A toolkit that is only forgotten keeps its thread until it is collected; that is not the next test's matter."""
+    _before.clear()
+    _before.update(threading.enumerate())
+
+
+def own_threads() -> list[threading.Thread]:
+    """Threads of the package that the running test has started."""
+    return [
+        thread
+        for thread in threading.enumerate()
+        if thread.name.startswith("agenthuman") and thread not in _before
+    ]
 
 
 Use = Callable[..., Awaitable[ToolMessage]]

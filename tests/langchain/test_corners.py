@@ -88,14 +88,15 @@ async def test_room_of_another_session_is_not_spoken_in(
         )
 
     first, second = (all_tools(service, room=room, namespace="shop") for _ in range(2))
-    await caller.of(first)(CREATE, context=runtime("ada"))
-    answer = await caller.of(second)(
-        SAY, context=runtime("ada", "call_2"), session_id="sess_1", text="Hello."
-    )
-    assert (answer.status, "only the process that opened it" in answer.content) == ("error", True)
-    assert "request.room_name" in caplog.text
-    assert (entry := second._ledger.get("sess_1")) is not None
-    assert entry.holding is Holding.GUEST
+    with first, second:
+        await caller.of(first)(CREATE, context=runtime("ada"))
+        answer = await caller.of(second)(
+            SAY, context=runtime("ada", "call_2"), session_id="sess_1", text="Hello."
+        )
+        assert (answer.status, "only the process that opened it" in answer.content) == ("error", True)
+        assert "request.room_name" in caplog.text
+        assert (entry := second._ledger.get("sess_1")) is not None
+        assert entry.holding is Holding.GUEST
 
 
 async def test_empty_thread_id_is_none(caller: Caller, service: FakeService) -> None:
@@ -116,11 +117,12 @@ async def test_other_words_under_the_same_call_id(caller: Caller, service: FakeS
         spoken.append(text)
         return bytes(3_200), RATE
 
-    use = caller.of(all_tools(service, tts=voice))
-    await use(CREATE, context=runtime("ada"))
-    for text in ("Hello.", "How are you?", "Hello."):
-        context = runtime("ada", "functions.say:0", task="agent:1")
-        assert (await use(SAY, context=context, session_id="sess_1", text=text)).status == "success"
+    with all_tools(service, tts=voice) as toolkit:
+        use = caller.of(toolkit)
+        await use(CREATE, context=runtime("ada"))
+        for text in ("Hello.", "How are you?", "Hello."):
+            context = runtime("ada", "functions.say:0", task="agent:1")
+            assert (await use(SAY, context=context, session_id="sess_1", text=text)).status == "success"
     assert spoken == ["Hello.", "How are you?"]
 
 

@@ -11,12 +11,13 @@ from collections.abc import AsyncGenerator
 import pytest
 
 from agenthuman_plugins.langchain._loop import BackgroundLoop, FromLoop, LoopClosedError
+from tests.langchain.conftest import own_threads
 
 LIMIT_S = 10.0  # hang limit
 
 
 def threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "agenthuman speech links"]
+    return own_threads()
 
 
 async def test_results_and_errors_come_out() -> None:

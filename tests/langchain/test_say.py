@@ -21,6 +21,7 @@ from agenthuman_plugins.langchain._ledger import Entry
 from agenthuman_plugins.langchain._loop import LoopClosedError
 from agenthuman_plugins.langchain._origin import Origin
 from tests.client.conftest import ROOM, FakeService
+from tests.langchain.conftest import own_threads
 from tests.langchain.links import LIMIT_S, RATE, Link, tone
 
 SAY = "agent_human_say"
@@ -93,7 +94,7 @@ def stage(client: AgentHuman, async_client: AsyncAgentHuman) -> Iterator[Make]:
 
 def voices() -> set[str]:
     """Threads of ours."""
-    return {thread.name for thread in threading.enumerate() if thread.name.startswith("agenthuman")}
+    return {thread.name for thread in own_threads()}
 
 
 @pytest.mark.parametrize("native", [False, True], ids=["sync", "async"])

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -16,7 +15,7 @@ from agenthuman_plugins.emulator import Emulator
 from agenthuman_plugins.emulator.rooms import RoomServer, media_interface
 from agenthuman_plugins.langchain import AgentHumanToolkit
 from tests.emulator.conftest import until
-from tests.langchain.conftest import ScriptedModel, call, opened_id
+from tests.langchain.conftest import ScriptedModel, call, opened_id, own_threads
 from tests.langchain.test_traces import Recorder
 
 CREATE, SAY, END = "agent_human_create_session", "agent_human_say", "agent_human_end_session"
@@ -95,7 +94,7 @@ async def check(
     viewer = session.room.token.get_secret_value() if session.room and session.room.token else ""
     for secret in filter(None, (emulator.api_key, token, viewer, *secrets)):
         assert secret not in seen
-    assert not {thread.name for thread in threading.enumerate() if thread.name.startswith("agenthuman")}
+    assert not own_threads()
 
 
 async def test_agent_speaks_in_a_room_of_the_service(
@@ -133,7 +132,7 @@ async def test_sync_agent_speaks(emulator: Emulator) -> None:
     state = await asyncio.to_thread(run)
     assert f"Spoken: {SPEECH_S} s." in [message.content for message in state["messages"]]
     assert played(emulator) == pytest.approx([SPEECH_S] * 2, abs=0.15)
-    assert not {thread.name for thread in threading.enumerate() if thread.name.startswith("agenthuman")}
+    assert not own_threads()
 
 
 async def test_cancelled_agent_falls_silent_in_the_room(emulator: Emulator) -> None:

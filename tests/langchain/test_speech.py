@@ -12,6 +12,7 @@ from agenthuman_plugins.client import ConfigurationError, SpeechLinkError
 from agenthuman_plugins.langchain import _line, _speech
 from agenthuman_plugins.langchain._loop import BackgroundLoop
 from agenthuman_plugins.langchain._speech import SayError, Speech, Spoken, Wire
+from tests.langchain.conftest import own_threads
 from tests.langchain.links import LIMIT_S, RATE, Link, tone
 
 SESSION = "sess_1"
@@ -106,7 +107,7 @@ def room() -> Iterator[Make]:
     for each in rooms:
         each.speech.close()
         each.loop.close()
-    assert not [thread for thread in threading.enumerate() if thread.name == "agenthuman speech links"]
+    assert not own_threads()
 
 
 class Gated:

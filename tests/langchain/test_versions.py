@@ -16,6 +16,7 @@ LIMIT_S = 600.0  # hang limit; together they take about 80 s on two idle cores
 # What is slow, or needs tools that only the development environment has; `make test-oldest` runs more of it.
 ELSEWHERE = (
     "identity/test_matrix.py::test_whose_session_in_processes",
+    "stage/test_browser.py",
     "stage/test_campaign.py",
     "standard",
     "test_apart.py",
@@ -25,6 +26,7 @@ ELSEWHERE = (
     "test_faults.py",
     "test_imports.py",
     "test_made_up_input.py",
+    "test_pages.py",
     "test_versions.py",
 )
 
