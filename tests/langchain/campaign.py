@@ -310,11 +310,14 @@ def _run_sync(plan: Plan, guard: str, key: str, url: str, told: _Told) -> None:
         client = AgentHuman(api_key=key, base_url=url, http_client=wire, _clock=_clock(plan.seed))
         toolkit = AgentHumanToolkit(client=client, room=ROOM)
         agent, config = _agent(plan, guard, toolkit, told)
-        if guard == "with toolkit":
-            with toolkit:
+        try:
+            if guard == "with toolkit":
+                with toolkit:
+                    agent.invoke(ASK, config)
+            else:
                 agent.invoke(ASK, config)
-        else:
-            agent.invoke(ASK, config)
+        finally:
+            client._driver.give_up()  # as at the end of a program: it names what may still run
 
 
 async def _run_async(plan: Plan, guard: str, key: str, url: str, told: _Told) -> None:
