@@ -10,9 +10,7 @@ from agenthuman_plugins.speech.link import SPEECH_SAMPLE_RATE
 
 _AUDIO_QUEUE_MS = 50  # a block and a little; all beyond that would be heard after its picture
 _VIDEO_BITRATE = 2_000_000  # bit/s; enough up to 1280x960, since little but the head moves
-_CAPTURE_TIMEOUT_S = (
-    5.0  # the queue drains within 50 ms; a busy machine may take a second, a lost room for ever
-)
+_CAPTURE_TIMEOUT_S = 1.0  # the queue drains within 50 ms, or never again
 
 
 class VoiceTrack:

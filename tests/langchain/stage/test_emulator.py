@@ -100,7 +100,7 @@ async def test_reply_and_barge_in(emulator: Emulator, toolkit: AgentHumanToolkit
 
 
 async def test_avatar_that_crashes(emulator: Emulator, toolkit: AgentHumanToolkit) -> None:
-    """The avatar's worker dies in the middle of a reply: the program is told, and gets the rest of the speech."""
+    """The avatar's worker dies in the middle of a reply: the program is told, and no session is left."""
     stage = AvatarStage(toolkit, sample_rate=16_000)
     microphone, out = Microphone(), []
     microphone.say({"type": "stt_output", "transcript": "Hi"})
@@ -112,5 +112,4 @@ async def test_avatar_that_crashes(emulator: Emulator, toolkit: AgentHumanToolki
             if event["type"] == "avatar_disconnected":
                 break
     assert out[-1]["reason"]
-    assert len(out[-1]["audio"]) > 16_000
     assert [session["status"] for session in emulator.sessions()] == ["ended"]

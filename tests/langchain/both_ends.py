@@ -27,7 +27,6 @@ ELSEWHERE = (
     "test_imports.py",
     "test_made_up_input.py",
     "test_pages.py",
-    "test_versions.py",
 )
 
 
