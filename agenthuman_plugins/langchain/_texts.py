@@ -132,6 +132,15 @@ def only_where_it_was_opened(session_id: str, offered: Collection[str]) -> str:
     )
 
 
+def after_a_loss(offered: Collection[str], *, one_link: bool) -> str:
+    """What to do when a session lost its connection."""
+    if one_link:
+        more = " Open a new one if the avatar is still needed." if CREATE in offered else ""
+        return f"The session ended with its connection.{more}"
+    more = f" If it fails again, call {END}." if END in offered else ""
+    return f"Trying again once may help.{more}"
+
+
 def reached_its_limit(limit_s: float) -> str:
     """Why the toolkit ended a session."""
     return f"a session may last at most {limit_s:g} s"
