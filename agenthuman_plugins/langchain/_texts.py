@@ -115,6 +115,11 @@ def has_ended(session_id: str, offered: Collection[str]) -> str:
     return f"Session {session_id} has ended, so nothing was spoken.{more}"
 
 
+def ended_again(session_id: str) -> str:
+    """The application did not want the session that was opened for it."""
+    return f"Session {session_id} was opened, and the application ended it at once: no avatar is running."
+
+
 def ended_by_this_message(session_id: str) -> str:
     """The same message ends the session first."""
     return (

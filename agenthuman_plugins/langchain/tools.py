@@ -126,6 +126,8 @@ class Tools:
         aspect_ratio: AspectRatio | None = None,
     ) -> Result:
         entry, before = await self._sessions.open(drive, origin, avatar, aspect_ratio)
+        if (self._ledger.get(entry.session_id) or entry).has_ended:  # `on_session` may do that
+            raise ToolException(_texts.ended_again(entry.session_id))
         if self._speech is not None and not before and self._sessions.may_move(entry):
             # So that this process learns of it when another worker speaks, and does not end the session any more.
             self._speech.connect(self._wire(entry, entry.room))
