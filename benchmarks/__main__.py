@@ -19,6 +19,7 @@ _BENCHMARKS = {
     "video": "benchmarks.video_cost",
     "skew": "benchmarks.skew",
     "stage": "benchmarks.stage",
+    "emulator": "benchmarks.emulator",
 }
 # Modules with a `report(console)` that prints by itself and writes its part of `benchmarks/results.md`;
 # only on request, since they need an environment of their own, or minutes.
