@@ -212,8 +212,8 @@ def test_emulator_leaves_the_proxies_of_the_environment_aside(
 
 @pytest.mark.chain
 def test_emulator_without_rooms_of_its_own(start_emulator: Start):
-    """`--refuse-proxy` serves the documented platforms alone."""
-    emulator = start_emulator("--refuse-proxy")
+    """`--no-proxy-rooms` serves the documented platforms alone."""
+    emulator = start_emulator("--no-proxy-rooms")
     own_room = {"platform": "livekit", "url": "ws://127.0.0.1:9", "token": "token"}
     with emulator.http() as http:
         assert http.post("/v1/sessions", json=PROXY).status_code == 400

@@ -50,9 +50,14 @@ def add(commands: Commands) -> None:
         "--no-sweep", action="store_true", help="never end sessions whose avatar is alone or dead"
     )
     emulator.add_argument(
-        "--refuse-proxy",
+        "--no-proxy-rooms",
         action="store_true",
-        help="take documented room platforms alone: a create must name a LiveKit or Daily room",
+        help="make no rooms: a create must name a LiveKit or Daily room, as the public pages say",
+    )
+    emulator.add_argument(
+        "--established-first",
+        action="store_true",
+        help="answer connection.established before the avatar has joined; the pages have both orders",
     )
     emulator.add_argument("--no-expiry", action="store_true", help="never end sessions at the plan's limit")
     emulator.add_argument(
@@ -90,7 +95,8 @@ async def _serve(args: argparse.Namespace) -> None:
         generation=args.generation,
         sweep=not args.no_sweep,
         expiry=not args.no_expiry,
-        refuse_proxy=args.refuse_proxy,
+        proxy_rooms=not args.no_proxy_rooms,
+        established_first=args.established_first,
         slots=args.slots,
         session_limit_s=args.session_limit,
     ) as emulator:

@@ -9,20 +9,20 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from agenthuman_plugins.emulator._errors import EmulatorError
+    from agenthuman_plugins.emulator._errors import EmulatorError, LimitError
     from agenthuman_plugins.emulator._server import Emulator
 
-__all__ = ["Emulator", "EmulatorError"]
+__all__ = ["Emulator", "EmulatorError", "LimitError"]
 
 _NEEDS = ("aiohttp", "aiortc", "cv2", "fastapi", "jwt", "livekit.protocol", "livekit.rtc", "numpy", "uvicorn")
 
 
 # Lazy: each avatar is a process that imports this package, and none of them needs the HTTP side.
 def __getattr__(name: str) -> Any:
-    if name == "EmulatorError":
-        from agenthuman_plugins.emulator._errors import EmulatorError  # noqa: PLC0415
+    if name in ("EmulatorError", "LimitError"):
+        from agenthuman_plugins.emulator import _errors  # noqa: PLC0415
 
-        return EmulatorError
+        return getattr(_errors, name)
     if name == "Emulator":
         if missing := [module for module in _NEEDS if not _installed(module)]:
             raise ImportError(

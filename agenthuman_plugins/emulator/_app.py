@@ -19,12 +19,16 @@ from agenthuman_plugins.emulator._routes._replies import Reply
 from agenthuman_plugins.emulator._routes.agents import agents
 from agenthuman_plugins.emulator._routes.avatars import avatars, pictures
 from agenthuman_plugins.emulator._routes.control import control
-from agenthuman_plugins.emulator._routes.links import link_starter, links
+from agenthuman_plugins.emulator._routes.links import link_page, link_starter, links
+from agenthuman_plugins.emulator._routes.openclaw import openclaw
 from agenthuman_plugins.emulator._routes.sessions import sessions
 from agenthuman_plugins.emulator._routes.usage import usage
 from agenthuman_plugins.emulator._routes.watch import watch_page
 from agenthuman_plugins.emulator._service import Service
 from agenthuman_plugins.emulator._watch import Watch
+
+# The web app's session, which the usage call takes in place of a key. Name and value are ours: a key does for the value.
+SESSION_COOKIE = "agenthuman_session"
 
 
 def create_app(
@@ -43,11 +47,10 @@ def create_app(
     """
 
     async def check_key(request: Request) -> None:
-        key = request.headers.get("x-api-key", "")
-        if not key:
-            raise UnauthorizedError("API key required")
-        if not any(hmac.compare_digest(key.encode(), known.encode()) for known in api_keys):
-            raise UnauthorizedError("Invalid API key")
+        _check_key(request.headers.get("x-api-key", ""), api_keys)
+
+    async def check_key_or_cookie(request: Request) -> None:
+        _check_key(request.headers.get("x-api-key") or request.cookies.get(SESSION_COOKIE, ""), api_keys)
 
     async def count(response: Response) -> None:
         if rate_limit is not None:
@@ -62,12 +65,13 @@ def create_app(
         redoc_url=None,
     )
     app.include_router(link_starter(service), dependencies=[Depends(count)])
-    for routes in (sessions, avatars, agents, links, usage):
+    for routes in (sessions, avatars, agents, links, openclaw):
         app.include_router(routes(service), dependencies=[Depends(check_key), Depends(count)])
+    app.include_router(usage(service), dependencies=[Depends(check_key_or_cookie), Depends(count)])
     app.include_router(control(service), dependencies=[Depends(check_key)])
     app.include_router(pictures(service))
     if watch is not None:
-        app.router.routes.extend(watch_page(watch))
+        app.router.routes.extend([*watch_page(watch), link_page()])
     gateway = Gateway(service)
 
     @app.websocket("/")
@@ -80,6 +84,13 @@ def create_app(
     app.add_exception_handler(Exception, _failed)
     _describe_key(app)
     return FaultyApp(app, service.faults)
+
+
+def _check_key(key: str, known: Collection[str]) -> None:
+    if not key:
+        raise UnauthorizedError("API key required")
+    if not any(hmac.compare_digest(key.encode(), each.encode()) for each in known):
+        raise UnauthorizedError("Invalid API key")
 
 
 def _describe_key(app: FastAPI) -> None:

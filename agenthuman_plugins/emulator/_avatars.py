@@ -1,13 +1,11 @@
 """The avatars of running sessions: one worker process each."""
 
 import asyncio
-import base64
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from agenthuman_plugins.emulator.process import Child, ChildError
-from agenthuman_plugins.speech.link import SPEECH_SAMPLE_RATE
 
 WORKER = "agenthuman_plugins.emulator.worker"
 _FPS = 25
@@ -32,7 +30,7 @@ class Avatar(Protocol):
     """An avatar on its way into a room, or in it."""
 
     def send(self, message: dict[str, Any]) -> None:
-        """Send a command of the gateway, or a fault; before `ready` and after the end it is dropped."""
+        """Send a command of the gateway, or a fault; before `ready` it waits, and after the end it is dropped."""
 
     async def stop(self, reason: str) -> None:
         """Tell the room why, leave it, and end; also while the avatar is still on its way."""
@@ -51,13 +49,16 @@ class WorkerAvatar:
     def __init__(self, job: AvatarJob, on_event: OnEvent) -> None:
         self._on_event = on_event
         self._child: Child | None = None
+        self._early: list[dict[str, Any]] = []
         on_event({"event": "avatar_starting"})
         self._starting = asyncio.create_task(self._start(job), name="start of an avatar")
 
     def send(self, message: dict[str, Any]) -> None:
-        """Send a command of the gateway, or a fault; before `ready` and after the end it is dropped."""
+        """Send a command of the gateway, or a fault; before `ready` it waits, and after the end it is dropped."""
         if self._child is not None:
             self._child.send(message)
+        elif not self._starting.done():
+            self._early.append(message)
 
     async def stop(self, reason: str) -> None:
         """Tell the room why, leave it, and end; also while the avatar is still on its way."""
@@ -85,26 +86,18 @@ class WorkerAvatar:
             self._on_event({"event": "avatar_failed", "message": str(error)})
         else:
             self._on_event({**self._child.ready, "pid": self._child.pid})
+            for message in self._early:
+                self._child.send(message)
 
 
 class NoAvatar:
     """An avatar that joins no room and plays nothing, for tests of REST and gateway alone."""
 
     def __init__(self, job: AvatarJob, on_event: OnEvent) -> None:
-        del job
-        self._on_event = on_event
+        """Do nothing."""
 
     def send(self, message: dict[str, Any]) -> None:
-        """Confirm what the gateway asks for."""
-        match message:
-            case {"command": "speak", "audio": str(audio), "sample_rate": int(rate)}:
-                samples = len(base64.b64decode(audio)) // 2 * SPEECH_SAMPLE_RATE // rate
-                self._confirm({"type": "agent.speak.confirmed", "audio_samples": samples})
-            case {"command": "interrupt"}:
-                self._confirm({"type": "agent.interrupt.confirmed"})
-
-    def _confirm(self, message: dict[str, Any]) -> None:
-        self._on_event({"event": "gateway", "message": message})
+        """Do nothing."""
 
     async def stop(self, reason: str) -> None:
         """Do nothing."""

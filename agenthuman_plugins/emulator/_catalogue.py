@@ -1,16 +1,17 @@
 """The avatars that an account can use: public ones, and those made of its own pictures."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from agenthuman_plugins.client._config import DEFAULT_AVATAR
 from agenthuman_plugins.emulator._errors import avatar_is_no_look, avatar_limit_reached, avatar_not_found
 from agenthuman_plugins.emulator._ids import ulid
-from agenthuman_plugins.emulator._requests import check_avatar_id
-from agenthuman_plugins.emulator._store import Clock, Rules, utc_now
+from agenthuman_plugins.emulator._requests import check_avatar_id, stand_in
+from agenthuman_plugins.emulator._store import SessionStore
 
 _PUBLIC = {
     "PUBLIC/Avatars/sara-office": ("female", "professional"),
@@ -25,6 +26,7 @@ _CHARACTERS = {
 }
 _OWN_LOOK = "-look"  # what is added to the id of an own character to name its look
 _PREVIEW_SIDE = 500  # pixels, as documented
+_PICTURE = re.compile(r"/emulator/pictures/([^/]+)/(?:preview|image)$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,18 +57,16 @@ class Catalogue:
     """Public and own avatars.
 
     Args:
-        rules: What the plan allows.
-        clock: Tells the time.
+        store: Knows what the plan allows, and in which period.
     """
 
-    def __init__(self, rules: Rules, clock: Clock = utc_now) -> None:
-        self._rules = rules
-        self._clock = clock
+    def __init__(self, store: SessionStore) -> None:
+        self._store = store
         self._own: dict[str, CatalogueAvatar] = {}
         self._deleted: set[str] = set()
         self._made: list[datetime] = []
-        public = dict.fromkeys(_CHARACTERS, ()) if rules.generation == "managed" else _PUBLIC
-        self.public = [CatalogueAvatar(name, tags, clock()) for name, tags in public.items()]
+        public = dict.fromkeys(_CHARACTERS, ()) if store.rules.generation == "managed" else _PUBLIC
+        self.public = [CatalogueAvatar(name, tags, store.clock()) for name, tags in public.items()]
 
     @property
     def own(self) -> list[CatalogueAvatar]:
@@ -75,9 +75,9 @@ class Catalogue:
 
     @property
     def made_this_period(self) -> int:
-        """Avatars made in this calendar month, deleted ones included."""
-        now = self._clock()
-        return sum((at.year, at.month) == (now.year, now.month) for at in self._made)
+        """Avatars made in this period, deleted ones included."""
+        start, _ = self._store.period
+        return sum(at >= start for at in self._made)
 
     def check_allowance(self) -> None:
         """Check that one more avatar may be made.
@@ -85,9 +85,9 @@ class Catalogue:
         Raises:
             ServiceError: The plan's avatars of this period are used up.
         """
-        limit = self._rules.plan.max_avatars
-        if self.made_this_period >= limit:
-            raise avatar_limit_reached(self._rules.limit_status, limit)
+        rules, made = self._store.rules, self.made_this_period
+        if made >= rules.plan.max_avatars:
+            raise avatar_limit_reached(rules.limit_errors["avatars"], made, rules.plan.max_avatars)
 
     def add(self, preview: bytes, image: bytes) -> CatalogueAvatar:
         """Make an avatar of a picture that was checked.
@@ -96,7 +96,7 @@ class Catalogue:
             ServiceError: See `check_allowance`.
         """
         self.check_allowance()
-        now = self._clock()
+        now = self._store.clock()
         avatar = CatalogueAvatar(f"avat_{ulid(now)}", ("user_exclusive", "user_1"), now, preview, image)
         self._own[avatar.avatar_id] = avatar
         self._made.append(now)
@@ -112,6 +112,17 @@ class Catalogue:
         if checked.removesuffix(_OWN_LOOK) in self._deleted:
             raise avatar_not_found()
         return checked
+
+    def of_picture(self, url: str) -> str:
+        """Return the id of the avatar that an agent's picture shows.
+
+        Other addresses than those of our own pictures are not fetched; each stands for an avatar of its own.
+
+        Raises:
+            ServiceError: The avatar was deleted.
+        """
+        shown = _PICTURE.search(url)
+        return self.check(unquote(shown[1]) if shown else stand_in(url))
 
     def check_look(self, avatar_id: object) -> str:
         """Check that a session of the older generation may show an avatar.
@@ -134,9 +145,8 @@ class Catalogue:
         """Delete an own avatar for good.
 
         Raises:
-            ServiceError: It is none of the account's own.
+            ServiceError: It is none of the account's own; another account's is not told from one that does not exist.
         """
-        self.check(avatar_id)
         if avatar_id not in self._own:
             raise avatar_not_found()
         del self._own[avatar_id]

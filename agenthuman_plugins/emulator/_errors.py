@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 
 class EmulatorError(Exception):
@@ -53,6 +53,28 @@ class TooManyRequestsError(ServiceError):
         self.headers = headers
 
 
+class LimitError(NamedTuple):
+    """How the service refuses what is used up, which the pages leave open in part.
+
+    Attributes:
+        status: HTTP status.
+        code: `error.code`; `None` for none.
+        details: Whether `error.details` holds the numbers.
+    """
+
+    status: int = 403
+    code: str | None = None
+    details: bool = True
+
+
+# The first code and the body without details are documented; the rest is ours.
+LIMIT_ERRORS = {
+    "minutes": LimitError(code="INSUFFICIENT_MINUTES", details=False),
+    "sessions": LimitError(code="CONCURRENCY_LIMIT_REACHED"),
+    "avatars": LimitError(code="AVATAR_LIMIT_REACHED"),
+}
+
+
 def bad_request(message: str, suggestion: str | None = None) -> ServiceError:
     """HTTP 400: an argument is wrong."""
     return ServiceError(400, message, suggestion=suggestion)
@@ -69,7 +91,7 @@ def image_avatar_denied() -> ServiceError:
     return ServiceError(
         403,
         "Image avatars require a paid plan",
-        suggestion="Use an avatar id (avat_...) or upgrade your plan",
+        suggestion="Use an avatar id, such as one of GET /v1/avatars, or upgrade your plan",
     )
 
 
@@ -102,13 +124,13 @@ def link_not_found() -> ServiceError:
     return ServiceError(404, "Link not found")
 
 
-def avatar_limit_reached(status: int, limit: int) -> ServiceError:
-    """The plan's avatars of this period are used up; the pages tell neither status nor code."""
-    return ServiceError(
-        status,
+def avatar_limit_reached(error: LimitError, made: int, limit: int) -> ServiceError:
+    """The plan's avatars of this period are used up."""
+    return _used_up(
+        error,
         f"Avatar limit reached: the plan includes {limit} avatars in each period.",
-        code="AVATAR_LIMIT_REACHED",
-        suggestion="Use a public avatar or upgrade your plan",
+        {"avatars": {"limit": limit, "used": made}},
+        "Use a public avatar or upgrade your plan",
     )
 
 
@@ -126,18 +148,29 @@ def session_not_started() -> ServiceError:
     )
 
 
-def no_minutes(status: int) -> ServiceError:
-    """The minutes are used up; the pages do not tell the status."""
+def no_minutes(error: LimitError, minutes: dict[str, Any]) -> ServiceError:
+    """The minutes are used up."""
     message = "No minutes remaining. Please purchase additional minutes or upgrade your plan."
-    return ServiceError(status, message, code="INSUFFICIENT_MINUTES")
+    return _used_up(error, message, {"minutes": minutes})
 
 
-def no_free_session(status: int, concurrency: dict[str, int]) -> ServiceError:
-    """Every concurrent session of the plan is in use; the pages tell neither status nor code."""
-    return ServiceError(
-        status,
+def no_free_session(error: LimitError, concurrency: dict[str, int]) -> ServiceError:
+    """Every concurrent session of the plan is in use."""
+    return _used_up(
+        error,
         f"Concurrent session limit reached ({concurrency['current']} of {concurrency['max']} in use).",
-        code="CONCURRENCY_LIMIT_REACHED",
-        suggestion="End a running session or upgrade your plan",
-        details={"concurrency": concurrency},
+        {"concurrency": concurrency},
+        "End a running session or upgrade your plan",
+    )
+
+
+def _used_up(
+    error: LimitError, message: str, details: dict[str, Any], suggestion: str | None = None
+) -> ServiceError:
+    return ServiceError(
+        error.status,
+        message,
+        code=error.code,
+        suggestion=suggestion,
+        details=details if error.details else None,
     )

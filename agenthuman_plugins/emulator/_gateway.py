@@ -1,8 +1,8 @@
 """The WebSocket gateway: speech for an avatar, as JSON messages.
 
-The first message is `session.init`; the avatar is then waited for, and `connection.established` opens the way for
-`agent.speak` and `agent.interrupt`. Confirmations come in the order of the commands. Closing the connection ends the
-session.
+The first message is `session.init`, and the answer `connection.established`: once the avatar has joined, or at once with
+`established_first`, since the pages have both. Then come `agent.speak` and `agent.interrupt`, which are confirmed on
+receipt; before the avatar is there, they wait for it. Closing the connection ends the session.
 """
 
 import asyncio
@@ -18,14 +18,17 @@ from fastapi import WebSocket, WebSocketDisconnect
 from agenthuman_plugins.emulator._errors import ServiceError
 from agenthuman_plugins.emulator._service import Service
 from agenthuman_plugins.emulator._store import Session
+from agenthuman_plugins.speech.link import SPEECH_SAMPLE_RATE
 
 MAX_MESSAGE_BYTES = 10 * 1024 * 1024
 _INIT_TIMEOUT_S = 10.0
 _AVATAR_TIMEOUT_S = 30.0  # longer than the start of a worker may take
 _SEND_TIMEOUT_S = 5.0
-_MIN_RATE, _MAX_RATE = 4_000, 384_000  # Hz that the worker's resampler takes
+# Any rate is resampled, by the pages. Far from those of speech, one message would make hours of it, or next to nothing.
+_MIN_RATE, _MAX_RATE = 1_000, 768_000
 _NORMAL, _POLICY_VIOLATION = 1000, 1008  # RFC 6455, section 7.4.1
 
+_LOST = ("failed", "gone")  # states of an avatar that does not come back
 _FIRST = "First message must be session.init"
 
 
@@ -96,7 +99,7 @@ class Gateway:
         self, socket: WebSocket, session: Session, events: asyncio.Queue[dict[str, Any]]
     ) -> None:
         reading = asyncio.create_task(self._read(socket, session, events), name="gateway commands")
-        writing = asyncio.create_task(_write(socket, session, events), name="gateway confirmations")
+        writing = asyncio.create_task(self._write(socket, session, events), name="gateway confirmations")
         done, pending = await asyncio.wait({reading, writing}, return_when=asyncio.FIRST_COMPLETED)
         for task in pending:
             task.cancel()
@@ -110,32 +113,37 @@ class Gateway:
             try:
                 command = _command(_parsed(await _receive(socket)))
             except _RefusedError as error:
-                events.put_nowait({"event": "gateway", "message": _error(error)})
+                answer = _error(error)
             else:
                 self._service.command(session, command)
+                answer = _confirmation(command)
+            events.put_nowait({"event": "gateway", "message": answer})
 
-
-async def _write(socket: WebSocket, session: Session, events: asyncio.Queue[dict[str, Any]]) -> None:
-    try:
-        async with asyncio.timeout(_AVATAR_TIMEOUT_S):
-            while session.active and session.avatar_state == "starting":
-                await events.get()
-    except TimeoutError:
-        await _send(socket, {"type": "error", "error": "The avatar did not start in time"})
-        return
-    if session.active and session.avatar_state in ("failed", "gone"):
-        await _send(socket, {"type": "error", "error": "The avatar could not start"})
-        await socket.close(_NORMAL)
-        return
-    if session.active:
-        await _send(socket, {"type": "connection.established", "session_id": session.session_id})
-    while session.active:
-        match await events.get():
-            case {"event": "gateway", "message": message}:
+    async def _write(
+        self, socket: WebSocket, session: Session, events: asyncio.Queue[dict[str, Any]]
+    ) -> None:
+        early: list[dict[str, Any]] = []  # answers that wait until the connection is established
+        if not self._service.store.rules.established_first:
+            try:
+                async with asyncio.timeout(_AVATAR_TIMEOUT_S):
+                    while session.active and session.avatar_state == "starting":
+                        event = await events.get()
+                        early += [event["message"]] if event["event"] == "gateway" else []
+            except TimeoutError:
+                await _send(socket, {"type": "error", "error": "The avatar did not start in time"})
+                return
+        established = session.active and session.avatar_state not in _LOST
+        if established:
+            await _send(socket, {"type": "connection.established", "session_id": session.session_id})
+            for message in early:
                 await _send(socket, message)
-            case {"event": "exit"}:
-                break
-    await socket.close(_NORMAL)
+        while session.active and session.avatar_state not in _LOST:
+            match await events.get():
+                case {"event": "gateway", "message": message}:
+                    await _send(socket, message)
+        if session.active and (session.avatar_state == "failed" or not established):
+            await _send(socket, {"type": "error", "error": "The avatar could not start"})
+        await socket.close(_NORMAL)
 
 
 async def _first_message(socket: WebSocket) -> Any:
@@ -168,7 +176,7 @@ def _command(message: Any) -> dict[str, Any]:
     match message:
         case {"type": "agent.speak"}:
             audio, rate = message.get("audio"), message.get("sample_rate", 16_000)
-            if type(rate) is not int or not _MIN_RATE <= rate <= _MAX_RATE:
+            if type(rate) not in (int, float) or rate % 1 or not _MIN_RATE <= rate <= _MAX_RATE:
                 raise _RefusedError("Invalid sample_rate")
             if not isinstance(audio, str) or not audio:
                 raise _RefusedError("audio is required")
@@ -178,7 +186,8 @@ def _command(message: Any) -> dict[str, Any]:
                 raise _RefusedError("audio is not valid base64") from None
             if len(pcm) % 2:
                 raise _RefusedError("audio must be signed 16-bit samples")
-            return {"command": "speak", "audio": audio, "sample_rate": rate}
+            samples = len(pcm) // 2 * SPEECH_SAMPLE_RATE // int(rate)
+            return {"command": "speak", "audio": audio, "sample_rate": int(rate), "samples": samples}
         case {"type": "agent.interrupt"}:
             return {"command": "interrupt"}
         case {"type": "session.init"}:
@@ -186,6 +195,12 @@ def _command(message: Any) -> dict[str, Any]:
         case {"type": str(name)}:
             raise _RefusedError(f"Unknown message type: {name[:40]}")
     raise _RefusedError("Message has no type")
+
+
+def _confirmation(command: dict[str, Any]) -> dict[str, Any]:
+    if command["command"] == "speak":
+        return {"type": "agent.speak.confirmed", "audio_samples": command["samples"]}
+    return {"type": "agent.interrupt.confirmed"}
 
 
 def _check_managed(config: dict[str, Any]) -> None:

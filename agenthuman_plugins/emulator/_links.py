@@ -2,14 +2,15 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal, get_args
 
 from agenthuman_plugins.emulator._agents import Agent, Agents
 from agenthuman_plugins.emulator._errors import ServiceError, bad_request, link_not_found
 from agenthuman_plugins.emulator._ids import ulid
 from agenthuman_plugins.emulator._store import Clock, timestamp, utc_now
 
-STATES = ("active", "paused", "expired")
+LinkState = Literal["active", "paused", "expired"]
+STATES: tuple[LinkState, ...] = get_args(LinkState)
 PREVIEW_TTL = timedelta(minutes=5)  # documented, as is the single use
 
 
@@ -18,7 +19,7 @@ class Link:
     """A link to one agent.
 
     Attributes:
-        paused: Whether its owner has switched it off.
+        state: What its owner has set; an active or paused link is expired once a limit is reached.
         uses: Sessions that it started.
         use_limit: Sessions that it may start; `None` is as many as one likes.
         expires_at: When it ends; `None` is never.
@@ -30,16 +31,14 @@ class Link:
     created_at: datetime
     use_limit: int | None = None
     expires_at: datetime | None = None
-    paused: bool = False
+    state: LinkState = "active"
     uses: int = 0
 
-    def status(self, now: datetime) -> str:
-        """Return `active`, `paused` or `expired`."""
-        if (self.expires_at and now >= self.expires_at) or (
-            self.use_limit is not None and self.uses >= self.use_limit
-        ):
-            return "expired"
-        return "paused" if self.paused else "active"
+    def status(self, now: datetime) -> LinkState:
+        """Return the status as the service shows it."""
+        too_late = self.expires_at is not None and now >= self.expires_at
+        used_up = self.use_limit is not None and self.uses >= self.use_limit
+        return "expired" if too_late or used_up else self.state
 
 
 class Links:
@@ -154,8 +153,8 @@ class Links:
         name = body.get("name", link.name)
         if name is not None and not isinstance(name, str):
             raise bad_request("name must be a string")
-        status = body.get("status", "paused" if link.paused else "active")
-        if status not in STATES:
+        state = body.get("status", link.state)
+        if state not in STATES:
             raise bad_request("Invalid status", f"Use one of {', '.join(STATES)}")
         expires_at = _moment(body["expires_at"]) if "expires_at" in body else link.expires_at
         use_limit = body.get("use_limit", link.use_limit)
@@ -163,9 +162,7 @@ class Links:
             raise bad_request("use_limit must be a positive integer")
         if use_limit is not None and "use_limit" in body and use_limit <= link.uses:
             raise bad_request("use_limit must be above uses")
-        link.name, link.use_limit = name, use_limit
-        link.expires_at = self._clock() if status == "expired" else expires_at
-        link.paused = status == "paused"
+        link.name, link.state, link.expires_at, link.use_limit = name, state, expires_at, use_limit
 
 
 def _moment(value: Any) -> datetime | None:

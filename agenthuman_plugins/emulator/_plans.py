@@ -1,7 +1,8 @@
 """The service's plans and what they allow."""
 
+from calendar import monthrange
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,24 @@ class Plan:
     def name(self) -> str:
         """Name for people."""
         return self.key.capitalize()
+
+    def period(self, subscribed_at: datetime, now: datetime) -> tuple[datetime, datetime]:
+        """Return the start of the current period, and of the next one.
+
+        A paid plan's begins on the day of the month when it was subscribed to, the free plan's on the first.
+        """
+        day = 1 if self.key == "free" else subscribed_at.astimezone(UTC).day
+        now = now.astimezone(UTC)
+        month = now.year * 12 + now.month - 1
+        if now < _day_of(month, day):
+            month -= 1
+        return _day_of(month, day), _day_of(month + 1, day)
+
+
+def _day_of(month: int, day: int) -> datetime:
+    """Return a day of a month, which is counted from year 0; the last one if the month is shorter."""
+    year, month = month // 12, month % 12 + 1
+    return datetime(year, month, min(day, monthrange(year, month)[1]), tzinfo=UTC)
 
 
 # The pages list the sessions and avatars of each plan; minutes are listed for none of them: 120 is in the example

@@ -5,15 +5,15 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
+from agenthuman_plugins.client._config import DEFAULT_AVATAR
 from agenthuman_plugins.emulator._errors import access_denied, avatar_not_found, bad_request
 
 ASPECT_RATIOS = ("4:3", "3:4", "1:1")
 DOCUMENTED_PLATFORMS = ("livekit", "daily")
-PLATFORMS = (
-    *DOCUMENTED_PLATFORMS,
-    "proxy",
-)  # the last is on no public page, but the vendor's own code sends it
+# The last is on no public page, but the vendor's own code sends it.
+PLATFORMS = (*DOCUMENTED_PLATFORMS, "proxy")
 _AVATAR_PREFIXES = ("avat_", "PUBLIC/Avatars/")
+_NO_AVATARS = ("unknown", "...")  # the dots: a placeholder that was copied from a page
 _IMAGE_PREFIXES = ("https://", "http://", "data:image/")
 _URL_SCHEMES = {"livekit": ("wss://", "ws://", "https://", "http://"), "daily": ("https://",)}
 
@@ -32,9 +32,8 @@ class CreateRequest:
     """A valid create call.
 
     Attributes:
-        avatar: Avatar id, or for an image a short stand-in that is the same for the same image.
-        avatar_is_image: Whether the avatar came as an image.
-        image: That image, as URL or data URI.
+        avatar: Avatar id; empty until an image has become an avatar.
+        image: Image to make an avatar of, as URL or data URI.
         room: Where it shall appear.
         aspect_ratio: One of `ASPECT_RATIOS`.
         metadata: The caller's own.
@@ -44,7 +43,6 @@ class CreateRequest:
     room: RoomRequest
     aspect_ratio: str = "4:3"
     metadata: dict[str, Any] = field(default_factory=dict)
-    avatar_is_image: bool = False
     image: str = field(default="", repr=False)
 
 
@@ -73,9 +71,7 @@ def parse_create(body: Any, platforms: tuple[str, ...] = PLATFORMS) -> CreateReq
     if not isinstance(body, dict):
         raise bad_request("The request body must be a JSON object")
     avatar, image = _avatar(body)
-    return CreateRequest(
-        avatar, _room(body, platforms), _aspect_ratio(body), _metadata(body), bool(image), image
-    )
+    return CreateRequest(avatar, _room(body, platforms), _aspect_ratio(body), _metadata(body), image)
 
 
 def parse_managed_create(body: Any) -> CreateRequest:
@@ -92,18 +88,36 @@ def parse_managed_create(body: Any) -> CreateRequest:
     return CreateRequest(check_avatar_id(avatar), RoomRequest("daily"), "4:3", _metadata(body))
 
 
+def parse_openclaw(body: Any) -> CreateRequest:
+    """Check the body of `openclaw/initiate`, which needs no field; the voice and the transcription are not played.
+
+    Raises:
+        ServiceError: A rule is broken.
+    """
+    if not isinstance(body, dict):
+        raise bad_request("The request body must be a JSON object")
+    avatar = body.get("avatar", DEFAULT_AVATAR)
+    if not isinstance(avatar, str) or not avatar.startswith("avat_"):
+        raise bad_request("avatar must be an avatar id", "Send an id that begins with avat_")
+    if not isinstance(body.get("voice_id", ""), str):
+        raise bad_request("voice_id must be a string")
+    if not isinstance(body.get("enable_transcription", True), bool):
+        raise bad_request("enable_transcription must be true or false")
+    return CreateRequest(avatar, RoomRequest("proxy"), _aspect_ratio(body, default="1:1"))
+
+
 def check_avatar_id(avatar: Any) -> str:
     """Check an avatar id.
 
-    There is no catalogue here: every well-formed id exists, except for those that ask not to: with `unknown` in it
-    the avatar does not exist, with `exclusive` it is another account's.
+    There is no catalogue here: every well-formed id exists, except for placeholders (`avat_...`) and those that ask not
+    to: with `unknown` in it the avatar does not exist, with `exclusive` it is another account's.
 
     Raises:
         ServiceError: There is no such avatar, or it is another account's.
     """
     if not isinstance(avatar, str):
         raise bad_request("avatar must be a string", "Send an avatar id, an image URL or a base64 image")
-    if not avatar.startswith(_AVATAR_PREFIXES) or "unknown" in avatar:
+    if not avatar.startswith(_AVATAR_PREFIXES) or any(word in avatar for word in _NO_AVATARS):
         raise avatar_not_found()
     if "exclusive" in avatar:
         raise access_denied()
@@ -111,8 +125,8 @@ def check_avatar_id(avatar: Any) -> str:
 
 
 def stand_in(image: str) -> str:
-    """Name an image: the same name for the same image."""
-    return f"image-{hashlib.sha256(image.encode(errors='replace')).hexdigest()[:16]}"
+    """Return the avatar id that stands for an image: the same one for the same image."""
+    return f"avat_{hashlib.sha256(image.encode(errors='replace')).hexdigest()[:26].upper()}"
 
 
 def _avatar(body: dict[str, Any]) -> tuple[str, str]:
@@ -120,7 +134,7 @@ def _avatar(body: dict[str, Any]) -> tuple[str, str]:
     if not avatar:
         raise bad_request("Avatar ID is required", "Include avatar in the request body")
     if isinstance(avatar, str) and avatar.startswith(_IMAGE_PREFIXES):
-        return stand_in(avatar), avatar
+        return "", avatar
     return check_avatar_id(avatar), ""
 
 
@@ -141,8 +155,8 @@ def _room(body: dict[str, Any], platforms: tuple[str, ...]) -> RoomRequest:
     return RoomRequest(platform, room["url"], room["token"])
 
 
-def _aspect_ratio(body: dict[str, Any]) -> str:
-    ratio = body.get("aspect_ratio", "4:3")
+def _aspect_ratio(body: dict[str, Any], default: str = "4:3") -> str:
+    ratio = body.get("aspect_ratio", default)
     if ratio not in ASPECT_RATIOS:
         raise bad_request("Invalid aspect_ratio", f"Use one of {', '.join(ASPECT_RATIOS)}")
     return str(ratio)

@@ -11,6 +11,7 @@ _SCALARS: dict[str, dict[str, Any]] = {
     "string": {"type": "string"},
     "text": {"type": "string", "minLength": 1, "pattern": r"\S"},
     "avatar_id": {"type": "string", "pattern": "^(avat_|PUBLIC/Avatars/)"},
+    "own_id": {"type": "string", "pattern": "^avat_"},
     "avatar": {"type": "string", "pattern": "^(avat_|PUBLIC/Avatars/|https?://|data:image/)"},
     "number": {"type": "number"},
     "positive": {"type": "integer", "minimum": 1},
@@ -135,6 +136,12 @@ LINK_CHANGE = {
     "status?": ("active", "paused", "expired"),
     "expires_at?": "moment?",
     "use_limit?": "positive?",
+}
+OPENCLAW_BODY = {
+    "avatar?": "own_id",
+    "aspect_ratio?": _RATIO,
+    "voice_id?": "string",
+    "enable_transcription?": "boolean",
 }
 LINK_START = {"link_id": "text", "aspect_ratio?": "any"}
 LINK = {

@@ -4,14 +4,14 @@ import asyncio
 import contextlib
 import errno
 import socket
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Self
 
 from agenthuman_plugins.emulator._app import create_app
 from agenthuman_plugins.emulator._avatars import NoAvatar, WorkerAvatar
-from agenthuman_plugins.emulator._errors import EmulatorError, ServiceError
+from agenthuman_plugins.emulator._errors import LIMIT_ERRORS, EmulatorError, LimitError, ServiceError
 from agenthuman_plugins.emulator._faults import Fault
 from agenthuman_plugins.emulator._gateway import MAX_MESSAGE_BYTES
 from agenthuman_plugins.emulator._ids import new_api_key
@@ -53,9 +53,11 @@ class Emulator:
         sweep_after_s: Time that an avatar may be alone in its room, in seconds.
         expiry: Whether sessions end when the plan's limit is reached.
         minutes: Minutes that the plan includes; by default as many as the plan has.
+        purchased_minutes: Minutes on top of them, which are used last.
         slots: Sessions at the same time; by default as many as the plan has.
         session_limit_s: Seconds after which a session ends, with `expiry`; by default the plan's limit.
-        limit_status: HTTP status when minutes, sessions or avatars are used up, which the pages do not tell.
+        limit_errors: How a call is refused when `minutes`, `sessions` or `avatars` are used up, by those names: a
+            `LimitError` with `status`, `code` and `details`, which the pages leave open in part.
         requests_per_minute: Limit on the requests to `/v1`, 60 at the real service; by default there is none.
         video_size: Width and height of the avatar's picture at 4:3.
         media: Whether sessions get real rooms and avatars. Without, only REST works, at no cost.
@@ -67,9 +69,11 @@ class Emulator:
             start call answers `try_again`, and the first time in any case.
         metadata: Whether sessions have their metadata `kept` or `dropped`, or a create with any is `refused`.
         list_metadata: Whether the list of sessions carries it.
-        refuse_proxy: Whether a create without a room of the caller's own (platform `proxy`) is refused with HTTP 400.
-            The public pages list `livekit` and `daily` alone; `proxy` is inferred, known from the vendor's own Pipecat
-            service.
+        proxy_rooms: Whether a create may leave the room to the service (platform `proxy`); otherwise it is refused with
+            HTTP 400. The public pages list `livekit` and `daily` alone; `proxy` is inferred, known from the vendor's own
+            Pipecat service.
+        established_first: Whether the gateway answers `connection.established` at once, before the avatar has joined.
+            The pages have both orders.
 
     Attributes:
         url: Base URL of the REST API.
@@ -78,7 +82,7 @@ class Emulator:
         api_key: The key that callers must send.
 
     Raises:
-        EmulatorError: There is no such plan; on entering, the address cannot be listened on.
+        EmulatorError: There is no such plan or limit; on entering, the address cannot be listened on.
     """
 
     def __init__(
@@ -92,9 +96,10 @@ class Emulator:
         sweep_after_s: float = SWEEP_AFTER_S,
         expiry: bool = True,
         minutes: int | None = None,
+        purchased_minutes: int = 0,
         slots: int | None = None,
         session_limit_s: float | None = None,
-        limit_status: int = 403,
+        limit_errors: Mapping[str, LimitError] = LIMIT_ERRORS,
         requests_per_minute: int | None = None,
         video_size: Sequence[int] = VIDEO_SIZE,
         media: bool = True,
@@ -104,14 +109,18 @@ class Emulator:
         boot_s: float = 0.0,
         metadata: Metadata = "kept",
         list_metadata: bool = True,
-        refuse_proxy: bool = False,
+        proxy_rooms: bool = True,
+        established_first: bool = False,
     ) -> None:
         if plan not in PLANS:
             raise EmulatorError(f"There is no plan {plan!r}: choose one of {', '.join(PLANS)}.")
+        if unknown := [name for name in limit_errors if name not in LIMIT_ERRORS]:
+            raise EmulatorError(f"There is no limit {unknown[0]!r}: choose of {', '.join(LIMIT_ERRORS)}.")
         width, height = video_size
         limit = None if session_limit_s is None else timedelta(seconds=session_limit_s)
         own: dict[str, Any] = {
             "included_minutes": minutes,
+            "purchased_minutes": purchased_minutes,
             "max_sessions": slots,
             "max_session_duration": limit,
         }
@@ -122,12 +131,13 @@ class Emulator:
             plan=replace(PLANS[plan], **{name: value for name, value in own.items() if value is not None}),
             sweep_after=timedelta(seconds=sweep_after_s) if sweep else None,
             expiry=expiry,
-            limit_status=limit_status,
+            limit_errors=LIMIT_ERRORS | {name: LimitError(*error) for name, error in limit_errors.items()},
             generation=generation,
             boot=timedelta(seconds=boot_s),
             metadata=metadata,
             list_metadata=list_metadata,
-            refuse_proxy=refuse_proxy,
+            proxy_rooms=proxy_rooms,
+            established_first=established_first,
         )
         self._service = Service(
             SessionStore(rules, clock),

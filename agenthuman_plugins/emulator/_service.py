@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -16,7 +17,7 @@ from agenthuman_plugins.emulator._ids import ulid
 from agenthuman_plugins.emulator._links import Links
 from agenthuman_plugins.emulator._pictures import decode_base64, fetch
 from agenthuman_plugins.emulator._proxy_rooms import ProxyRoom, ProxyRooms
-from agenthuman_plugins.emulator._requests import ASPECT_RATIOS, CreateRequest, RoomRequest, stand_in
+from agenthuman_plugins.emulator._requests import ASPECT_RATIOS, CreateRequest, RoomRequest, parse_openclaw
 from agenthuman_plugins.emulator._store import EndedBy, Session, SessionStore, timestamp, utc_now
 
 _TICK_S = 0.25  # how often the service looks for sessions that it has to end itself
@@ -49,7 +50,7 @@ class Service:
         self, store: SessionStore, rooms: ProxyRooms, start_avatar: AvatarStarter, video_size: tuple[int, int]
     ) -> None:
         self.store = store
-        self.catalogue = Catalogue(store.rules, store.clock)
+        self.catalogue = Catalogue(store)
         self.agents = Agents(store.clock)
         self.links = Links(self.agents, store.clock)
         self.faults = FaultBoard()
@@ -77,11 +78,12 @@ class Service:
             self.catalogue.check(request.avatar)
         else:
             self.catalogue.check_look(request.avatar)
-        room = await self._rooms.open(f"ah-{ulid(utc_now())}") if request.room.platform == "proxy" else None
+        room = await self._rooms.open(_new_room()) if request.room.platform == "proxy" else None
         # Nothing is awaited from here on: a create that is cancelled has opened a whole session or none.
-        session = self.store.create(request)
         if request.image:
-            self.catalogue.add(*picture)
+            self.store.check_limits(request)  # or the avatar would stay without a session
+            request = replace(request, avatar=self.catalogue.add(*picture).avatar_id)
+        session = self.store.create(request)
         if session.status == "created":
             self._requests[session.session_id] = request
         else:
@@ -128,9 +130,10 @@ class Service:
         """
         ratio = aspect_ratio if aspect_ratio in ASPECT_RATIOS else "4:3"  # as documented: no refusal here
         link = self.links.usable(link_id)
-        request = CreateRequest(stand_in(link.agent.avatar_image_url or ""), RoomRequest("proxy"), ratio)
+        avatar = self.catalogue.of_picture(link.agent.avatar_image_url or "")
+        request = CreateRequest(avatar, RoomRequest("proxy"), ratio)
         self.store.check_limits(request)
-        room = await self._rooms.open(f"ah-{ulid(utc_now())}")
+        room = await self._rooms.open(_new_room())
         link = self.links.usable(link_id)  # it may have been used up meanwhile
         session = self.store.create(request)
         link.uses += 1
@@ -142,6 +145,22 @@ class Service:
             "participant_token": room.participant_token,
             "agent_identity": AVATAR_IDENTITY,
         }
+
+    async def start_openclaw(self, body: Any) -> dict[str, Any]:
+        """Open a session with the service's own agent, in a room of the service's own.
+
+        Only the avatar is played: it comes at once and says nothing. The session is an ordinary one, whose id is not told.
+
+        Raises:
+            ServiceError: The body breaks a rule, a limit is reached, or no room could be made.
+        """
+        request = parse_openclaw(body)
+        self.catalogue.check(request.avatar)
+        self.store.check_limits(request)
+        name = _new_room()
+        room = await self._rooms.open(name)
+        self._send_avatar(self.store.create(request), request, room)
+        return {"success": True, "room": {"name": name, "url": room.url, "token": room.participant_token}}
 
     def end(self, session: Session, by: EndedBy) -> bool:
         """End a session; its avatar leaves in the background. `False` if it had ended before."""
@@ -161,7 +180,10 @@ class Service:
 
     def listen(self, session: Session, listener: Callable[[dict[str, Any]], None]) -> bool:
         """Hear of everything that happens to a session; `False` if somebody does already."""
-        return self._listeners.setdefault(session.session_id, listener) is listener
+        if self._listeners.setdefault(session.session_id, listener) is not listener:
+            return False
+        self.store.note(session, {"event": "gateway_connected"})
+        return True
 
     def unlisten(self, session: Session) -> None:
         """End what `listen` began."""
@@ -224,15 +246,14 @@ class Service:
         self._avatars[session.session_id] = self._start_avatar(job, on_event)
 
     def _on_event(self, session: Session, event: dict[str, Any]) -> None:
-        if (
-            event.get("event") != "gateway"
-        ):  # what the gateway tells its caller, which would fill the timeline
-            self.store.note(session, event)
+        self.store.note(session, event)
+        if session.active and (sentence := _failure(event)):
+            _logger.warning("The avatar of %s %s", session.session_id, sentence)
         if listener := self._listeners.get(session.session_id):
             listener(event)
 
     def _created(self, session: Session, room: ProxyRoom | None) -> dict[str, Any]:
-        described = self.store.describe(session) | {"duration": None}
+        described = self.store.describe(session)
         token = {"session_token": session.session_token}
         if session.status == "created":
             token = {"access_token": session.session_token}
@@ -258,6 +279,22 @@ class Service:
         self._leaving.discard(task)
         if not task.cancelled() and (error := task.exception()):
             _logger.error("An avatar could not be stopped in order", exc_info=error)
+
+
+def _failure(event: dict[str, Any]) -> str | None:
+    """What a log line says of an event that an avatar did not survive."""
+    match event:
+        case {"event": "avatar_failed" | "error", "message": str(message)}:
+            return f"failed: {message}"
+        case {"event": "disconnected", "reason": reason}:
+            return f"lost its room: {reason}"
+        case {"event": "exit", "code": code} if code not in (0, 1):  # 0: it left; 1: with an error of its own
+            return f"died with exit code {code}"
+    return None
+
+
+def _new_room() -> str:
+    return f"ah-{ulid(utc_now())}"
 
 
 def _size_at(aspect_ratio: str, size: tuple[int, int]) -> tuple[int, int]:

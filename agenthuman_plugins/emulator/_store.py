@@ -3,13 +3,15 @@
 import math
 import secrets
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 from urllib.parse import quote
 
 from agenthuman_plugins.emulator._errors import (
+    LIMIT_ERRORS,
+    LimitError,
     bad_request,
     image_avatar_denied,
     no_free_session,
@@ -22,7 +24,9 @@ from agenthuman_plugins.emulator._plans import Plan
 from agenthuman_plugins.emulator._requests import CreateRequest
 
 SWEEP_AFTER_S = 180.0  # "a sweep catches what was missed within 3 minutes"
-_ROOM_EMPTY_AFTER = timedelta(seconds=5)  # a participant that reconnects in full is gone for a moment
+# "At once" by the pages; but LiveKit's clients, when they reconnect in full, are gone for a moment.
+_ROOM_EMPTY_AFTER = timedelta(seconds=5)
+_MINUTE = timedelta(minutes=1)
 _TIMELINE_LENGTH = 1_000  # events kept of each session
 
 Clock = Callable[[], datetime]
@@ -46,23 +50,25 @@ class Rules:
         sweep_after: Time after which a session whose avatar is alone is ended, which also switches on that an
             emptied room and a dead avatar end theirs; `None` switches all three off.
         expiry: Whether sessions end after the plan's limit; without, their `expiration` is null.
-        limit_status: HTTP status when minutes, sessions or avatars are used up, which the pages do not tell.
+        limit_errors: How a call is refused when `minutes`, `sessions` or `avatars` are used up.
         generation: Which of the two documented generations answers.
         boot: How long the server of a started session takes to boot, in the older generation.
         metadata: What becomes of a session's metadata.
         list_metadata: Whether the list of sessions carries it.
-        refuse_proxy: Whether a create may name the documented platforms alone.
+        proxy_rooms: Whether a create may leave the room to the service, which is on no public page.
+        established_first: Whether `connection.established` comes before the avatar has joined.
     """
 
     plan: Plan
     sweep_after: timedelta | None = timedelta(seconds=SWEEP_AFTER_S)
     expiry: bool = True
-    limit_status: int = 403
+    limit_errors: Mapping[str, LimitError] = field(default_factory=lambda: LIMIT_ERRORS)
     generation: Generation = "own-room"
     boot: timedelta = timedelta()
     metadata: Metadata = "kept"
     list_metadata: bool = True
-    refuse_proxy: bool = False
+    proxy_rooms: bool = True
+    established_first: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -109,18 +115,20 @@ class SessionStore:
         self.rules = rules
         self.clock = clock
         self._sessions: dict[str, Session] = {}
-        self._minutes_used = 0
+        self._subscribed_at = clock()
 
     def check_limits(self, request: CreateRequest) -> None:
         """Check that the account may open this session now.
 
         Raises:
-            ServiceError: The plan does not allow it, or minutes or sessions are used up.
+            ServiceError: The plan or a rule does not allow it, or minutes or sessions are used up.
         """
         plan = self.rules.plan
-        if request.avatar_is_image and not plan.image_avatars:
+        if request.image and not plan.image_avatars:
             raise image_avatar_denied()
         self._check_usage()
+        if request.metadata and self.rules.metadata == "refused":
+            raise bad_request("metadata is not accepted")
 
     def create(self, request: CreateRequest) -> Session:
         """Open a session.
@@ -129,8 +137,6 @@ class SessionStore:
             ServiceError: See `check_limits`; no session is left behind.
         """
         self.check_limits(request)
-        if request.metadata and self.rules.metadata == "refused":
-            raise bad_request("metadata is not accepted")
         now = self.clock()
         managed = self.rules.generation == "managed"
         session = Session(
@@ -220,8 +226,10 @@ class SessionStore:
             case {"event": "ready"}:
                 session.avatar_state = "ready"
                 session.avatar_pid = event.get("pid")
-                if session.platform != "daily":  # that avatar is in no room that others could be in
+                if session.platform != "daily":  # nobody sees who is in Daily's rooms
                     session.alone_since = session.alone_since or now
+            case {"event": "gateway_connected"} if session.platform == "daily":
+                session.alone_since = None
             case {"event": "participants", "count": int(count)}:
                 session.participants = count
                 session.had_participants |= count > 0
@@ -273,21 +281,25 @@ class SessionStore:
 
     def usage(self) -> dict[str, Any]:
         """Return the snapshot that comes with a create."""
-        return {"concurrency": self.concurrency, "minutes": {"total_remaining": self._minutes_left}}
+        minutes = {"total_remaining": self.minutes()["total_remaining"]}
+        return {"concurrency": self.concurrency, "minutes": minutes}
 
     def minutes(self) -> dict[str, Any]:
         """Return the minutes as the usage call tells them."""
         plan = self.rules.plan
-        included = min(self._minutes_used, plan.included_minutes)
-        purchased = max(0, plan.purchased_minutes - (self._minutes_used - included))
+        included, purchased = self._included_left, self._purchased_left
+        # Those of running sessions count, too, from the included ones first.
+        active = self.active_minutes
+        purchased = max(0, purchased - max(0, active - included))
+        included = max(0, included - active)
         return {
             "included_minutes": {
                 "total": plan.included_minutes,
-                "used": included,
-                "remaining": plan.included_minutes - included,
+                "used": plan.included_minutes - included,
+                "remaining": included,
             },
             "purchased_minutes": {"total": plan.purchased_minutes, "remaining": purchased},
-            "total_remaining": self._minutes_left,
+            "total_remaining": included + purchased,
         }
 
     def record(self, session: Session) -> dict[str, Any]:
@@ -312,27 +324,58 @@ class SessionStore:
         maximum = self.rules.plan.max_sessions
         return {"current": current, "max": maximum, "available": max(0, maximum - current)}
 
+    @property
+    def period(self) -> tuple[datetime, datetime]:
+        """The start of the account's current period, and of the next one."""
+        return self.rules.plan.period(self._subscribed_at, self.clock())
+
+    @property
+    def active_minutes(self) -> int:
+        """Minutes of the sessions that run, rounded up for each."""
+        now = self.clock()
+        return sum(
+            math.ceil((now - session.started_at) / _MINUTE)
+            for session in self._sessions.values()
+            if session.started_at is not None and session.active
+        )
+
     def _check_usage(self) -> None:
-        if self._minutes_left <= 0:
-            raise no_minutes(self.rules.limit_status)
-        if self.concurrency["available"] <= 0:
-            raise no_free_session(self.rules.limit_status, self.concurrency)
+        minutes, concurrency = self.minutes(), self.concurrency
+        if minutes["total_remaining"] <= 0:
+            raise no_minutes(self.rules.limit_errors["minutes"], minutes)
+        if concurrency["available"] <= 0:
+            raise no_free_session(self.rules.limit_errors["sessions"], concurrency)
 
     def _begin(self, session: Session) -> None:
         session.started_at = self.clock()
         if self.rules.expiry:
             session.expiration = session.started_at + self.rules.plan.max_session_duration
+        if session.platform == "daily":
+            session.alone_since = session.started_at  # until a gateway connection comes
 
     @property
-    def _minutes_left(self) -> int:
-        plan = self.rules.plan
-        return max(0, plan.included_minutes + plan.purchased_minutes - self._minutes_used)
+    def _included_left(self) -> int:
+        """Included minutes that no bill of this period has taken."""
+        start, _ = self.period
+        used = sum(
+            session.billing["minutes_consumed"] - session.billing["minutes_billed"]
+            for session in self._sessions.values()
+            if session.billing and session.ended_at and session.ended_at >= start
+        )
+        return max(0, self.rules.plan.included_minutes - int(used))
+
+    @property
+    def _purchased_left(self) -> int:
+        """Purchased minutes that no bill has taken; they do not expire."""
+        used = sum(
+            session.billing["minutes_billed"] for session in self._sessions.values() if session.billing
+        )
+        return max(0, self.rules.plan.purchased_minutes - int(used))
 
     def _bill(self, duration: timedelta) -> dict[str, Any]:
         """Take the minutes of an ended session, rounded up, from the included ones first."""
-        consumed = math.ceil(duration / timedelta(minutes=1))
-        included = min(consumed, max(0, self.rules.plan.included_minutes - self._minutes_used))
-        self._minutes_used += consumed
+        consumed = math.ceil(duration / _MINUTE)
+        included = min(consumed, self._included_left)
         # `mixed` and `billed` are documented, and that 15 of 45 minutes were then billed; the rest is inferred.
         source = "plan" if included == consumed else "mixed" if included else "purchased"
         return {
@@ -364,6 +407,6 @@ def _daily_room(session_id: str) -> dict[str, str]:
     return {"url": f"https://agenthuman.daily.co/{name}", "name": name, "token": token}
 
 
-def timestamp(moment: datetime) -> str:
+def timestamp(moment: datetime, timespec: str = "seconds") -> str:
     """Return a time in the form of the documented bodies, `2024-01-15T10:30:00Z`."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return f"{moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec=timespec)}Z"

@@ -30,6 +30,7 @@ from agenthuman_plugins.client import (
     UsageLimitError,
     VoiceAgentFields,
 )
+from agenthuman_plugins.emulator import LimitError
 from tests.client import record_live
 from tests.client.conftest import Time
 from tests.vcr_support import CASSETTES, RecordedService, interactions
@@ -186,7 +187,11 @@ def test_no_free_session(kind: str, recorded_service: Start) -> None:
         yield lambda: client.sessions.create(room=ROOM)
         yield lambda: client.sessions.end(session.session_id)
 
-    _, refused, _ = run(kind, recorded_service(limit_status=429), scenario)
+    _, refused, _ = run(
+        kind,
+        recorded_service(limit_errors={"sessions": LimitError(429, "CONCURRENCY_LIMIT_REACHED")}),
+        scenario,
+    )
     assert isinstance(refused, UsageLimitError)
     assert refused.code is not None
 

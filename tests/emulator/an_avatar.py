@@ -8,7 +8,8 @@ from agenthuman_plugins.emulator.process import Emit, Event, run_child
 
 async def _main(settings: dict[str, Any], emit: Emit, messages: "asyncio.Queue[Event]") -> None:
     emit({"event": "ready", "settings": settings})
-    message = await messages.get()
+    while (message := await messages.get())["command"] == "note":
+        emit({"event": "noted", "number": message["number"]})
     if settings["avatar"] == "avat_deaf":
         await asyncio.Event().wait()
     emit({"event": "left", "reason": message["reason"]})

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import httpx
 import pytest
@@ -40,7 +41,7 @@ async def test_create_with_proxy_makes_a_room(world: World):
 @pytest.mark.parametrize("avatar", ["avat_1", "avat_1-while-the-account-is-full"])
 async def test_service_that_takes_documented_platforms_alone(avatar: str, world_of: Callable[..., World]):
     """`proxy` is refused like any unknown platform, before any limit; rooms of the caller's own are taken."""
-    world = world_of(refuse_proxy=True)
+    world = world_of(proxy_rooms=False)
     if avatar != "avat_1":
         await world.create(room=OWN_ROOM)
     before = len(world.avatars)
@@ -60,12 +61,12 @@ async def test_service_that_takes_documented_platforms_alone(avatar: str, world_
         await world.create(room=OWN_ROOM)
 
 
-@pytest.mark.parametrize(("refuse", "platforms"), [(False, 3), (True, 2)])
+@pytest.mark.parametrize(("proxy_rooms", "platforms"), [(True, 3), (False, 2)])
 async def test_document_names_the_platforms_that_are_taken(
-    refuse: bool, platforms: int, world_of: Callable[..., World]
+    proxy_rooms: bool, platforms: int, world_of: Callable[..., World]
 ):
     """The OpenAPI document lists `proxy` only where it is taken."""
-    document = (await world_of(refuse_proxy=refuse).http.get("/openapi.json")).json()
+    document = (await world_of(proxy_rooms=proxy_rooms).http.get("/openapi.json")).json()
     body = document["paths"]["/v1/sessions"]["post"]["requestBody"]["content"]["application/json"]["schema"]
     named = body["properties"]["room"]["properties"]["platform"]["enum"]
     assert sorted(named) == ["daily", "livekit", "proxy"][:platforms]
@@ -200,6 +201,27 @@ async def test_list_filters(world: World):
     for status, expected in {"started": 1, "ended": 1, "all": 2, "nonsense": 2}.items():
         reply = await world.http.get("/v1/sessions", params={"status": status})
         assert len(reply.json()["sessions"]) == expected
+
+
+@pytest.mark.parametrize(
+    ("event", "sentence"),
+    [
+        ({"event": "avatar_failed", "message": "no room"}, "failed: no room"),
+        ({"event": "error", "message": "no picture"}, "failed: no picture"),
+        ({"event": "disconnected", "reason": "fault"}, "lost its room: fault"),
+        ({"event": "exit", "code": -9}, "died with exit code -9"),
+    ],
+)
+async def test_failed_avatar_is_logged(
+    event: dict[str, Any], sentence: str, world: World, caplog: pytest.LogCaptureFixture
+):
+    """An avatar that is lost while its session runs is one line in the log; what it does after the end is none."""
+    session_id = (await world.create())["session_id"]
+    world.avatars[0].tell(event)
+    world.avatars[0].tell({"event": "exit", "code": 1})
+    await world.http.post(f"/v1/sessions/{session_id}/end")
+    world.avatars[0].tell(event)
+    assert caplog.messages == [f"The avatar of {session_id} {sentence}"]
 
 
 async def test_timeline_shows_what_the_avatar_did(world: World):

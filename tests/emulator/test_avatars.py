@@ -63,6 +63,16 @@ async def test_stop_reaches_an_avatar_on_its_way(events: list[dict[str, Any]]):
     assert names(events) == ["avatar_starting"]
 
 
+async def test_what_comes_early_waits_for_the_avatar(events: list[dict[str, Any]]):
+    """Commands that are sent while the process starts reach it, in order, once it is there."""
+    avatar = WorkerAvatar(JOB, events.append)
+    for number in range(3):
+        avatar.send({"command": "note", "number": number})
+    await until(lambda: names(events).count("noted") == 3)
+    await avatar.stop("session_ended")
+    assert [event["number"] for event in events if event["event"] == "noted"] == [0, 1, 2]
+
+
 async def test_avatar_that_fails_is_reported(events: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch):
     """A process that cannot join is an event with its sentence, not an exception."""
     monkeypatch.setattr(_avatars, "WORKER", "tests.emulator.no_such_avatar")

@@ -11,9 +11,10 @@ import httpx
 import pytest
 import websockets
 
-from agenthuman_plugins.emulator import Emulator, _gateway
+from agenthuman_plugins.emulator import Emulator, _gateway, _server
+from agenthuman_plugins.emulator._avatars import AvatarJob, OnEvent
 from tests.emulator.conftest import until
-from tests.emulator.fakes import OWN_ROOM
+from tests.emulator.fakes import OWN_ROOM, FakeAvatar
 from tests.emulator.test_contract import documented, shape
 
 LIMIT_S = 10.0  # hang limit
@@ -39,8 +40,13 @@ class Caller:
             return json.loads(await self.socket.recv())
 
     async def init(self) -> dict[str, Any]:
+        await self.send_init()
+        return await self.hear()
+
+    async def send_init(self) -> None:
         example = documented("ws-session-init-own-room")
-        return await self.ask({name: self.session.get(name, value) for name, value in example.items()})
+        message = {name: self.session.get(name, value) for name, value in example.items()}
+        await self.socket.send(json.dumps(message))
 
     def ended_by(self) -> Any:
         return self.emulator.sessions()[0]["ended_by"]
@@ -63,7 +69,20 @@ async def caller() -> AsyncIterator[Caller]:
             yield Caller(emulator, session, socket)
 
 
-def speech(samples: int, rate: int = 16_000) -> dict[str, Any]:
+@pytest.fixture
+def avatars(monkeypatch: pytest.MonkeyPatch) -> list[FakeAvatar]:
+    """The avatars of an emulator without media, which are on their way until a test says more."""
+    avatars: list[FakeAvatar] = []
+
+    def start(job: AvatarJob, on_event: OnEvent) -> FakeAvatar:
+        avatars.append(FakeAvatar(job, on_event))
+        return avatars[-1]
+
+    monkeypatch.setattr(_server, "NoAvatar", start)
+    return avatars
+
+
+def speech(samples: int, rate: float = 16_000) -> dict[str, Any]:
     return {
         "type": "agent.speak",
         "audio": base64.b64encode(bytes(2 * samples)).decode(),
@@ -83,8 +102,46 @@ async def test_commands_are_confirmed_in_order(caller: Caller):
     await caller.init()
     example = documented("ws-agent-speak-confirmed")
     assert await caller.ask(speech(48_000)) == example
-    assert await caller.ask(speech(144_000, rate=48_000)) == example
+    for rate in (8_000, 16_000.0, 22_050, 24_000, 44_100, 48_000, 96_000):
+        assert await caller.ask(speech(int(3 * rate), rate=rate)) == example
     assert (await caller.ask({"type": "agent.interrupt"}))["type"] == "agent.interrupt.confirmed"
+
+
+@pytest.mark.parametrize("first", [False, True])
+async def test_both_orders_of_established(first: bool, avatars: list[FakeAvatar]):
+    """The connection is established once the avatar is there or, by a setting, at once; early speech waits for it."""
+    async with Emulator(media=False, sweep=False, established_first=first) as emulator:
+        session = (await post(emulator, "/v1/sessions", {"avatar": "avat_1", "room": OWN_ROOM}))["session"]
+        async with websockets.connect(emulator.gateway_url, proxy=None) as socket:
+            caller = Caller(emulator, session, socket)
+            if first:
+                assert (await caller.init())["type"] == "connection.established"
+            else:
+                await caller.send_init()
+            await socket.send(json.dumps(speech(16)))
+            await until(lambda: avatars[0].commands)
+            if first:
+                assert (await caller.hear())["audio_samples"] == 16
+            avatars[0].tell({"event": "ready", "pid": 1})
+            if not first:
+                assert (await caller.hear())["type"] == "connection.established"
+                assert (await caller.hear())["audio_samples"] == 16
+
+
+@pytest.mark.parametrize("first", [False, True])
+async def test_avatar_that_cannot_start(first: bool, avatars: list[FakeAvatar]):
+    """In both orders the caller is told that no avatar will come, and shut out."""
+    async with Emulator(media=False, sweep=False, established_first=first) as emulator:
+        session = (await post(emulator, "/v1/sessions", {"avatar": "avat_1", "room": OWN_ROOM}))["session"]
+        async with websockets.connect(emulator.gateway_url, proxy=None) as socket:
+            caller = Caller(emulator, session, socket)
+            await caller.send_init()
+            if first:
+                assert (await caller.hear())["type"] == "connection.established"
+            avatars[0].tell({"event": "avatar_failed", "message": "no room"})
+            assert await caller.hear() == {"type": "error", "error": "The avatar could not start"}
+            async with asyncio.timeout(LIMIT_S):
+                await socket.wait_closed()
 
 
 async def test_closing_ends_the_session(caller: Caller):
@@ -221,8 +278,7 @@ async def test_daily_avatar_plays_without_a_room(fault: str | None):
         async with websockets.connect(emulator.gateway_url, proxy=None) as socket:
             caller = Caller(emulator, session, socket)
             assert (await caller.init())["type"] == "connection.established"
-            confirmed = await caller.ask(speech(16_000, rate=24_000))
-            assert 0 < confirmed["audio_samples"] <= 10_667
+            assert (await caller.ask(speech(32_000, rate=48_000)))["audio_samples"] == 10_666
             last = {None: "utterance_finished", "avatar_silent": "clear"}.get(fault, "exit")
             if fault == "avatar_silent":
                 assert (await caller.ask({"type": "agent.interrupt"}))["type"] == "agent.interrupt.confirmed"

@@ -43,6 +43,7 @@ _ENDPOINTS = {
     "/v1/links": {"get", "post"},
     "/v1/links/{link_id}": {"get", "put", "delete"},
     "/v1/links/start-session": {"post"},
+    "/v1/openclaw/initiate": {"post"},
     "/v1/usage": {"get"},
 }
 

@@ -8,9 +8,10 @@ import httpx
 import psutil
 import pytest
 
-from agenthuman_plugins.emulator import Emulator, EmulatorError
+from agenthuman_plugins.emulator import Emulator, EmulatorError, LimitError
 from agenthuman_plugins.emulator.process import Child, ChildError
 from tests.emulator.conftest import FakeClock, until
+from tests.emulator.test_contract import documented
 
 LIMIT_S = 20.0  # hang limit
 PROXY = {"avatar": "avat_1", "room": {"platform": "proxy"}}
@@ -105,6 +106,42 @@ def test_unknown_plan_is_one_sentence():
     """A plan that does not exist is an error that names the plans."""
     with pytest.raises(EmulatorError, match="choose one of free, explorer, growth, pro"):
         Emulator(plan="gold")
+
+
+async def test_bill_of_purchased_minutes(clock: FakeClock):
+    """The documented bill: of 45 minutes the plan includes 30, and 15 come from purchased ones."""
+    async with (
+        Emulator(media=False, clock=clock, sweep=False, minutes=30, purchased_minutes=100) as emulator,
+        client(emulator.url, emulator.api_key) as http,
+    ):
+        session = (await http.post("/v1/sessions", json=PROXY)).json()["session"]
+        path = f"/v1/sessions/{session['session_id']}"
+        clock.advance(minutes=45)
+        await http.post(f"{path}/end")
+        billing = (await http.get(path)).json()["session"]["billing"]
+        usage = (await http.get("/v1/usage")).json()["usage"]
+    assert billing == documented("session-schema-ended-own-room")["billing"]
+    assert usage["purchased_minutes"] == {"total": 100, "remaining": 85}
+
+
+async def test_refusal_of_a_limit_can_be_given():
+    """Each limit's status and code can be chosen; the others stay as they are."""
+    errors = {"sessions": LimitError(429, "TOO_MANY_SESSIONS")}
+    async with (
+        Emulator(media=False, limit_errors=errors) as emulator,
+        client(emulator.url, emulator.api_key) as http,
+    ):
+        refused = [await http.post("/v1/sessions", json=PROXY) for _ in range(2)][1]
+        assert (refused.status_code, refused.json()["error"]["code"]) == (429, "TOO_MANY_SESSIONS")
+        assert refused.json()["error"]["details"]["concurrency"]["available"] == 0
+        upload = await http.post("/v1/avatars/upload-face", json={"image_base64": "AAAA"})
+        assert upload.json()["error"]["code"] == "AVATAR_LIMIT_REACHED"
+
+
+def test_unknown_limit_is_one_sentence():
+    """A limit that does not exist is an error that names the limits."""
+    with pytest.raises(EmulatorError, match="choose of minutes, sessions, avatars"):
+        Emulator(limit_errors={"concurrency": LimitError(429)})
 
 
 @pytest.mark.chain

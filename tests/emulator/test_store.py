@@ -1,11 +1,11 @@
 """The rules of sessions, on a clock that the tests move."""
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from agenthuman_plugins.emulator._errors import ServiceError
+from agenthuman_plugins.emulator._errors import LIMIT_ERRORS, LimitError, ServiceError
 from agenthuman_plugins.emulator._plans import PLANS
 from agenthuman_plugins.emulator._requests import CreateRequest, RoomRequest
 from agenthuman_plugins.emulator._store import Rules, Session, SessionStore
@@ -49,7 +49,8 @@ def test_free_plan_has_one_session_at_a_time(store: SessionStore):
 @pytest.mark.parametrize(("plan", "limit"), [("free", 1), ("explorer", 5), ("growth", 10), ("pro", 20)])
 def test_plan_sets_the_number_of_sessions(plan: str, limit: int, clock: FakeClock):
     """Each plan allows its documented number of concurrent sessions, and no more."""
-    store = SessionStore(Rules(PLANS[plan], limit_status=429), clock)
+    errors = {**LIMIT_ERRORS, "sessions": LimitError(429)}
+    store = SessionStore(Rules(PLANS[plan], limit_errors=errors), clock)
     for _ in range(limit):
         store.create(REQUEST)
     with pytest.raises(ServiceError) as refusal:
@@ -102,9 +103,89 @@ def test_no_minutes_no_session(clock: FakeClock):
     assert refusal.value.body["error"]["code"] == "INSUFFICIENT_MINUTES"
 
 
+@pytest.mark.parametrize(("seconds", "left"), [(0, 2), (1, 1), (61, 0)])
+def test_running_sessions_count_against_the_minutes(seconds: int, left: int, clock: FakeClock):
+    """A session that runs has used its minutes, rounded up; once they are all used the next create is refused."""
+    store = SessionStore(Rules(replace(PLANS["pro"], included_minutes=2)), clock)
+    store.create(REQUEST)
+    clock.advance(seconds=seconds)
+    assert store.minutes() == {
+        "included_minutes": {"total": 2, "used": 2 - left, "remaining": left},
+        "purchased_minutes": {"total": 0, "remaining": 0},
+        "total_remaining": left,
+    }
+    if left:
+        assert store.create(REQUEST).active
+    else:
+        with pytest.raises(ServiceError, match="No minutes remaining"):
+            store.create(REQUEST)
+
+
+def test_running_sessions_use_purchased_minutes_last(clock: FakeClock):
+    """What a running session has used beyond the included minutes is taken from the purchased ones."""
+    plan = replace(PLANS["free"], included_minutes=30, purchased_minutes=100)
+    store = SessionStore(Rules(plan), clock)
+    session = store.create(REQUEST)
+    clock.advance(minutes=45)
+    running = store.minutes()
+    assert running["included_minutes"]["remaining"] == 0
+    assert running["purchased_minutes"]["remaining"] == running["total_remaining"] == 85
+    store.end(session, "caller")
+    assert store.minutes() == running
+
+
+def test_included_minutes_come_back_with_the_next_period(clock: FakeClock):
+    """A new period has all included minutes; purchased ones that were used stay used."""
+    plan = replace(PLANS["free"], included_minutes=30, purchased_minutes=100)
+    store = SessionStore(Rules(plan), clock)
+    session = store.create(REQUEST)
+    clock.advance(minutes=45)
+    store.end(session, "caller")
+    clock.advance(days=17)
+    assert store.minutes()["included_minutes"]["remaining"] == 30
+    assert store.minutes()["purchased_minutes"]["remaining"] == 85
+
+
+@pytest.mark.parametrize(
+    ("plan", "subscribed", "now", "start", "end"),
+    [
+        ("free", "2024-01-15", "2024-01-31", "2024-01-01", "2024-02-01"),
+        ("pro", "2024-01-15", "2024-01-15", "2024-01-15", "2024-02-15"),
+        ("pro", "2024-01-15", "2024-03-14", "2024-02-15", "2024-03-15"),
+        ("pro", "2024-01-31", "2024-02-29", "2024-02-29", "2024-03-31"),
+        ("pro", "2023-12-31", "2024-01-01", "2023-12-31", "2024-01-31"),
+    ],
+)
+def test_period(plan: str, subscribed: str, now: str, start: str, end: str):
+    """The free plan's period is the calendar month, a paid one's begins on the day of its subscription."""
+    moments = [datetime.fromisoformat(day).replace(tzinfo=UTC) for day in (subscribed, now, start, end)]
+    assert PLANS[plan].period(*moments[:2]) == tuple(moments[2:])
+
+
+@pytest.mark.parametrize(
+    ("limit", "details"),
+    [("minutes", "minutes"), ("sessions", "concurrency")],
+)
+def test_refusal_of_a_limit_is_a_setting(limit: str, details: str, clock: FakeClock):
+    """Status, code and details of a used-up limit follow the rules given, each limit for itself."""
+    errors = {**LIMIT_ERRORS, limit: LimitError(402, "USED_UP", details=True)}
+    plan = replace(
+        PLANS["free"], max_sessions=int(limit != "sessions"), included_minutes=int(limit != "minutes")
+    )
+    store = SessionStore(Rules(plan, limit_errors=errors), clock)
+    with pytest.raises(ServiceError) as refusal:
+        store.create(REQUEST)
+    error = refusal.value.body["error"]
+    assert (refusal.value.status, error["code"], [*error["details"]]) == (402, "USED_UP", [details])
+    store.rules = replace(store.rules, limit_errors={**errors, limit: LimitError(details=False)})
+    with pytest.raises(ServiceError) as refusal:
+        store.create(REQUEST)
+    assert not {"code", "details"} & set(refusal.value.body["error"])
+
+
 def test_image_avatar_needs_a_paid_plan(clock: FakeClock):
     """The free plan takes avatars by id only (HTTP 403); a paid one takes images."""
-    image = replace(REQUEST, avatar_is_image=True)
+    image = replace(REQUEST, image="https://pictures.example/me.jpg")
     with pytest.raises(ServiceError) as refusal:
         SessionStore(Rules(PLANS["free"]), clock).create(image)
     assert refusal.value.status == 403
@@ -202,11 +283,19 @@ def test_without_sweep_and_expiry_only_callers_end_sessions(clock: FakeClock):
     assert store.describe(left)["expiration"] is None
 
 
-def test_daily_session_has_no_avatar_to_sweep(store: SessionStore, clock: FakeClock):
-    """A session whose avatar was never sent is ended by expiry alone."""
-    store.create(CreateRequest("avat_1", RoomRequest("daily", "https://x.daily.co/y", "t")))
-    clock.advance(hours=1)
+@pytest.mark.parametrize("connected", [False, True])
+def test_daily_session_that_nobody_connects_to_is_swept(
+    connected: bool, store: SessionStore, clock: FakeClock
+):
+    """Nobody sees who is in a Daily room: a gateway connection is what keeps its session from the sweep."""
+    session = store.create(CreateRequest("avat_1", RoomRequest("daily", "https://x.daily.co/y", "t")))
+    store.note(session, {"event": "ready", "pid": 1})
+    if connected:
+        store.note(session, {"event": "gateway_connected"})
+    clock.advance(seconds=179)
     assert due(store) == []
+    clock.advance(seconds=1)
+    assert due(store) == ([] if connected else ["sweep"])
 
 
 def test_sweep_time_is_a_setting(clock: FakeClock):

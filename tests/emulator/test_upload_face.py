@@ -14,6 +14,7 @@ from agenthuman_plugins.emulator._faces import make_avatar_pictures
 from agenthuman_plugins.emulator._pictures import parse_upload
 from tests.emulator.fakes import PROXY, World
 from tests.emulator.pictures import encoded, face, no_face, portrait, two_faces
+from tests.emulator.test_contract_account import AGENT
 
 _UPLOAD = "/v1/avatars/upload-face"
 _URL = "https://pictures.example/me.png"
@@ -149,13 +150,31 @@ async def test_picture_of_a_session_is_checked_alike(picture: Any, world: World)
     assert len(await world.observed()) == len(world.service.catalogue.own) == good
 
 
-@pytest.mark.parametrize(
-    ("avatar_id", "status"),
-    [("avat_exclusive", 403), ("avat_unknown", 404), ("PUBLIC/Avatars/sara-office", 404)],
-)
-async def test_only_own_avatars_can_be_deleted(avatar_id: str, status: int, world: World):
-    """Another account's avatar is denied; what is none of one's own cannot be deleted."""
-    assert (await world.http.delete(f"/v1/avatars/{avatar_id}")).status_code == status
+async def test_picture_of_a_session_becomes_its_avatar(world: World):
+    """The avatar that a create makes of a picture is in the list, in the usage and in the room, with its picture."""
+    await world.create(avatar=f"data:image/png;base64,{as_base64(portrait())}")
+    (avatar,) = (await world.http.get("/v1/avatars")).json()["my_avatars"]
+    usage = (await world.http.get("/v1/usage")).json()["usage"]
+    assert usage["avatars"]["used"] == 1
+    assert usage["active_sessions"][0]["avatar"]["avatar_id"] == avatar["avatar_id"]
+    assert world.avatars[0].job.avatar == (await world.observed())[0]["avatar"] == avatar["avatar_id"]
+    assert usage["active_sessions"][0]["avatar"]["url"] == avatar["preview_url"]
+    assert (await world.http.get(avatar["preview_url"])).content == world.service.catalogue.own[0].preview
+    await world.create(avatar=avatar["avatar_id"])
+
+
+async def test_refused_create_makes_no_avatar(world_of: Any):
+    """A create that is refused while its picture is checked leaves no avatar behind."""
+    world = world_of(plan="pro", metadata="refused")
+    avatar = f"data:image/png;base64,{as_base64(portrait())}"
+    reply = await world.http.post("/v1/sessions", json=PROXY | {"avatar": avatar, "metadata": {"a": 1}})
+    assert (reply.status_code, world.service.catalogue.own) == (400, [])
+
+
+@pytest.mark.parametrize("avatar_id", ["avat_exclusive", "avat_unknown", "PUBLIC/Avatars/sara-office"])
+async def test_only_own_avatars_can_be_deleted(avatar_id: str, world: World):
+    """What is none of one's own is not found, another account's avatar like one that does not exist."""
+    assert (await world.http.delete(f"/v1/avatars/{avatar_id}")).status_code == 404
 
 
 async def test_deleted_avatar_is_gone(world: World):
@@ -166,6 +185,30 @@ async def test_deleted_avatar_is_gone(world: World):
     reply = await world.http.post("/v1/sessions", json=PROXY | {"avatar": uploaded["avatar_id"]})
     assert reply.status_code == 404
     assert (await world.http.get(uploaded["preview_url"])).status_code == 404
+
+
+@pytest.mark.parametrize("own", [False, True])
+async def test_preview_shows_the_avatar(own: bool, world: World):
+    """The session of a preview has the avatar that was asked for."""
+    avatar_id = "PUBLIC/Avatars/sara-office"
+    if own:
+        avatar_id = (await world.http.post(_UPLOAD, files={"file": portrait()})).json()["avatar_id"]
+    preview = (await world.http.post("/v1/avatars/preview", json={"avatar_id": avatar_id})).json()["url"]
+    start = {"link_id": preview.rpartition("/")[2]}
+    assert (await world.http.post("/v1/links/start-session", json=start)).status_code == 200
+    assert world.avatars[0].job.avatar == (await world.observed())[0]["avatar"] == avatar_id
+
+
+async def test_agent_with_a_picture_from_elsewhere(world: World):
+    """A picture that is not ours is not fetched: it stands for one avatar, whose picture is there all the same."""
+    for _ in range(2):
+        agent = AGENT | {"avatar_image_url": _URL}
+        agent_id = (await world.http.post("/v1/agents", json=agent)).json()["agent"]["agent_id"]
+        link = (await world.http.post("/v1/links", json={"agent_id": agent_id})).json()["link"]
+        await world.http.post("/v1/links/start-session", json={"link_id": link["link_id"]})
+    assert world.avatars[0].job.avatar == world.avatars[1].job.avatar
+    shown = (await world.http.get("/v1/usage")).json()["usage"]["active_sessions"][0]["avatar"]
+    assert (await world.http.get(shown["url"])).status_code == 200
 
 
 async def test_public_avatar_is_drawn(world: World):

@@ -16,6 +16,7 @@ from pipecat.frames.frames import EndFrame, ErrorFrame
 from pipecat.utils.errors import ErrorCategory
 
 from agenthuman_plugins.client import AsyncAgentHuman, LiveKitRoom
+from agenthuman_plugins.emulator import LimitError
 from agenthuman_plugins.pipecat import (
     AgentHumanVideoService,
     AgentHumanVideoSettings,
@@ -157,7 +158,7 @@ async def test_refused_platform(account: Callable[..., Account], monkeypatch: py
     """Sessions move to rooms on the user's LiveKit server, each with a fresh avatar identity; a second bot asks there at once."""
     for name, value in LIVEKIT.items():
         monkeypatch.setenv(name, value)
-    service = account(refuse_proxy=True)
+    service = account(proxy_rooms=False)
     for context_id in ("c1", "c2"):
         async with service.bot() as bot:
             await reply(bot, context_id)
@@ -179,7 +180,7 @@ async def test_refused_platform_without_a_livekit_server(
     """One refused create and no other; the error names the variables, and the bot keeps its voice."""
     for name in LIVEKIT:
         monkeypatch.delenv(name, raising=False)
-    service = account(refuse_proxy=True)
+    service = account(proxy_rooms=False)
     async with service.bot() as bot:
         await given_up(bot)
         assert "LIVEKIT_URL" in bot.up.of(ErrorFrame)[0].error
@@ -207,7 +208,7 @@ async def test_renewal_beside_the_present_session(account: Callable[..., Account
 @pytest.mark.block_network
 async def test_renewal_in_the_only_slot(account: Callable[..., Account]) -> None:
     """Without a free slot the refused create is no error: the present session ends, and the next one is created then."""
-    service = account(limit_status=429)
+    service = account(limit_errors={"sessions": LimitError(429, "CONCURRENCY_LIMIT_REACHED")})
     async with service.bot() as bot:
         await reply(bot, "c1")
         pass_time(bot)

@@ -39,7 +39,7 @@ async def livekit(room_server_kind: str, monkeypatch: pytest.MonkeyPatch) -> Asy
 @contextlib.asynccontextmanager
 async def _bot(*, media: bool = True, **options: Any) -> AsyncIterator[tuple[Bot, Emulator]]:
     """A bot with a service that makes no rooms; afterwards every session was ended by its caller."""
-    emulator = Emulator(media=media, sweep=False, expiry=False, refuse_proxy=True)
+    emulator = Emulator(media=media, sweep=False, expiry=False, proxy_rooms=False)
     async with emulator:
         await emulator.wait_ready()
         async with AsyncAgentHuman(api_key=emulator.api_key, base_url=emulator.url) as client:
@@ -126,7 +126,7 @@ async def test_refusal_of_the_documented_service_is_understood(monkeypatch: pyte
     for name, value in zip(VARIABLES, ("wss://own.example", "key", "secret" * 8), strict=True):
         monkeypatch.setenv(name, value)
     async with (
-        Emulator(media=False, refuse_proxy=True) as emulator,
+        Emulator(media=False, proxy_rooms=False) as emulator,
         AsyncAgentHuman(api_key=emulator.api_key, base_url=emulator.url) as client,
     ):
         rooms = Rooms(None, picture=None, client=client)

@@ -30,7 +30,7 @@ def minted(room: TestRoom, avatar_identity: str = AVATAR_IDENTITY) -> LiveKitRoo
 @pytest.fixture
 async def emulator() -> AsyncIterator[Emulator]:
     """A service as the documents have it: it makes no rooms."""
-    async with Emulator(room_server="embedded", plan="pro", sweep=False, refuse_proxy=True) as emulator:
+    async with Emulator(room_server="embedded", plan="pro", sweep=False, proxy_rooms=False) as emulator:
         yield emulator
 
 

@@ -1,13 +1,17 @@
-"""`/v1/links`."""
+"""`/v1/links`, and the page that a link opens."""
 
 from typing import Any
 
 from fastapi import APIRouter, Request
+from starlette.applications import Starlette
+from starlette.responses import FileResponse
+from starlette.routing import Route
 
 from agenthuman_plugins.emulator._errors import bad_request
 from agenthuman_plugins.emulator._routes._replies import base_url, json_body
 from agenthuman_plugins.emulator._schemas import LINK, LINK_BODY, LINK_CHANGE, LINK_START, describe, reply
 from agenthuman_plugins.emulator._service import Service
+from agenthuman_plugins.viewer import web
 
 
 def links(service: Service) -> APIRouter:
@@ -66,3 +70,13 @@ def link_starter(service: Service) -> APIRouter:
         return await service.start_by_link(body.get("link_id"), body.get("aspect_ratio"))
 
     return router
+
+
+def link_page() -> Route:
+    """Return the route of the page that starts a link's session, then shows it at `/watch`."""
+    path = "/s/{link_id}"
+
+    async def page(_: Request) -> FileResponse:
+        return FileResponse(web.FILES / "link.html")
+
+    return Route(path, web.OwnPages(Starlette(routes=[Route(path, page)])), include_in_schema=False)

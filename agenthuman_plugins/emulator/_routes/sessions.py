@@ -25,7 +25,7 @@ def sessions(service: Service) -> APIRouter:
     router = APIRouter(prefix="/v1/sessions", tags=["sessions"])
     store = service.store
     managed = store.rules.generation == "managed"
-    platforms = DOCUMENTED_PLATFORMS if store.rules.refuse_proxy else PLATFORMS
+    platforms = PLATFORMS if store.rules.proxy_rooms else DOCUMENTED_PLATFORMS
     parse = parse_managed_create if managed else partial(parse_create, platforms=platforms)
     body_schema = create_body_schema(managed=managed, platforms=platforms)
 

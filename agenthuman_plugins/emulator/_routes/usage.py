@@ -1,6 +1,6 @@
 """`/v1/usage`."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -9,7 +9,7 @@ from agenthuman_plugins.emulator._catalogue import CatalogueAvatar
 from agenthuman_plugins.emulator._routes._replies import base_url
 from agenthuman_plugins.emulator._schemas import USAGE, describe, reply
 from agenthuman_plugins.emulator._service import Service
-from agenthuman_plugins.emulator._store import Session
+from agenthuman_plugins.emulator._store import Session, timestamp
 
 _MINUTE_S = 60
 
@@ -21,19 +21,17 @@ def usage(service: Service) -> APIRouter:
 
     @router.get("", **describe(reply(usage=USAGE)))
     async def get_usage(request: Request) -> dict[str, Any]:
-        """Return what the account has used of its plan in this period, the calendar month."""
-        now = store.clock().astimezone(UTC)
-        start = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-        end = (start + timedelta(days=31)).replace(day=1) - timedelta(seconds=1)
+        """Return what the account has used of its plan in this period."""
+        start, next_start = store.period
         active = store.newest_first("started")
         made = service.catalogue.made_this_period
         return {
             "success": True,
             "usage": {
-                "period": {"start": _moment(start), "end": _moment(end)},
+                "period": {"start": _moment(start), "end": _moment(next_start - timedelta(seconds=1))},
                 **store.minutes(),
                 "active_sessions": [_active(service, each, base_url(request)) for each in active],
-                "active_minutes": sum(-(-store.duration(each) // _MINUTE_S) for each in active),
+                "active_minutes": store.active_minutes,
                 "concurrency": store.concurrency,
                 "plan": {
                     "key": plan.key,
@@ -54,7 +52,6 @@ def usage(service: Service) -> APIRouter:
 
 
 def _active(service: Service, session: Session, base: str) -> dict[str, Any]:
-    described = service.store.describe(session)
     avatar = CatalogueAvatar(session.avatar, (), session.created_at)
     return {
         "session_id": session.session_id,
@@ -67,7 +64,7 @@ def _active(service: Service, session: Session, base: str) -> dict[str, Any]:
         "status": "active",
         "started_at": session.started_at and _moment(session.started_at),
         "ended_at": None,
-        "expiration": described["expiration"],
+        "expiration": session.expiration and _moment(session.expiration),
         "aspect_ratio": session.aspect_ratio,
         "duration": service.store.duration(session),
         "metadata": session.metadata,
@@ -76,4 +73,4 @@ def _active(service: Service, session: Session, base: str) -> dict[str, Any]:
 
 def _moment(moment: datetime) -> str:
     """Return a time in this call's form, with milliseconds."""
-    return f"{moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"
+    return timestamp(moment, "milliseconds")

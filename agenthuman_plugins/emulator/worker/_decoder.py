@@ -20,7 +20,7 @@ class SpeechDecoder:
     """
 
     def __init__(self, *, sample_rate: int, num_channels: int) -> None:
-        if not (4_000 <= sample_rate <= 384_000 and 1 <= num_channels <= 16):  # noqa: PLR2004 - what audio is
+        if not (1_000 <= sample_rate <= 768_000 and 1 <= num_channels <= 16):  # noqa: PLR2004 - what audio is
             raise ValueError(f"{sample_rate} Hz with {num_channels} channels is not speech.")
         self._num_channels = num_channels
         self._rest = b""

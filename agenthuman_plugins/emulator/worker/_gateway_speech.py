@@ -7,8 +7,6 @@ from agenthuman_plugins.emulator.worker._decoder import SpeechDecoder
 
 _PAUSE_S = 0.35  # without a command: the utterance is over
 
-_BYTES_PER_SAMPLE = 2
-
 
 class GatewaySpeech:
     """Turns commands into utterances.
@@ -25,21 +23,16 @@ class GatewaySpeech:
         self._decoder: SpeechDecoder | None = None
         self._pause: asyncio.TimerHandle | None = None
 
-    def speak(self, pcm: bytes, sample_rate: int) -> int:
-        """Queue speech; returns the samples that it makes at 16 kHz.
-
-        What the resampler still holds is counted with the next command, or not at all.
-        """
+    def speak(self, pcm: bytes, sample_rate: int) -> None:
+        """Queue speech."""
         tail = b""
         if self._decoder is None or sample_rate != self._rate:
             tail = self._flush()
             self._decoder = SpeechDecoder(sample_rate=sample_rate, num_channels=1)
             self._rate = sample_rate
-        decoded = tail + self._decoder.decode(pcm)
-        self._push(decoded)
+        self._push(tail + self._decoder.decode(pcm))
         self._stop_timer()
         self._pause = asyncio.get_running_loop().call_later(_PAUSE_S, self._finish)
-        return len(decoded) // _BYTES_PER_SAMPLE
 
     def clear(self) -> None:
         """Forget the utterance that is being received."""

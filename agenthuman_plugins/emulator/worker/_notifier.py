@@ -35,7 +35,13 @@ class PlaybackNotifier:
 
     def finished(self, to: str, position_s: float, *, interrupted: bool) -> None:
         """Report the end of an utterance."""
-        self._send(to, FINISHED, json.dumps({"playback_position": position_s, "interrupted": interrupted}))
+        # The stock receiver has no transcript either.
+        report = {
+            "playback_position": position_s,
+            "interrupted": interrupted,
+            "synchronized_transcript": None,
+        }
+        self._send(to, FINISHED, json.dumps(report))
 
     async def aclose(self) -> None:
         """Drop what is still being sent."""

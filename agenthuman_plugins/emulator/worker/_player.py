@@ -1,7 +1,6 @@
 """What an avatar does with speech, in a room or without one: it plays, tells its parent, and fails on request.
 
-Events for the parent: `utterance_started`, `utterance_finished` with `position_s` and `interrupted`, `clear`, `fault`, and
-`gateway` with the message that its caller gets.
+Events for the parent: `utterance_started`, `utterance_finished` with `position_s` and `interrupted`, `clear` and `fault`.
 Messages from the parent: `{"command": "speak", "audio": …, "sample_rate": …}`, `{"command": "interrupt"}`,
 `{"command": "fault", "fault": …}` and `{"command": "leave", "reason": …}`.
 """
@@ -11,7 +10,7 @@ import base64
 import logging
 import os
 from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import Protocol
 
 from agenthuman_plugins.emulator.process import Emit, Event
 from agenthuman_plugins.emulator.worker._gateway_speech import GatewaySpeech
@@ -102,11 +101,9 @@ class Player:
                 case {"command": "leave"}:
                     return str(message.get("reason") or STOPPED)
                 case {"command": "speak", "audio": str(audio), "sample_rate": int(rate)}:
-                    samples = self._gateway.speak(base64.b64decode(audio), rate)
-                    self._confirm({"type": "agent.speak.confirmed", "audio_samples": samples})
+                    self._gateway.speak(base64.b64decode(audio), rate)
                 case {"command": "interrupt"}:
                     self.clear()
-                    self._confirm({"type": "agent.interrupt.confirmed"})
                 case {"command": "fault", "fault": "avatar_crash" | "room_loss" as fault}:
                     self._fail(fault)
                 case {"command": "fault", "fault": str(fault)}:
@@ -114,9 +111,6 @@ class Player:
                     self._emit({"event": "fault", "fault": fault})
                 case _:
                     _log.warning("The parent sent an unknown command: %r", message.get("command"))
-
-    def _confirm(self, message: dict[str, Any]) -> None:
-        self._emit({"event": "gateway", "message": message})
 
     def _fail(self, fault: str) -> None:
         self._emit({"event": "fault", "fault": fault})

@@ -151,11 +151,17 @@ async def test_utterance_is_played_and_reported(start_avatar: StartAvatar, bot: 
     await bot.say(tone(25))
     await bot.report("playback_started")
     finished = await bot.report("playback_finished")
-    assert finished == {"playback_position": pytest.approx(1.0), "interrupted": False}
+    assert finished == played(1.0)
     heard_s = await listening
     assert heard_s >= 0.6
     await avatar.event("utterance_started")
     await avatar.event("utterance_finished", position_s=1.0, interrupted=False)
+
+
+def played(position_s: float, **tolerance: float) -> dict[str, Any]:
+    """The report of an utterance that was played to its end."""
+    position = pytest.approx(position_s, **tolerance)
+    return {"playback_position": position, "interrupted": False, "synchronized_transcript": None}
 
 
 async def _heard(track: rtc.RemoteTrack, enough_s: float) -> float:
@@ -191,10 +197,7 @@ async def test_clear_stops_speech_and_the_next_utterance_plays(start_avatar: Sta
     assert len(avatar.seen("clear")) == 10
     await bot.say(tone(10))
     await bot.report("playback_started")
-    assert await bot.report("playback_finished") == {
-        "playback_position": pytest.approx(0.4),
-        "interrupted": False,
-    }
+    assert await bot.report("playback_finished") == played(0.4)
 
 
 async def test_rest_of_a_cleared_stream_is_dropped(start_avatar: StartAvatar, bot: Bot) -> None:
@@ -209,10 +212,7 @@ async def test_rest_of_a_cleared_stream_is_dropped(start_avatar: StartAvatar, bo
     await stream.aclose()
     await bot.say(tone(5))
     await bot.report("playback_started")
-    assert await bot.report("playback_finished") == {
-        "playback_position": pytest.approx(0.2),
-        "interrupted": False,
-    }
+    assert await bot.report("playback_finished") == played(0.2)
 
 
 async def test_other_formats_are_played(start_avatar: StartAvatar, bot: Bot) -> None:
@@ -223,7 +223,7 @@ async def test_other_formats_are_played(start_avatar: StartAvatar, bot: Bot) -> 
     await bot.say(stereo.tobytes(), sample_rate=48_000, num_channels=2)
     await bot.report("playback_started")
     finished = await bot.report("playback_finished")
-    assert finished == {"playback_position": pytest.approx(0.5, abs=0.001), "interrupted": False}
+    assert finished == played(0.5, abs=0.001)
 
 
 async def test_only_the_sender_is_obeyed(start_avatar: StartAvatar, bot: Bot, join: Join) -> None:

@@ -130,7 +130,11 @@ async def test_reports_come_in_order() -> None:
     await settle(notifier)
     (first, _), (second, payload) = peer.calls
     assert (first, second) == (STARTED, FINISHED)
-    assert json.loads(payload) == {"playback_position": 1.25, "interrupted": True}
+    assert json.loads(payload) == {
+        "playback_position": 1.25,
+        "interrupted": True,
+        "synchronized_transcript": None,
+    }
 
 
 async def test_failed_report_is_sent_three_times(monkeypatch: pytest.MonkeyPatch) -> None:

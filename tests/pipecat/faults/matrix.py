@@ -352,7 +352,7 @@ FAULTS = [
         Chain.offer_own_room_server,
         category=None,
         before=True,
-        options={"refuse_proxy": True},
+        options={"proxy_rooms": False},
     ),
     Fault(
         "another avatar refused",
