@@ -36,6 +36,12 @@ def test_code_of_the_page_compiles_and_imports_what_there_is(page: Path) -> None
                 assert not [alias.name for alias in statement.names if not hasattr(module, alias.name)]
 
 
+@pytest.mark.parametrize("page", _PAGES, ids=lambda page: str(page.relative_to(_ROOT)))
+def test_code_of_the_page_has_no_placeholder_for_an_avatar(page: Path) -> None:
+    """What is copied from a page works: `avat_...` is no avatar, at the service as little as at the emulator."""
+    assert not [code for code in _blocks(page) if "avat_..." in code]
+
+
 def _first_cells(heading: str) -> list[list[str]]:
     """The cells of the tables under a heading of Pipecat's reference, one list for each row, without backticks."""
     page = (_ROOT / "docs" / "reference" / "pipecat.md").read_text()
