@@ -15,47 +15,10 @@ from tests.emulator.walk.walk import CHECKS, CONTRACT, LIMIT_S, walking
 for found in pkgutil.iter_modules(checks.__path__):
     importlib.import_module(f"{checks.__name__}.{found.name}")
 
-# Found by the walk; each mark goes when its fact holds.
-_AWAITED = {
-    "api.cookie_of_the_web_app",
-    "create_session.image_becomes_an_avatar",
-    "delete_avatar.another_accounts",
-    "gateway.confirmed_at_48_khz",
-    "gateway.established_at_once",
-    "life.all_left_at_once",
-    "life.daily_sweep",
-    "life.included_first",
-    "life.purchased_stay",
-    "life.reset",
-    "links.opens_a_page",
-    "openclaw.all_optional",
-    "openclaw.avatar_id",
-    "openclaw.default_ratio",
-    "openclaw.no_session_id",
-    "openclaw.other_fields",
-    "openclaw.ratios",
-    "openclaw.reached_by_request",
-    "openclaw.reply",
-    "preview.opens_a_session",
-    "preview.shows_the_avatar",
-    "room.finished_report",
-    "session.mixed_minutes",
-    "session.words_of_billing",
-    "start_by_link.shows_the_avatar",
-    "usage.active_minutes_count",
-    "usage.paid_period",
-    "usage.purchased_minutes",
-    "usage.times_have_milliseconds",
-    "usage.total_remaining",
-    "vendor.proxied_session",
-}
-
 
 def _case(name: str) -> object:
-    marks = [pytest.mark.xfail(strict=True)] if name in _AWAITED else []
-    if any(each.chain for each in CHECKS.get(name, [])):
-        marks.append(pytest.mark.chain)
-    return pytest.param(name, id=name, marks=marks)
+    chain = any(found.chain for found in CHECKS.get(name, []))
+    return pytest.param(name, id=name, marks=[pytest.mark.chain] if chain else [])
 
 
 @pytest.mark.parametrize("name", [_case(name) for name, fact in facts().items() if not fact.live])

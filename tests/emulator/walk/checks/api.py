@@ -171,5 +171,18 @@ async def scope_of_rate_limit(walk: Walk):
 
 @check()
 async def cookie_of_the_web_app(walk: Walk):
-    headers = {"x-api-key": "", "cookie": f"session={walk.emulator.api_key}"}
-    assert (await walk.http.get("/v1/usage", headers=headers)).status_code == 200
+    statuses = {path: await _status_by_cookie(walk, path) for path in ("/v1/usage", "/v1/sessions")}
+    assert statuses == {"/v1/usage": 200, "/v1/sessions": 401}
+
+
+@check()
+async def name_of_the_cookie(walk: Walk):
+    assert await _status_by_cookie(walk, "/v1/usage", "session") == 401
+    assert await _status_by_cookie(walk, "/v1/usage", value="wrong") == 401
+
+
+async def _status_by_cookie(
+    walk: Walk, path: str, name: str = "agenthuman_session", value: str | None = None
+) -> int:
+    headers = {"x-api-key": "", "cookie": f"{name}={value or walk.emulator.api_key}"}
+    return (await walk.http.get(path, headers=headers)).status_code

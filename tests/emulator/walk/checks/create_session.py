@@ -8,6 +8,7 @@ import pytest
 
 from agenthuman_plugins.client import DailyRoom, LiveKitRoom
 from agenthuman_plugins.client.errors import ConfigurationError
+from agenthuman_plugins.emulator import LimitError
 from tests.emulator.fakes import OWN_ROOM
 from tests.emulator.pictures import no_face, portrait, two_faces
 from tests.emulator.walk.walk import (
@@ -220,7 +221,7 @@ async def own_room_is_required(walk: Walk):
     assert (await walk.create(room=PROXY_ROOM))["room"]
 
 
-@check(refuse_proxy=True)
+@check(proxy_rooms=False)
 async def own_room_alone(walk: Walk):
     assert await walk.refused_create(room=PROXY_ROOM) == await walk.refused_create(room={"platform": "zoom"})
 
@@ -326,10 +327,12 @@ async def used_up_sessions(walk: Walk):
     assert (await walk.refused_create())[0] >= 400
 
 
-@check(limit_status=429)
+@check(limit_errors={"sessions": LimitError(status=429, code="FULL", details=False)})
 async def status_of_limits(walk: Walk):
     await walk.create()
-    assert (await walk.refused_create())[0] == 429
+    reply = await walk.http.post("/v1/sessions", json=create_body())
+    error = reply.json()["error"]
+    assert (reply.status_code, error["code"], "details" in error) == (429, "FULL", False)
 
 
 @check()

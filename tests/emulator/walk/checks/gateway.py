@@ -18,7 +18,7 @@ from tests.speech.scripted_gateway import ScriptedGateway
 _MEGABYTE = 1024 * 1024
 
 
-def _speech(samples: int, rate: int | None = 16_000) -> dict[str, Any]:
+def _speech(samples: int, rate: float | None = 16_000) -> dict[str, Any]:
     message = {"type": "agent.speak", "audio": base64.b64encode(bytes(2 * samples)).decode()}
     return message if rate is None else message | {"sample_rate": rate}
 
@@ -149,6 +149,15 @@ async def default_rate(walk: Walk):
 
 @check(served=True)
 async def any_rate(walk: Walk):
+    async with connected(walk, await walk.create()) as gateway:
+        for rate in (1_000, 44_100.0, 768_000):
+            assert (await gateway.ask(_speech(int(rate), rate)))["audio_samples"] == 16_000
+        for rate in (999, 768_001, 0):
+            assert "error" in await gateway.ask(_speech(16, rate))
+
+
+@check(served=True)
+async def rates_of_speech(walk: Walk):
     rates = (8_000, 11_025, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 96_000, 192_000)
     async with connected(walk, await walk.create()) as gateway:
         for rate in rates:

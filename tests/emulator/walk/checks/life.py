@@ -32,7 +32,7 @@ async def gateway_closes(walk: Walk):
 async def all_left(walk: Walk):
     session = await _joined(walk)
     walk.happens(session, "participants", count=0)
-    walk.clock.advance(seconds=5)
+    walk.clock.advance(minutes=1)
     assert walk.record()["ended_by"] == "room_empty"
 
 
@@ -40,6 +40,9 @@ async def all_left(walk: Walk):
 async def all_left_at_once(walk: Walk):
     session = await _joined(walk)
     walk.happens(session, "participants", count=0)
+    walk.clock.advance(seconds=4)
+    assert walk.record()["status"] == "started"
+    walk.clock.advance(seconds=1)
     assert walk.record()["ended_by"] == "room_empty"
 
 
@@ -85,11 +88,20 @@ async def included_first(walk: Walk):
 
 @check()
 async def deducted_at_the_end(walk: Walk):
+    session = await walk.ended(minutes=7)
+    walk.clock.advance(hours=1)
+    used = (await walk.usage())["included_minutes"]["used"]
+    assert used == session["billing"]["minutes_consumed"] == 7
+
+
+@check(minutes=5)
+async def last_minutes(walk: Walk):
     session = await walk.create()
-    walk.clock.advance(minutes=7)
-    assert (await walk.usage())["included_minutes"]["used"] == 0
+    walk.clock.advance(minutes=9)
+    walk.service.tick()
+    assert (await walk.session(session))["status"] == "started"
     await walk.end(session)
-    assert (await walk.usage())["included_minutes"]["used"] == 7
+    assert (await walk.refused_create())[0] >= 400
 
 
 @check(plan="free")

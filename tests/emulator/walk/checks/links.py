@@ -1,10 +1,12 @@
 """`/v1/links`."""
 
+import re
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
+from tests.emulator.pictures import portrait
 from tests.emulator.walk import models
-from tests.emulator.walk.walk import Walk, check, documented, shape
+from tests.emulator.walk.walk import Walk, check, documented, shape, web_with
 
 _LIMITS = {"use_limit": 100, "expires_at": "2024-02-15T10:30:00Z"}
 
@@ -228,6 +230,31 @@ async def permanent(walk: Walk):
 
 
 @check()
+async def voice_of_the_agent(walk: Walk):
+    session = await walk.start_by_link(await walk.link())
+    walk.happens(session, "ready", pid=1)
+    walk.clock.advance(minutes=3)
+    assert walk.record()["ended_by"] == "sweep"
+
+
+@check()
+async def pictures_of_other_sites(walk: Walk):
+    link = await walk.link()
+    with web_with(portrait()) as asked:
+        await walk.start_by_link(link)
+    assert asked == []
+    assert walk.record()["avatar"]
+
+
+@check(served=True)
 async def opens_a_page(walk: Walk):
-    page = await walk.http.get((await walk.link())["url"], headers={"x-api-key": ""})
-    assert (page.status_code, page.headers["content-type"].partition(";")[0]) == (200, "text/html")
+    assert await opens_page_that_starts(walk, (await walk.link())["url"])
+    assert walk.emulator.sessions() == []
+
+
+async def opens_page_that_starts(walk: Walk, url: str) -> bool:
+    """Whether an address is a page that can be opened without a key, and whose script starts a session."""
+    page = await walk.http.get(url, headers={"x-api-key": ""})
+    assert page.headers["content-type"].startswith("text/html")
+    scripts = [await walk.http.get(urljoin(url, src)) for src in re.findall(r'src="([^"]+)"', page.text)]
+    return any("/v1/links/start-session" in script.text for script in scripts)

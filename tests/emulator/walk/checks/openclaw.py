@@ -31,12 +31,21 @@ async def ratios(walk: Walk):
 
 @check()
 async def other_fields(walk: Walk):
+    for body in ({"voice_id": 7}, {"enable_transcription": "yes"}):
+        assert (await walk.refused("POST", _PATH, body))[0] == 400
     assert await walk.ok("POST", _PATH, {"voice_id": "v1", "enable_transcription": False})
 
 
 @check()
 async def no_session_id(walk: Walk):
     assert set(await walk.ok("POST", _PATH, {})) == {"success", "room"}
+
+
+@check()
+async def starts_with_the_client(walk: Walk):
+    await walk.ok("POST", _PATH, {})
+    assert walk.record()["status"] == "started"
+    assert (await walk.usage())["concurrency"]["current"] == 1
 
 
 @check()

@@ -3,6 +3,7 @@
 from typing import Any
 from urllib.parse import urlsplit
 
+from tests.emulator.walk.checks.links import opens_page_that_starts
 from tests.emulator.walk.walk import Walk, check, documented, shape
 
 _PUBLIC = "PUBLIC/Avatars/sara-office"
@@ -66,10 +67,9 @@ async def shows_the_avatar(walk: Walk):
         assert walk.record()["avatar"] == avatar_id
 
 
-@check()
+@check(served=True)
 async def opens_a_session(walk: Walk):
-    page = await walk.http.get((await _previewed(walk))["url"], headers={"x-api-key": ""})
-    assert (page.status_code, page.headers["content-type"].partition(";")[0]) == (200, "text/html")
+    assert await opens_page_that_starts(walk, (await _previewed(walk))["url"])
 
 
 @check()

@@ -71,7 +71,7 @@ async def identity(walk: Walk):
     assert (await walk.start_by_link(await walk.link()))["agent_identity"] == "agenthuman-avatar-agent"
 
 
-@check()
+@check(proxy_rooms=False)
 async def makes_the_room(walk: Walk):
     answer = await walk.start_by_link(await walk.link())
     job = walk.service.job(walk.service.store.get(answer["session_id"]))

@@ -196,6 +196,15 @@ async def id_is_used(walk: Walk):
     assert walk.record()["avatar"] == avatar_id
 
 
+@check(plan="pro")
+async def face_in_the_room(walk: Walk):
+    uploaded = await walk.upload()
+    session = await walk.create(avatar=uploaded["avatar_id"])
+    job = walk.service.job(walk.service.store.get(session["session_id"]))
+    assert job is not None
+    assert {name for name in job.__slots__ if isinstance(getattr(job, name), bytes)} == set()
+
+
 @check(plan="explorer")
 async def allowance(walk: Walk):
     await walk.upload()
