@@ -5,7 +5,6 @@ import inspect
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -27,7 +26,6 @@ AGENT = {"name": "Support", "avatar_image_url": "https://a.example/b.jpg", "voic
 LIMIT_S = 30.0  # hang limit
 
 _ADDRESS = "http://127.0.0.1:8000"
-CONTRACT = Path(__file__).parents[2] / "contract"
 _FREE_FORM = {"metadata"}  # the caller's own
 
 
@@ -62,11 +60,6 @@ def check(*, served: bool = False, chain: bool = False, **options: Any) -> Calla
         return function
 
     return register
-
-
-def documented(name: str) -> Any:
-    """Return a documented body."""
-    return json.loads((CONTRACT / f"{name}.json").read_text())
 
 
 def shape(value: Any) -> Any:

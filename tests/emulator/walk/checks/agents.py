@@ -2,8 +2,9 @@
 
 from typing import Any
 
+from tests.contract.bodies import load as documented
 from tests.emulator.walk import models
-from tests.emulator.walk.walk import AGENT, VOICE_AGENT, Walk, check, documented, shape
+from tests.emulator.walk.walk import AGENT, VOICE_AGENT, Walk, check, shape
 
 
 async def _update(walk: Walk, agent: dict[str, Any], **changes: Any) -> dict[str, Any]:

@@ -6,7 +6,8 @@ from datetime import datetime, timedelta
 import httpx
 
 from agenthuman_plugins.emulator import Emulator
-from tests.emulator.walk.walk import AGENT, Walk, check, client_of, create_body, documented
+from tests.contract.bodies import load as documented
+from tests.emulator.walk.walk import AGENT, Walk, check, client_of, create_body
 
 _STATUSES = {200, 201, 204, 400, 401, 403, 404, 429, 500, 503}
 _SESSION = {"success": True, "session": {"session_id": "sess_1"}}

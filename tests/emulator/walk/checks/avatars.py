@@ -6,8 +6,9 @@ import cv2
 import httpx
 import numpy as np
 
+from tests.contract.bodies import load as documented
 from tests.emulator.walk import models
-from tests.emulator.walk.walk import Walk, check, client_of, documented, shape
+from tests.emulator.walk.walk import Walk, check, client_of, shape
 
 
 async def _listed(walk: Walk) -> list[dict[str, str]]:

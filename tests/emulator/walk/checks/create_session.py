@@ -9,6 +9,7 @@ import pytest
 from agenthuman_plugins.client import DailyRoom, LiveKitRoom
 from agenthuman_plugins.client.errors import ConfigurationError
 from agenthuman_plugins.emulator import LimitError
+from tests.contract.bodies import load as documented
 from tests.emulator.fakes import OWN_ROOM
 from tests.emulator.pictures import no_face, portrait, two_faces
 from tests.emulator.walk.walk import (
@@ -19,7 +20,6 @@ from tests.emulator.walk.walk import (
     client_of,
     connected,
     create_body,
-    documented,
     shape,
     web_with,
 )
@@ -272,13 +272,13 @@ async def reply(walk: Walk):
 
 @check()
 async def token_in_the_reply(walk: Walk):
-    session = await walk.create()
-    token = session["session_token"]
+    session = await walk.create(room=PROXY_ROOM)
+    tokens = (session["session_token"], session["room"]["participantToken"])
     path = f"/v1/sessions/{session['session_id']}"
     later = [await walk.http.get(each) for each in ("/v1/sessions", path, "/v1/usage", "/emulator/sessions")]
     later.append(await walk.http.post(f"{path}/end"))
-    assert token
-    assert [reply for reply in later if token in reply.text] == []
+    assert all(tokens)
+    assert [reply for reply in later for token in tokens if token in reply.text] == []
 
 
 @check(served=True)

@@ -4,7 +4,8 @@ import httpx
 import pytest
 
 from agenthuman_plugins.client import AgentHuman
-from tests.emulator.walk.walk import check, client_of, documented
+from tests.contract.bodies import load as documented
+from tests.emulator.walk.walk import check, client_of
 
 
 async def _sent(variable: str | None) -> httpx.Request:

@@ -2,7 +2,8 @@
 
 from urllib.parse import quote
 
-from tests.emulator.walk.walk import Walk, check, documented
+from tests.contract.bodies import load as documented
+from tests.emulator.walk.walk import Walk, check
 
 
 @check(plan="pro")

@@ -2,7 +2,8 @@
 
 import httpx
 
-from tests.emulator.walk.walk import Walk, check, client_of, documented
+from tests.contract.bodies import load as documented
+from tests.emulator.walk.walk import Walk, check, client_of
 
 
 @check()
@@ -41,7 +42,8 @@ async def again(walk: Walk):
 
 @check()
 async def unknown_id(walk: Walk):
-    assert await walk.refused("POST", "/v1/sessions/sess_none/end") == (404, "Session not found")
+    for method in ("POST", "PUT"):
+        assert await walk.refused(method, "/v1/sessions/sess_none/end") == (404, "Session not found")
 
 
 @check()

@@ -11,8 +11,9 @@ from agenthuman_plugins.client.errors import (
     ServerError,
     UsageLimitError,
 )
+from tests.contract.bodies import load as documented
 from tests.emulator.walk import models
-from tests.emulator.walk.walk import Walk, check, client_of, create_body, documented
+from tests.emulator.walk.walk import Walk, check, client_of, create_body
 
 
 @check()

@@ -10,9 +10,10 @@ import websockets
 
 from agenthuman_plugins.client._config import DEFAULT_AVATAR
 from agenthuman_plugins.speech import GatewaySpeechLink, _gateway_wire
+from tests.contract.bodies import load as documented
 from tests.emulator.conftest import until
 from tests.emulator.walk import walk as walks
-from tests.emulator.walk.walk import DAILY_ROOM, LIMIT_S, Walk, check, connected, documented, shape
+from tests.emulator.walk.walk import DAILY_ROOM, LIMIT_S, Walk, check, connected, shape
 from tests.speech.scripted_gateway import ScriptedGateway
 
 _MEGABYTE = 1024 * 1024

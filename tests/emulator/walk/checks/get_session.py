@@ -1,7 +1,8 @@
 """`GET /v1/sessions/{session_id}`."""
 
+from tests.contract.bodies import load as documented
 from tests.emulator.walk import models
-from tests.emulator.walk.walk import Walk, check, documented
+from tests.emulator.walk.walk import Walk, check
 
 
 @check()

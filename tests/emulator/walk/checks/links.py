@@ -4,9 +4,10 @@ import re
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
+from tests.contract.bodies import load as documented
 from tests.emulator.pictures import portrait
 from tests.emulator.walk import models
-from tests.emulator.walk.walk import Walk, check, documented, shape, web_with
+from tests.emulator.walk.walk import Walk, check, shape, web_with
 
 _LIMITS = {"use_limit": 100, "expires_at": "2024-02-15T10:30:00Z"}
 

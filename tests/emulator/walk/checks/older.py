@@ -5,7 +5,8 @@ from typing import Any
 import httpx
 
 from agenthuman_plugins.client._config import DEFAULT_AVATAR
-from tests.emulator.walk.walk import Walk, check, client_of, documented, shape
+from tests.contract.bodies import load as documented
+from tests.emulator.walk.walk import Walk, check, client_of, shape
 
 _LOOK = {"avatar_id": DEFAULT_AVATAR, "metadata": {"user_name": "John Doe"}}
 
@@ -244,6 +245,7 @@ async def end_before_start(walk: Walk):
     for method in ("PUT", "POST"):
         assert (await walk.refused(method, f"/v1/sessions/{session['session_id']}/end"))[0] >= 400
     assert (await walk.session(session))["status"] == "created"
+    assert (await _start(walk, session))["success"] is True
 
 
 @older()

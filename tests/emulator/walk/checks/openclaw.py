@@ -1,6 +1,7 @@
 """`POST /v1/openclaw/initiate`."""
 
-from tests.emulator.walk.walk import Walk, check, documented, shape
+from tests.contract.bodies import load as documented
+from tests.emulator.walk.walk import Walk, check, shape
 
 _PATH = "/v1/openclaw/initiate"
 
@@ -17,8 +18,11 @@ async def all_optional(walk: Walk):
 
 @check(plan="pro")
 async def avatar_id(walk: Walk):
-    assert await walk.ok("POST", _PATH, {"avatar": "avat_1"})
-    for avatar in ("https://a.example/b.jpg", "PUBLIC/Avatars/sara-office", 7):
+    room = (await walk.ok("POST", _PATH, {"avatar": "avat_1"}))["room"]
+    job = walk.service.job(walk.service.store.get(walk.record()["session_id"]))
+    assert job is not None
+    assert (job.avatar, job.url) == ("avat_1", room["url"])
+    for avatar in ("avat_unknown", "https://a.example/b.jpg", "PUBLIC/Avatars/sara-office", 7):
         assert (await walk.refused("POST", _PATH, {"avatar": avatar}))[0] >= 400
 
 

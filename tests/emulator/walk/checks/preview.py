@@ -3,8 +3,9 @@
 from typing import Any
 from urllib.parse import urlsplit
 
+from tests.contract.bodies import load as documented
 from tests.emulator.walk.checks.links import opens_page_that_starts
-from tests.emulator.walk.walk import Walk, check, documented, shape
+from tests.emulator.walk.walk import Walk, check, shape
 
 _PUBLIC = "PUBLIC/Avatars/sara-office"
 

@@ -5,9 +5,10 @@ from datetime import UTC, datetime, timedelta
 import httpx
 
 from agenthuman_plugins.client import Session
+from tests.contract.bodies import load as documented
 from tests.emulator.fakes import OWN_ROOM
 from tests.emulator.walk import models
-from tests.emulator.walk.walk import Walk, check, client_of, create_body, documented, shape
+from tests.emulator.walk.walk import Walk, check, client_of, create_body, shape
 
 
 @check()

@@ -4,7 +4,8 @@ from typing import Any
 
 import httpx
 
-from tests.emulator.walk.walk import Walk, check, client_of, documented, shape
+from tests.contract.bodies import load as documented
+from tests.emulator.walk.walk import Walk, check, client_of, shape
 
 _PATH = "/v1/links/start-session"
 

@@ -10,9 +10,10 @@ import pytest
 
 from agenthuman_plugins.client.errors import ConfigurationError
 from agenthuman_plugins.emulator._faces import make_avatar_pictures
+from tests.contract.bodies import load as documented
 from tests.emulator import pictures
 from tests.emulator.pictures import encoded, face, portrait, two_faces
-from tests.emulator.walk.walk import Walk, check, client_of, documented, shape, web_with
+from tests.emulator.walk.walk import Walk, check, client_of, shape, web_with
 
 _PATH = "/v1/avatars/upload-face"
 _URL = "https://pictures.example/me.png"

@@ -4,8 +4,9 @@ from datetime import UTC, datetime
 
 import httpx
 
+from tests.contract.bodies import load as documented
 from tests.emulator.walk import models
-from tests.emulator.walk.walk import Walk, check, client_of, documented, shape
+from tests.emulator.walk.walk import Walk, check, client_of, shape
 
 
 @check(plan="pro")
