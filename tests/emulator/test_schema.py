@@ -70,7 +70,7 @@ _CALLS = [
 def emulator(request: pytest.FixtureRequest) -> Iterator[RunningEmulator]:
     generation = getattr(request, "param", "own-room")
 
-    async def fetch(_: str) -> bytes:
+    async def fetch(*_: object) -> bytes:
         raise bad_request("No address is fetched in this test")
 
     with (

@@ -1,6 +1,6 @@
 """The documented facts about the service, and how this package holds each: the rows of `facts.toml`.
 
-A fact is named `table.name`. Its value is a sentence, or a table with `text` and some of these:
+A row is `[table."source"]` and `name = fact`; the fact is a sentence, or has `text` and some of these:
 
 - `held`: who holds it: `emulator` (as if left out), `client` or `both`.
 - `deviation`: what the emulator does instead, with `reason`.
@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+HOLDERS = ("emulator", "client", "both")
+
 
 @dataclass(frozen=True, slots=True)
 class Fact:
@@ -20,7 +22,7 @@ class Fact:
 
     Attributes:
         name: Its name, `table.name`.
-        source: The page of the service's documentation, or the vendor's code, that says it.
+        source: The page of the service's documentation, and its section, or the vendor's code.
     """
 
     name: str
@@ -38,10 +40,11 @@ def facts() -> dict[str, Fact]:
     """Return all rows by name, in the order of the file."""
     tables = tomllib.loads((Path(__file__).parent / "facts.toml").read_text())
     rows = {}
-    for table, content in tables.items():
-        for name, value in content["facts"].items():
-            fields = {"text": value} if isinstance(value, str) else value
-            rows[f"{table}.{name}"] = Fact(f"{table}.{name}", **{"source": content["source"], **fields})
+    for table, sources in tables.items():
+        for source, found in sources.items():
+            for name, value in found.items():
+                fields = {"text": value} if isinstance(value, str) else value
+                rows[f"{table}.{name}"] = Fact(f"{table}.{name}", source, **fields)
     return rows
 
 
@@ -49,11 +52,13 @@ def figure() -> str:
     """Return how many of the documented facts are held."""
     documented = [fact for fact in facts().values() if not fact.inferred]
     held = [fact for fact in documented if not fact.deviation and not fact.live]
+    by = {holder: sum(fact.held == holder for fact in held) for holder in HOLDERS}
     return (
-        f"**{len(held)} of {len(documented)}** documented facts are held. In"
+        f"**{len(held)} of {len(documented)}** documented facts are held: {by['emulator']} by the emulator,"
+        f" {by['client']} by the client and {by['both']} by both. In"
         f" {sum(bool(fact.deviation) for fact in documented)} the emulator deviates, and"
         f" {sum(bool(fact.live) for fact in documented)} only the live service can show."
-        f" {len(facts()) - len(documented)} more rows are our reading of what the pages leave open."
+        f" {len(facts()) - len(documented)} more rows are inferred."
     )
 
 

@@ -44,6 +44,14 @@ def test_every_check_has_a_fact() -> None:
     assert [name for name in CHECKS if name not in page.facts() or page.facts()[name].live] == []
 
 
+def test_rows_are_well_formed() -> None:
+    """A row says who holds its fact, or why nobody does, and in one way only."""
+    for fact in page.facts().values():
+        assert fact.held in page.HOLDERS
+        assert bool(fact.deviation) == bool(fact.reason)
+        assert sum(map(bool, (fact.deviation, fact.live, fact.inferred))) <= 1
+
+
 def test_page_of_the_documentation_shows_what_is_not_held() -> None:
     """Deviations, inferred rows and those of the live service are in one table each, and the figure counts the rest."""
     tables = [page.deviations(), page.inferred(), page.live()]

@@ -154,7 +154,7 @@ async def wrong_ratio(walk: Walk):
 
 
 @check()
-async def ratio_is_sent(walk: Walk):
+async def ratio_is_sent():
     async with client_of(httpx.Response(200, json=documented("session-created-own-room"))) as (client, asked):
         await client.sessions.create()
         with pytest.raises(ConfigurationError):
@@ -252,7 +252,7 @@ async def metadata_of_another_kind(walk: Walk):
 
 
 @check()
-async def metadata_is_checked(walk: Walk):
+async def metadata_is_checked():
     async with client_of() as (client, asked):
         for metadata in ([], "text", 1, True):
             with pytest.raises(ConfigurationError):

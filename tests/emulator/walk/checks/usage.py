@@ -145,7 +145,7 @@ async def avatars_limit(walk: Walk):
 
 
 @check()
-async def unlimited_avatars(walk: Walk):
+async def unlimited_avatars():
     from agenthuman_plugins.emulator._plans import PLANS  # noqa: PLC0415 - of this check alone
 
     assert "enterprise" not in PLANS
