@@ -2,6 +2,7 @@
 
 from agenthuman_plugins.emulator import Emulator
 from tests.emulator.conftest import until
+from tests.emulator.walk.checks.room import joined
 from tests.emulator.walk.walk import DAILY_ROOM, PROXY_ROOM, Walk, check, connected
 
 
@@ -46,10 +47,10 @@ async def all_left_at_once(walk: Walk):
     assert walk.record()["ended_by"] == "room_empty"
 
 
-@check()
+@check(chain=True)
 async def avatar_is_no_participant(walk: Walk):
-    await _joined(walk)
-    assert walk.record()["participants"] == 1
+    async with joined(walk):
+        await until(lambda: walk.record()["participants"] == 1)
 
 
 @check()

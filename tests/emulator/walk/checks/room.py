@@ -35,7 +35,7 @@ _SECOND = bytes(32_000)
 
 
 @contextlib.asynccontextmanager
-async def _joined(walk: Walk) -> AsyncIterator[tuple[Bot, dict[str, Any]]]:
+async def joined(walk: Walk) -> AsyncIterator[tuple[Bot, dict[str, Any]]]:
     """Yield the holder of a `participantToken` in the room of a new session, with the avatar in it."""
     session = await walk.create(room=PROXY_ROOM)
     client = Client()
@@ -63,13 +63,13 @@ async def _heard() -> AsyncIterator[Heard]:
 
 @check(chain=True)
 async def identity(walk: Walk):
-    async with _joined(walk) as (bot, _):
+    async with joined(walk) as (bot, _):
         assert set(bot.client.room.remote_participants) == {"agenthuman-avatar-agent"}
 
 
 @check(chain=True)
 async def avatar_token(walk: Walk):
-    async with _joined(walk) as (bot, _):
+    async with joined(walk) as (bot, _):
         avatar = bot.client.room.remote_participants[AVATAR_IDENTITY]
         assert avatar.kind == rtc.ParticipantKind.PARTICIPANT_KIND_AGENT
         assert avatar.attributes["lk.publish_on_behalf"] == bot.client.me.identity
@@ -133,7 +133,7 @@ async def one_stream_an_utterance(walk: Walk):
 
 @check(chain=True)
 async def faster_than_real_time(walk: Walk):
-    async with _joined(walk) as (bot, _):
+    async with joined(walk) as (bot, _):
         await bot.say(tone(50))
         await bot.report("playback_started")
         started = time.monotonic()
@@ -145,7 +145,7 @@ async def faster_than_real_time(walk: Walk):
 
 @check(chain=True)
 async def clear_buffer(walk: Walk):
-    async with _joined(walk) as (bot, session):
+    async with joined(walk) as (bot, session):
         server = walk.emulator._rooms.started
         job = walk.service.job(walk.service.store.get(session["session_id"]))
         room, _ = server.admits(job.token)
@@ -256,7 +256,7 @@ def first_agent_is_the_speaker():
 
 @check(chain=True)
 async def proxy_speaker(walk: Walk):
-    async with _joined(walk) as (bot, _):
+    async with joined(walk) as (bot, _):
         await bot.say(tone(5))
         await bot.report("playback_started")
         await bot.report("playback_finished")
@@ -264,14 +264,14 @@ async def proxy_speaker(walk: Walk):
 
 @check(chain=True)
 async def both_tracks(walk: Walk):
-    async with _joined(walk) as (bot, _):
+    async with joined(walk) as (bot, _):
         await bot.client.subscribed(_AUDIO)
         await bot.client.subscribed(_VIDEO)
 
 
 @check(chain=True)
 async def state_packets(walk: Walk):
-    async with _joined(walk) as (bot, session):
+    async with joined(walk) as (bot, session):
 
         async def says(**state: str) -> None:
             await bot.client.event(
