@@ -11,7 +11,7 @@ from aiohttp import web
 from pipecat.frames.frames import Frame
 from pipecat.processors.frame_processor import FrameProcessor
 
-from agenthuman_plugins.emulator._errors import no_free_session
+from agenthuman_plugins.emulator._errors import LIMIT_ERRORS, no_free_session
 from benchmarks.peers._avatar import Avatar, Wire
 
 NEW_TINT = 200  # of an avatar that has taken the place of another one; no grey is like it
@@ -123,7 +123,7 @@ class Vendor(ABC):
         if self.conditions.refuses:
             raise web.HTTPUnauthorized
         if self.full:
-            body = no_free_session(403, {"current": 1, "max": 1, "available": 0}).body
+            body = no_free_session(LIMIT_ERRORS["sessions"], {"current": 1, "max": 1, "available": 0}).body
             raise web.HTTPForbidden(text=json.dumps(body), content_type="application/json")
         session_id = f"session-{len(self.opened) + 1}"
         self.begin(session_id)

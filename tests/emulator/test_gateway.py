@@ -205,10 +205,13 @@ async def test_wrong_command(message: Any, caller: Caller):
 
 
 @pytest.mark.chain
-@pytest.mark.parametrize("fault", [None, "avatar_crash", "room_loss", "avatar_silent"])
-async def test_daily_avatar_plays_without_a_room(fault: str | None):
-    """A Daily session's speech is played by a real worker at its own pace, and its timeline tells so."""
-    async with Emulator(room_server="embedded", sweep=False) as emulator:
+@pytest.mark.parametrize(
+    ("fault", "first"),
+    [(None, False), (None, True), ("avatar_crash", False), ("room_loss", False), ("avatar_silent", False)],
+)
+async def test_daily_avatar_plays_without_a_room(fault: str | None, first: bool):
+    """A Daily session's speech, early or not, is played by a real worker at its own pace, as its timeline shows."""
+    async with Emulator(room_server="embedded", sweep=False, established_first=first) as emulator:
         if fault:
             emulator.fail(fault)
         session = (await post(emulator, "/v1/sessions", {"avatar": "avat_1", "room": DAILY}))["session"]
