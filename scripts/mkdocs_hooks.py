@@ -21,6 +21,7 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 _ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(_ROOT))  # some tables are rows of the tests
 _FETCH = _ROOT / "scripts" / "mermaid"
 _MERMAID = "javascripts/mermaid.min.js"  # in the site
 _MARKER = re.compile(

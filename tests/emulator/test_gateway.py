@@ -11,11 +11,11 @@ import httpx
 import pytest
 import websockets
 
-from agenthuman_plugins.emulator import Emulator, _gateway, _server
+from agenthuman_plugins.emulator import Emulator, _server
 from agenthuman_plugins.emulator._avatars import AvatarJob, OnEvent
+from tests.contract.bodies import load as documented
 from tests.emulator.conftest import until
 from tests.emulator.fakes import OWN_ROOM, FakeAvatar
-from tests.emulator.test_contract import documented, shape
 
 LIMIT_S = 10.0  # hang limit
 DAILY = {"platform": "daily", "url": "https://x.daily.co/y", "token": "t"}
@@ -90,23 +90,6 @@ def speech(samples: int, rate: float = 16_000) -> dict[str, Any]:
     }
 
 
-async def test_connection_is_established(caller: Caller):
-    """The right first message is answered as documented."""
-    established = await caller.init()
-    assert shape(established) == shape(documented("ws-connection-established"))
-    assert established["session_id"] == caller.session["session_id"]
-
-
-async def test_commands_are_confirmed_in_order(caller: Caller):
-    """Each command has its confirmation, with the samples at 16 kHz; other rates count as resampled."""
-    await caller.init()
-    example = documented("ws-agent-speak-confirmed")
-    assert await caller.ask(speech(48_000)) == example
-    for rate in (8_000, 16_000.0, 22_050, 24_000, 44_100, 48_000, 96_000):
-        assert await caller.ask(speech(int(3 * rate), rate=rate)) == example
-    assert (await caller.ask({"type": "agent.interrupt"}))["type"] == "agent.interrupt.confirmed"
-
-
 @pytest.mark.parametrize("first", [False, True])
 async def test_both_orders_of_established(first: bool, avatars: list[FakeAvatar]):
     """The connection is established once the avatar is there or, by a setting, at once; early speech waits for it."""
@@ -142,13 +125,6 @@ async def test_avatar_that_cannot_start(first: bool, avatars: list[FakeAvatar]):
             assert await caller.hear() == {"type": "error", "error": "The avatar could not start"}
             async with asyncio.timeout(LIMIT_S):
                 await socket.wait_closed()
-
-
-async def test_closing_ends_the_session(caller: Caller):
-    """A session that opened a connection ends with it, and the record says so."""
-    await caller.init()
-    await caller.socket.close()
-    assert await until(caller.ended_by) == "gateway_closed"
 
 
 async def test_ended_session_closes_the_connection(caller: Caller):
@@ -228,41 +204,6 @@ async def test_wrong_command(message: Any, caller: Caller):
     assert (await caller.ask(speech(16)))["audio_samples"] == 16
 
 
-async def test_message_limit(caller: Caller):
-    """A message above 10 MB closes the connection, and with it the session."""
-    await caller.init()
-    await caller.socket.send("x" * (_gateway.MAX_MESSAGE_BYTES + 1))
-    async with asyncio.timeout(LIMIT_S):
-        await caller.socket.wait_closed()
-    assert caller.socket.close_code == 1009
-    assert await until(caller.ended_by) == "gateway_closed"
-
-
-@pytest.mark.parametrize(
-    ("change", "error"),
-    [
-        ({}, None),
-        ({"room": {"platform": "livekit"}}, "Invalid room platform"),
-        ({"video_width": 0}, "Invalid video dimensions"),
-        ({"video_height": "tall"}, "Invalid video dimensions"),
-    ],
-)
-async def test_older_first_message(change: dict[str, Any], error: str | None):
-    """The older generation's first message has its own rules."""
-    async with Emulator(media=False, generation="managed") as emulator:
-        session = (await post(emulator, "/v1/sessions", {"avatar_id": "avat_1"}))["session"]
-        for _ in range(2):
-            started = await post(emulator, f"/v1/sessions/{session['session_id']}/start", None)
-        assert started["ws_uri"] == emulator.gateway_url
-        message = documented("ws-session-init-managed")
-        names = ("session_id", "access_token")
-        message["config"] |= {name: session[name] for name in names} | change
-        async with websockets.connect(started["ws_uri"], proxy=None) as socket:
-            answer = await Caller(emulator, session, socket).ask(message)
-    assert answer.get("error") == error
-    assert (answer["type"] == "connection.established") == (error is None)
-
-
 @pytest.mark.chain
 @pytest.mark.parametrize(
     ("fault", "first"),
@@ -292,23 +233,3 @@ async def test_daily_avatar_plays_without_a_room(fault: str | None, first: bool)
         finished = next(entry for entry in timeline if entry["event"] == "utterance_finished")
         assert finished["interrupted"] is False
         assert 0.6 <= finished["position_s"] <= 0.7  # two thirds of a second, in blocks of 40 ms
-
-
-@pytest.mark.chain
-async def test_interrupt_stops_the_avatar():
-    """An interruption ends the utterance at once, with the position that was heard."""
-    async with Emulator(room_server="embedded", sweep=False) as emulator:
-        session = (await post(emulator, "/v1/sessions", {"avatar": "avat_1", "room": DAILY}))["session"]
-        async with websockets.connect(emulator.gateway_url, proxy=None) as socket:
-            caller = Caller(emulator, session, socket)
-            await caller.init()
-            await caller.ask(speech(16_000 * 60))
-
-            def event(name: str) -> Any:
-                return next((e for e in emulator.sessions()[0]["timeline"] if e["event"] == name), None)
-
-            await until(lambda: event("utterance_started"))
-            await caller.ask({"type": "agent.interrupt"})
-            finished = await until(lambda: event("utterance_finished"))
-    assert finished["interrupted"] is True
-    assert finished["position_s"] < 60

@@ -10,7 +10,7 @@ from agenthuman_plugins.emulator import Emulator
 from tests.demo.test_browser import browsing
 from tests.emulator.conftest import FakeClock
 from tests.emulator.fakes import World
-from tests.emulator.test_contract_account import answer, linked
+from tests.emulator.walk.walk import AGENT
 
 _LATER, _PAST = "2024-02-15T10:30:00Z", "2024-01-14T10:30:00Z"
 
@@ -18,6 +18,17 @@ _LATER, _PAST = "2024-02-15T10:30:00Z", "2024-01-14T10:30:00Z"
 @pytest.fixture
 def rules() -> dict[str, Any]:
     return {"plan": "pro"}
+
+
+async def answer(world: World, method: str, path: str, **body: Any) -> Any:
+    reply = await world.http.request(method, path, json=body or None)
+    assert reply.status_code == 200, reply.text
+    return reply.json()
+
+
+async def linked(world: World, **limits: Any) -> dict[str, Any]:
+    agent = (await answer(world, "POST", "/v1/agents", **AGENT))["agent"]
+    return (await answer(world, "POST", "/v1/links", agent_id=agent["agent_id"], **limits))["link"]
 
 
 # What the owner changes, then the status that is shown, and whether the link starts a session.

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from datetime import timedelta
 from typing import Any
 
 import httpx
@@ -11,9 +10,9 @@ import websockets
 
 from agenthuman_plugins.client._config import DEFAULT_AVATAR
 from agenthuman_plugins.emulator import Emulator
-from tests.emulator.conftest import FakeClock, until
+from tests.contract.bodies import load as documented
+from tests.emulator.conftest import until
 from tests.emulator.fakes import OWN_ROOM, World
-from tests.emulator.test_contract import documented
 from tests.emulator.test_gateway import speech
 
 LIMIT_S = 30.0  # hang limit
@@ -64,47 +63,6 @@ async def test_avatar_must_be_a_look(avatar_id: Any, status: int, message: str, 
     assert await world.observed() == []
 
 
-async def test_every_listed_look_makes_a_session_and_no_character_does(world: World):
-    """What the list calls a look can be used; what it calls a character cannot."""
-    listed = (await answer(world, "GET", "/v1/avatars?characters_only=false"))["avatars"]
-    replies = {
-        each["avatar_id"]: await world.http.post("/v1/sessions", json={"avatar_id": each["avatar_id"]})
-        for each in listed
-    }
-    assert {name: reply.status_code for name, reply in replies.items()} == {
-        each["avatar_id"]: 200 if each["parent_id"] else 400 for each in listed
-    }
-    assert DEFAULT_AVATAR in replies
-
-
-async def test_created_session_waits_at_no_cost(world: World, clock: FakeClock):
-    """Before the start nothing runs: no times, no avatar, no slot, no minutes; the room is there."""
-    path, session = await created(world)
-    clock.advance(hours=1)
-    told = (await answer(world, "GET", path))["session"]
-    assert (told["status"], told["started_at"], told["expiration"], told["duration"]) == (
-        "created",
-        None,
-        None,
-        None,
-    )
-    assert told["daily_room"]["url"].endswith(told["daily_room"]["name"])
-    assert told["metadata"] == LOOK["metadata"]
-    assert session["access_token"] not in json.dumps([told, await answer(world, "GET", "/v1/sessions")])
-    assert world.avatars == []
-    usage = (await answer(world, "GET", "/v1/usage"))["usage"]
-    assert (usage["concurrency"]["current"], usage["active_sessions"]) == (0, [])
-
-
-@pytest.mark.parametrize("method", ["PUT", "POST"])
-async def test_created_session_cannot_be_ended(method: str, world: World):
-    """Only started sessions can be ended; the one that was not can still be started."""
-    path, _ = await created(world)
-    assert await refusal(world, method, f"{path}/end") == (400, "Session has not started")
-    assert (await answer(world, "GET", path))["session"]["status"] == "created"
-    assert (await answer(world, "PUT", f"{path}/start"))["success"] is True
-
-
 @pytest.mark.parametrize("rules", [{"generation": "managed", "plan": "pro"}])
 async def test_look_of_a_deleted_character(world: World):
     """With a character its look is gone, too."""
@@ -113,37 +71,6 @@ async def test_look_of_a_deleted_character(world: World):
     await answer(world, "POST", "/v1/sessions", {"avatar_id": look})
     await answer(world, "DELETE", f"/v1/avatars/{avatar.avatar_id}")
     assert await refusal(world, "POST", "/v1/sessions", {"avatar_id": look}) == (404, "Avatar not found")
-
-
-async def test_server_takes_its_time_to_boot(world_of: Any, clock: FakeClock):
-    """The start call answers `try_again` until the server is up; the session runs, and is billed, meanwhile."""
-    world = world_of(generation="managed", boot=timedelta(seconds=20))
-    path, _ = await created(world)
-    told = []
-    for _ in range(4):
-        told.append((await answer(world, "PUT", f"{path}/start"))["ws_uri"])
-        clock.advance(seconds=10)
-    assert told == ["try_again", "try_again", "ws://emulator", "ws://emulator"]
-    assert len(world.avatars) == 1
-    running = (await answer(world, "GET", path))["session"]
-    assert (running["status"], running["started_at"]) == ("started", "2024-01-15T10:30:00Z")
-
-
-@pytest.mark.parametrize("method", ["PUT", "POST"])
-async def test_bill_counts_from_the_start(method: str, world: World, clock: FakeClock):
-    """The time between create and start is free; an ended session never starts again."""
-    path, _ = await created(world)
-    clock.advance(minutes=30)
-    await answer(world, "PUT", f"{path}/start")
-    clock.advance(seconds=61)
-    for _ in range(2):  # harmless when repeated
-        ended = (await answer(world, method, f"{path}/end"))["session"]
-        clock.advance(minutes=5)
-    assert (ended["status"], ended["started_at"]) == ("ended", "2024-01-15T11:00:00Z")
-    assert (await answer(world, "GET", path))["session"]["duration"] == 61
-    usage = (await answer(world, "GET", "/v1/usage"))["usage"]
-    assert usage["included_minutes"]["used"] == 2
-    assert await refusal(world, "PUT", f"{path}/start") == (400, "Session has already ended")
 
 
 async def test_slot_is_taken_by_the_start(world: World):

@@ -16,13 +16,14 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from agenthuman_plugins.client._config import DEFAULT_AVATAR
 from agenthuman_plugins.emulator import _service
 from agenthuman_plugins.emulator._errors import bad_request
 from agenthuman_plugins.testing import RunningEmulator
 from agenthuman_plugins.testing._emulator import running
 from tests.emulator.fakes import PROXY
 from tests.emulator.pictures import portrait
-from tests.emulator.test_contract_account import AGENT
+from tests.emulator.walk.walk import AGENT
 
 _CHECKS = [
     not_a_server_error,
@@ -45,15 +46,37 @@ _ENDPOINTS = {
     "/v1/links/start-session": {"post"},
     "/v1/openclaw/initiate": {"post"},
     "/v1/usage": {"get"},
+    "/emulator/sessions": {"get"},
+    "/emulator/faults": {"get", "post", "delete"},
+    "/emulator/pictures/{avatar_id}/{kind}": {"get"},
 }
+_OLDER = {
+    "/v1/sessions": {"get", "post"},
+    "/v1/sessions/{session_id}": {"get"},
+    "/v1/sessions/{session_id}/start": {"post", "put"},
+    "/v1/sessions/{session_id}/end": {"post", "put"},
+    "/v1/avatars": {"get"},
+    "/v1/avatars/public": {"get"},
+}
+_CALLS = [
+    pytest.param(generation, path, method, id=f"{generation}-{method}-{path}")
+    for generation, endpoints in (("own-room", _ENDPOINTS), ("managed", _OLDER))
+    for path, methods in endpoints.items()
+    for method in sorted(methods)
+]
 
 
 @pytest.fixture(scope="module")
-def emulator() -> Iterator[RunningEmulator]:
-    async def fetch(_: str) -> bytes:
+def emulator(request: pytest.FixtureRequest) -> Iterator[RunningEmulator]:
+    generation = getattr(request, "param", "own-room")
+
+    async def fetch(*_: object) -> bytes:
         raise bad_request("No address is fetched in this test")
 
-    with pytest.MonkeyPatch.context() as patch, running(media=False, plan="pro") as emulator:
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        running(media=False, plan="pro", generation=generation) as emulator,
+    ):
         patch.setattr(_service, "fetch", fetch)
         for name in (
             "NO_PROXY",
@@ -66,12 +89,14 @@ def emulator() -> Iterator[RunningEmulator]:
 @pytest.fixture
 def known(path: str, emulator: RunningEmulator) -> dict[str, str]:
     """Ids of things that exist; one session runs, so that the plan has room for more."""
+    emulator.clear_faults()  # of the test before
     headers = {"x-api-key": emulator.api_key}
     with httpx.Client(base_url=emulator.url, headers=headers, trust_env=False) as http:
         for session in emulator.sessions():
             if session["status"] == "started":
                 http.post(f"/v1/sessions/{session['session_id']}/end")
-        things = {"session_id": http.post("/v1/sessions", json=PROXY).json()["session"]}
+        create = PROXY | {"avatar_id": DEFAULT_AVATAR}  # for both generations
+        things = {"session_id": http.post("/v1/sessions", json=create).json()["session"]}
         things["agent_id"] = http.post("/v1/agents", json=AGENT).json()["agent"]
         link = {"agent_id": things["agent_id"]["agent_id"]}
         things["link_id"] = http.post("/v1/links", json=link).json()["link"]
@@ -89,9 +114,7 @@ def api(emulator: RunningEmulator) -> Any:
 @pytest.mark.parametrize(
     "mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=lambda mode: mode.value
 )
-@pytest.mark.parametrize(
-    ("path", "method"), [(path, method) for path, methods in _ENDPOINTS.items() for method in sorted(methods)]
-)
+@pytest.mark.parametrize(("emulator", "path", "method"), _CALLS, indirect=["emulator"])
 def test_emulator_keeps_its_document(
     path: str, method: str, mode: GenerationMode, api: Any, known: dict[str, str], emulator: RunningEmulator
 ):
@@ -107,7 +130,7 @@ def test_emulator_keeps_its_document(
     @given(case=api[path][method].as_strategy(generation_mode=mode))
     def send(case: Any) -> None:
         if mode is GenerationMode.POSITIVE:
-            case.path_parameters = {name: known[name] for name in case.path_parameters}
+            case.path_parameters |= {name: known[name] for name in case.path_parameters if name in known}
             if isinstance(
                 case.body, dict
             ):  # the link starter and the link maker name something that is there
@@ -121,9 +144,9 @@ def test_emulator_keeps_its_document(
 
 
 def test_document_is_complete(emulator: RunningEmulator):
-    """Every endpoint of the newest generation is described, with the schema of its answer and of its body."""
+    """Every endpoint is described, those of the newest generation with the schema of its answer and of its body."""
     paths = httpx.get(f"{emulator.url}/openapi.json", trust_env=False).json()["paths"]
-    assert {path: set(methods) for path, methods in paths.items() if path.startswith("/v1/")} == _ENDPOINTS
+    assert {path: set(methods) for path, methods in paths.items()} == _ENDPOINTS
     for path, methods in paths.items():
         for method, operation in methods.items():
             if path.startswith("/v1/"):

@@ -10,8 +10,8 @@ import pytest
 
 from agenthuman_plugins.emulator import Emulator, EmulatorError, LimitError
 from agenthuman_plugins.emulator.process import Child, ChildError
+from tests.contract.bodies import load as documented
 from tests.emulator.conftest import FakeClock, until
-from tests.emulator.test_contract import documented
 
 LIMIT_S = 20.0  # hang limit
 PROXY = {"avatar": "avat_1", "room": {"platform": "proxy"}}

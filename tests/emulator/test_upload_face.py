@@ -14,7 +14,7 @@ from agenthuman_plugins.emulator._faces import make_avatar_pictures
 from agenthuman_plugins.emulator._pictures import parse_upload
 from tests.emulator.fakes import PROXY, World
 from tests.emulator.pictures import encoded, face, no_face, portrait, two_faces
-from tests.emulator.test_contract_account import AGENT
+from tests.emulator.walk.walk import AGENT
 
 _UPLOAD = "/v1/avatars/upload-face"
 _URL = "https://pictures.example/me.png"
