@@ -1,16 +1,18 @@
 """The HTTP face of the service: routes, the key check, and answers in the service's own shapes."""
 
 import hmac
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from fastapi import Depends, FastAPI, Request, Response, WebSocket
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
 
 from agenthuman_plugins._version import __version__
+from agenthuman_plugins.emulator._door import Door
 from agenthuman_plugins.emulator._errors import ServiceError, UnauthorizedError, bad_request
 from agenthuman_plugins.emulator._faults import FaultyApp
 from agenthuman_plugins.emulator._gateway import Gateway
@@ -32,6 +34,7 @@ def create_app(
     api_keys: Collection[str],
     rate_limit: RateLimit | None = None,
     watch: Watch | None = None,
+    allow_hosts: Iterable[str] = (),
 ) -> ASGIApp:
     """Return the ASGI application.
 
@@ -40,13 +43,17 @@ def create_app(
         api_keys: Keys that `x-api-key` may hold; all of them belong to the same account.
         rate_limit: Limit on the requests to `/v1`; by default there is none.
         watch: Shows sessions at `/watch`; by default there is no such page.
+        allow_hosts: Names of this server, besides `localhost`, that it answers to without a key.
     """
+
+    def is_key(key: str) -> bool:
+        return any(hmac.compare_digest(key.encode(), known.encode()) for known in api_keys)
 
     async def check_key(request: Request) -> None:
         key = request.headers.get("x-api-key", "")
         if not key:
             raise UnauthorizedError("API key required")
-        if not any(hmac.compare_digest(key.encode(), known.encode()) for known in api_keys):
+        if not is_key(key):
             raise UnauthorizedError("Invalid API key")
 
     async def count(response: Response) -> None:
@@ -77,9 +84,10 @@ def create_app(
     app.add_exception_handler(ServiceError, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _no_route)
+    app.add_exception_handler(ClientDisconnect, _hung_up)
     app.add_exception_handler(Exception, _failed)
     _describe_key(app)
-    return FaultyApp(app, service.faults)
+    return FaultyApp(Door(app, is_key, allow_hosts), service.faults)
 
 
 def _describe_key(app: FastAPI) -> None:
@@ -109,6 +117,10 @@ async def _no_route(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for it alone
     refusal = ServiceError(error.status_code, f"{error.detail}: {request.method} {request.url.path}")
     return Reply(refusal.body, error.status_code, error.headers)
+
+
+async def _hung_up(_: Request, __: Exception) -> Response:
+    return Response()  # nobody reads it
 
 
 async def _failed(_: Request, __: Exception) -> JSONResponse:

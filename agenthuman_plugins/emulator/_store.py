@@ -52,6 +52,7 @@ class Rules:
         metadata: What becomes of a session's metadata.
         list_metadata: Whether the list of sessions carries it.
         refuse_proxy: Whether a create may name the documented platforms alone.
+        allow_private_urls: Whether pictures are also fetched from this machine and from private networks.
     """
 
     plan: Plan
@@ -63,6 +64,7 @@ class Rules:
     metadata: Metadata = "kept"
     list_metadata: bool = True
     refuse_proxy: bool = False
+    allow_private_urls: bool = False
 
 
 @dataclass(slots=True, eq=False)
