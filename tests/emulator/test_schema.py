@@ -49,7 +49,7 @@ _ENDPOINTS = {
 
 @pytest.fixture(scope="module")
 def emulator() -> Iterator[RunningEmulator]:
-    async def fetch(_: str) -> bytes:
+    async def fetch(_: str, allow_private: bool) -> bytes:
         raise bad_request("No address is fetched in this test")
 
     with pytest.MonkeyPatch.context() as patch, running(media=False, plan="pro") as emulator:
