@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from agenthuman_plugins import _version, cli, emulator
-from agenthuman_plugins.cli import _main
+from agenthuman_plugins.cli import _emulator, _main
 from agenthuman_plugins.emulator import _proxy_rooms
 from tests import proxies as dead
 from tests.emulator.processes import children_of, still_alive
@@ -218,6 +218,28 @@ def test_emulator_without_rooms_of_its_own(start_emulator: Start):
     with emulator.http() as http:
         assert http.post("/v1/sessions", json=PROXY).status_code == 400
         assert http.post("/v1/sessions", json=PROXY | {"room": own_room}).status_code == 200
+
+
+@pytest.mark.chain
+def test_emulator_that_listens_to_others_says_what_is_open(start_emulator: Start):
+    """One line on standard error; names that are allowed need no key, all others do."""
+    process, exported = start_emulator("--host", "0.0.0.0", "--allow-host", "emulator", "--allow-host", "ah")
+    url = exported["AGENTHUMAN_BASE_URL"].replace("0.0.0.0", "127.0.0.1")
+    for name, status in (("emulator", 200), ("ah:1", 200), ("192.168.0.7", 200), ("evil.example", 400)):
+        assert httpx.get(f"{url}/watch", headers={"host": name}, trust_env=False).status_code == status
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=LIMIT_S)
+    [line] = errors.splitlines()
+    assert line.startswith("agenthuman: Everybody who reaches 0.0.0.0 can watch")
+
+
+@pytest.mark.parametrize(
+    ("host", "quiet"),
+    [("127.0.0.1", True), ("127.8.8.8", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("::", False), ("192.168.1.5", False), ("my-machine", False)],
+)  # fmt: skip
+def test_addresses_that_only_this_machine_reaches(host: str, quiet: bool):
+    """Nothing is said where nobody else can come in."""
+    assert _emulator._is_loopback(host) is quiet
 
 
 @pytest.mark.chain

@@ -356,6 +356,65 @@ def test_ids_are_printed_without_control_characters(service: Service, run: Calla
     assert "export AGENTHUMAN_AVATAR='avat_ ;1'" in output
 
 
+# What a list may hold beside a session that is one.
+ODD_ENTRIES = {
+    "null": None,
+    "number": 7,
+    "list": [],
+    "empty": {},
+    "empty-id": {"session_id": ""},
+    "number-id": session(1) | {"session_id": 7},
+    "dots": session(1) | {"session_id": ".."},
+    "slash": session(1) | {"session_id": "a/../b"},
+    "escape": session(1) | {"session_id": "sess_\x1b[31m\x07\x7f"},
+    "bidi": session(1) | {"session_id": "sess_\u202e1\u2066\u200f"},
+    "shell": session(1) | {"session_id": "sess_$(reboot);1"},
+    "surrogate": session(1) | {"session_id": "sess_\ud800"},
+    "long-id": session(1) | {"session_id": "s" * 5_000},
+    "metadata-list": session(2, metadata=[1]),
+    "metadata-deep": session(2, metadata={"a": json.loads("[" * 300 + "]" * 300)}),
+    "metadata-surrogate": session(2, metadata={"\ud800": "\udfff"}),
+    "unknown-field": session(2) | {"new": {"\ud800": json.loads("[" * 300 + "]" * 300)}},
+    "owner-of-another-kind": session(2, metadata={"client_owner": ["x"]}),
+    "owner-with-a-huge-pid": session(2, metadata={"client_owner": marked(DEAD_PID)["client_owner"].replace(str(DEAD_PID), "9" * 5_000)}),
+    "owner-with-a-large-pid": session(2, metadata={"client_owner": marked(10**19)["client_owner"]}),
+    "long-ago": session(2, started_at="0001-01-01T00:00:00+14:00", expiration="9999-12-31T23:59:59-14:00"),
+    "for-ever": session(2, duration=1e300),
+    "status": session(2, status="started\x1b[2J"),
+    "billing": session(2, billing={"minutes_billed": 10**400, "minutes_consumed": 1e308, "billing_status": "\u202e"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("odd", ODD_ENTRIES)
+def test_odd_entry_of_a_list_fails_no_command(
+    odd: str, service: Service, run: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever else is in the list, the sessions that are ones are shown, reaped and diagnosed."""
+    dead = session(5, metadata=marked(DEAD_PID))
+    service.answer("GET /v1/sessions", {"success": True, "sessions": [ODD_ENTRIES[odd], dead]})
+    service.answer("POST /v1/sessions/sess_5/end", {"success": True, "session": dead})
+    service.answer("GET /v1/usage", documented("usage-summary"))
+    for argv in (("list",), ("list", "--json"), ("reap",), ("reap", "--json"), ("reap", "--yes")):
+        output = run("sessions", *argv)
+        assert "sess_5" in output
+        assert output.replace("\n", "").isprintable()
+    assert service.log.count("POST /v1/sessions/sess_5/end") == 1
+    for argv in (("doctor",), ("doctor", "--json")):
+        assert cli.main(argv) == 1
+        output = capsys.readouterr().out
+        assert "their processes are dead: sess_5" in output
+        assert output.replace("\n", "").isprintable()
+
+
+def test_ids_are_quoted_for_a_shell(service: Service, run: Callable[..., str]) -> None:
+    """An id is there to be copied into the next command, which must not do more than it says."""
+    service.sessions(session(1) | {"session_id": "sess_$(reboot)"})
+    assert "'sess_$(reboot)'" in run("sessions", "list")
+    avatar = {"avatar_id": "avat_;reboot", "preview_url": "", "image_url": ""}
+    service.answer("GET /v1/avatars", {"success": True, "public_avatars": [avatar], "my_avatars": []})
+    assert "'avat_;reboot'" in run("avatars", "list")
+
+
 def test_reap_lists_first(service: Service, run: Callable[..., str]) -> None:
     """Without --yes nothing is ended, and the output says how to."""
     service.sessions(session(1, metadata=marked(DEAD_PID)), session(2))

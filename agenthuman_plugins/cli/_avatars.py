@@ -2,13 +2,12 @@
 
 import argparse
 import contextlib
-import shlex
 import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from agenthuman_plugins.cli._arguments import Commands, add_json
-from agenthuman_plugins.cli._output import NOTHING, print_json, print_table, readable, say
+from agenthuman_plugins.cli._output import NOTHING, copyable, print_json, print_table, say
 
 if TYPE_CHECKING:
     from agenthuman_plugins.client import Avatar
@@ -55,7 +54,7 @@ def _list(args: argparse.Namespace) -> None:
             ("AVATAR", "WHOSE", "TAGS"),
             [
                 (
-                    avatar.avatar_id,
+                    copyable(avatar.avatar_id),
                     "yours" if avatar.avatar_id in mine else "public",
                     ", ".join(avatar.tags or ()) or avatar.name or NOTHING,
                 )
@@ -78,9 +77,9 @@ def _upload(args: argparse.Namespace) -> None:
     if args.json:
         print_json(avatar.model_dump(mode="json"))
     else:
-        avatar_id = readable(avatar.avatar_id)
+        avatar_id = copyable(avatar.avatar_id)
         say(f"Made avatar {avatar_id}. To use it everywhere:\n")
-        say(f"  export AGENTHUMAN_AVATAR={shlex.quote(avatar_id)}")
+        say(f"  export AGENTHUMAN_AVATAR={avatar_id}")
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from agenthuman_plugins._version import __version__
 from agenthuman_plugins.cli import _installed
 from agenthuman_plugins.cli._arguments import Commands, add_json
-from agenthuman_plugins.cli._output import count, print_json, readable, say
+from agenthuman_plugins.cli._output import copyable, count, print_json, readable, say
 from agenthuman_plugins.client.addresses import is_this_machine
 from agenthuman_plugins.client.errors import (
     AgentHumanError,
@@ -215,7 +215,7 @@ def _left_open(client: "AgentHuman") -> Iterator[Finding]:
         yield Finding("left open", "problem", str(error), "try again later")
         return
     if sessions:
-        names = ", ".join(session.session_id for session in sessions)
+        names = ", ".join(copyable(session.session_id) for session in sessions)
         yield Finding(
             "left open",
             "problem",

@@ -3,8 +3,11 @@
 import argparse
 import asyncio
 import contextlib
+import ipaddress
 import math
+import shlex
 import signal
+import sys
 from collections.abc import Callable
 
 from agenthuman_plugins.cli._arguments import Commands, port
@@ -12,6 +15,15 @@ from agenthuman_plugins.cli._errors import CommandError
 from agenthuman_plugins.cli._output import say
 
 _PORT = 8000
+_ROOMS = {
+    "embedded": "the embedded room server",
+    "livekit-server": "livekit-server",
+    "url": "the LiveKit server of LIVEKIT_URL",
+}
+_OPEN = (
+    "Everybody who reaches {host} can watch the sessions, see the pictures, and start sessions by link; all else needs "
+    "the key."
+)
 _MIN_HEIGHT, _MAX_HEIGHT = 240, 1_440  # pixels; beyond, a face is not one, or not drawn in time
 
 
@@ -25,6 +37,19 @@ def add(commands: Commands) -> None:
     emulator.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     emulator.add_argument(
         "--port", type=port, default=_PORT, help="0 takes a free one (default: %(default)s)"
+    )
+    emulator.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="name of this machine that needs no key, besides localhost and addresses, such as that of a container;"
+        " repeat it for more",
+    )
+    emulator.add_argument(
+        "--allow-private-urls",
+        action="store_true",
+        help="fetch pictures from this machine and from private networks, too",
     )
     emulator.add_argument(
         "--plan",
@@ -90,6 +115,8 @@ async def _serve(args: argparse.Namespace) -> None:
     async with Emulator(
         host=args.host,
         port=args.port,
+        allow_hosts=args.allow_host,
+        allow_private_urls=args.allow_private_urls,
         plan=args.plan,
         video_size=args.video_size,
         generation=args.generation,
@@ -101,14 +128,24 @@ async def _serve(args: argparse.Namespace) -> None:
         session_limit_s=args.session_limit,
     ) as emulator:
         kind = await emulator.wait_ready()
-        say(f"Agent Human emulator: {emulator.url} (plan {args.plan}, rooms on {kind})\n")
-        say(f"  export AGENTHUMAN_BASE_URL={emulator.url}")
-        say(f"  export AGENTHUMAN_API_KEY={emulator.api_key}")
+        if not _is_loopback(args.host):
+            sys.stderr.write(f"agenthuman: {_OPEN.format(host=args.host)}\n")
+        say(f"Agent Human emulator: {emulator.url} (plan {args.plan}, rooms on {_ROOMS[kind]})\n")
+        say(f"  export AGENTHUMAN_BASE_URL={shlex.quote(emulator.url)}")
+        say(f"  export AGENTHUMAN_API_KEY={shlex.quote(emulator.api_key)}")
         if args.generation == "own-room":  # the older one tells its address with each session
-            say(f"  export AGENTHUMAN_GATEWAY_URL={emulator.gateway_url}")
+            say(f"  export AGENTHUMAN_GATEWAY_URL={shlex.quote(emulator.gateway_url)}")
         say(f"\nWatch: {emulator.watch_url}")
         say("\nPress Ctrl-C to stop.")
         await asyncio.Event().wait()
+
+
+def _is_loopback(host: str) -> bool:
+    """Whether only programs of this machine reach it."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _cancel_on_sigterm() -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from agenthuman_plugins.cli._arguments import Commands, add_json, seconds
 from agenthuman_plugins.cli._errors import CommandError, UsageError
-from agenthuman_plugins.cli._output import print_json, readable, say
+from agenthuman_plugins.cli._output import copyable, print_json, readable, say
 from agenthuman_plugins.cli._session_output import as_json, print_sessions
 from agenthuman_plugins.client.errors import AgentHumanError
 
@@ -164,7 +164,7 @@ def _print_outcome(sessions: "list[Session]", failures: _Failures, *, ended: boo
 
 def _tell_ended(session: "Session", args: argparse.Namespace) -> None:
     if not args.json:
-        say(f"Ended {readable(session.session_id)}.")
+        say(f"Ended {copyable(session.session_id)}.")
 
 
 def _is_older(session: "Session", limit_s: float | None) -> bool:

@@ -5,12 +5,15 @@ Tables need the extra `cli`; everything else works without it.
 
 import json
 import math
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 _NOT_CUT = 10_000  # columns: a table that goes into a pipe or a file is never cut to a width
+_LONGEST_S = 10**12  # what a service may say is longer than what Python can print
+_MOST = 10**15
 NOTHING = "-"
 
 
@@ -20,8 +23,8 @@ def say(text: str) -> None:
 
 
 def print_json(value: Any) -> None:
-    """Print a value for a program; ASCII, so that no terminal and no locale changes it."""
-    say(json.dumps(value, indent=2))
+    """Print a value for a program; printable ASCII, so that no terminal and no locale changes it."""
+    say(json.dumps(value, indent=2).replace("\x7f", "\\u007f"))  # the one control character that JSON leaves
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -50,20 +53,26 @@ def readable(text: str) -> str:
     return " ".join("".join(char if char.isprintable() else " " for char in text).split())
 
 
+def copyable(text: str) -> str:
+    """An id, as a shell takes it: it may be anybody's, too."""
+    return shlex.quote(readable(text))
+
+
 def moment(time: datetime | None) -> str:
     """A point in time, such as `2024-01-15 10:30:00 UTC`."""
-    return NOTHING if time is None else f"{time.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    try:
+        return NOTHING if time is None else f"{time.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    except OverflowError:  # at the edges of the calendar
+        return NOTHING
 
 
 def span(seconds: float | None) -> str:
     """A length of time, such as `1:02:03`."""
-    return (
-        NOTHING
-        if seconds is None or not math.isfinite(seconds)
-        else str(timedelta(seconds=round(max(seconds, 0))))
-    )
+    if seconds is None or not math.isfinite(seconds):
+        return NOTHING
+    return str(timedelta(seconds=min(round(max(seconds, 0)), _LONGEST_S)))
 
 
 def count(number: float | None) -> str:
     """A number without needless digits, such as `45` or `7.5`."""
-    return NOTHING if number is None else f"{number:,.12g}"
+    return NOTHING if number is None else f"{min(max(number, -_MOST), _MOST):,.12g}"

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from agenthuman_plugins.cli._output import NOTHING, count, moment, print_table, span
+from agenthuman_plugins.cli._output import NOTHING, copyable, count, moment, print_table, span
 from agenthuman_plugins.client.redaction import redact
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ def print_sessions(sessions: "Sequence[Session]") -> None:
         ("SESSION", "STATUS", "STARTED", "DURATION", "ENDS BY ITSELF", "MINUTES BILLED"),
         [
             (
-                session.session_id,
+                copyable(session.session_id),
                 session.status or NOTHING,
                 moment(session.started_at),
                 span(session.duration),
@@ -32,7 +32,7 @@ def print_sessions(sessions: "Sequence[Session]") -> None:
 def facts_of(session: "Session") -> dict[str, str]:
     """All that there is to tell about a session, but no secret."""
     facts = {
-        "session": session.session_id,
+        "session": copyable(session.session_id),
         "status": session.status or NOTHING,
         "started": moment(session.started_at),
         "ended": moment(session.ended_at),
@@ -51,4 +51,6 @@ def facts_of(session: "Session") -> dict[str, str]:
 
 def as_json(session: "Session") -> Any:
     """A session for a program, tokens masked."""
-    return redact(session.model_dump(mode="json"))
+    # Pydantic cannot write all JSON: it may be too deep, or hold lone surrogates.
+    as_it_came = {"metadata": session.metadata, **(session.model_extra or {})}
+    return redact({**session.model_dump(mode="json", exclude=set(as_it_came)), **as_it_came})

@@ -31,12 +31,14 @@ from agenthuman_plugins.client._calls.sessions import (
 from agenthuman_plugins.client._config import Settings
 from agenthuman_plugins.client.errors import (
     AgentHumanError,
+    APIResponseError,
     APIStatusError,
     APITimeoutError,
     BadRequestError,
     ConfigurationError,
     ConflictError,
     NotFoundError,
+    printable,
 )
 from agenthuman_plugins.client.models import LinkSession, Session
 from agenthuman_plugins.client.redaction import Secrets, redact
@@ -178,7 +180,7 @@ class Flows:
             try:
                 yield from self.end_if_there(session, self.deadline(None))
             except AgentHumanError as error:
-                _log.error("Session %s could not be ended: %s", session.session_id, error)
+                _log.error("Session %s could not be ended: %s", printable(session.session_id), error)
                 failure = failure or error
         if failure is not None:
             raise failure
@@ -297,8 +299,9 @@ class Flows:
     def _get_if_there(self, session: Session, deadline: float) -> Steps[Session]:
         try:
             return (yield from self.attempts(get_session(session.session_id), deadline))
-        except NotFoundError:
-            return session  # gone since it was listed: nothing more is to be learnt
+        except (NotFoundError, ConfigurationError, APIResponseError):
+            # It is gone since it was listed, or what the list says of it is odd: it must not hide the others.
+            return session
 
 
 def _with_what_only_create_told(created: Session, found: Session) -> Session:

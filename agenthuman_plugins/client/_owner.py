@@ -24,6 +24,7 @@ CLIENT_OWNER = "client_owner"  # key of the mark in a session's metadata
 
 _PROC = Path("/proc")
 _PS_LIMIT_S = 5.0
+_PID_DIGITS = 20  # more than any system has; Python refuses to read thousands
 _MACHINE_LENGTH = 12  # hex digits: enough to tell machines of one name apart
 
 # Fields of /proc/<pid>/stat after the command's name, which may hold blanks (proc_pid_stat(5)).
@@ -56,7 +57,7 @@ class Owner:
             return None
         match mark.rsplit(":", 3):
             case [host, machine, pid, start] if (
-                pid.isascii() and pid.isdecimal() and host and machine and start
+                pid.isascii() and pid.isdecimal() and len(pid) <= _PID_DIGITS and host and machine and start
             ):
                 return cls(host, machine, int(pid), start)
             case _:

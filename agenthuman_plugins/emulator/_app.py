@@ -1,19 +1,21 @@
 """The HTTP face of the service: routes, the key check, and answers in the service's own shapes."""
 
-import hmac
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from fastapi import Depends, FastAPI, Request, Response, WebSocket
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
 
 from agenthuman_plugins._version import __version__
-from agenthuman_plugins.emulator._errors import ServiceError, UnauthorizedError, bad_request
+from agenthuman_plugins.emulator._door import Door
+from agenthuman_plugins.emulator._errors import ServiceError, bad_request
 from agenthuman_plugins.emulator._faults import FaultyApp
 from agenthuman_plugins.emulator._gateway import Gateway
+from agenthuman_plugins.emulator._keys import Keys
 from agenthuman_plugins.emulator._rate_limit import RateLimit
 from agenthuman_plugins.emulator._routes._replies import Reply
 from agenthuman_plugins.emulator._routes.agents import agents
@@ -27,15 +29,13 @@ from agenthuman_plugins.emulator._routes.watch import watch_page
 from agenthuman_plugins.emulator._service import Service
 from agenthuman_plugins.emulator._watch import Watch
 
-# The web app's session, which the usage call takes in place of a key. Name and value are ours: a key does for the value.
-SESSION_COOKIE = "agenthuman_session"
-
 
 def create_app(
     service: Service,
     api_keys: Collection[str],
     rate_limit: RateLimit | None = None,
     watch: Watch | None = None,
+    allow_hosts: Iterable[str] = (),
 ) -> ASGIApp:
     """Return the ASGI application.
 
@@ -44,13 +44,9 @@ def create_app(
         api_keys: Keys that `x-api-key` may hold; all of them belong to the same account.
         rate_limit: Limit on the requests to `/v1`; by default there is none.
         watch: Shows sessions at `/watch`; by default there is no such page.
+        allow_hosts: Names of this server, besides `localhost`, that it answers to without a key.
     """
-
-    async def check_key(request: Request) -> None:
-        _check_key(request.headers.get("x-api-key", ""), api_keys)
-
-    async def check_key_or_cookie(request: Request) -> None:
-        _check_key(request.headers.get("x-api-key") or request.cookies.get(SESSION_COOKIE, ""), api_keys)
+    keys = Keys(api_keys)
 
     async def count(response: Response) -> None:
         if rate_limit is not None:
@@ -66,9 +62,9 @@ def create_app(
     )
     app.include_router(link_starter(service), dependencies=[Depends(count)])
     for routes in (sessions, avatars, agents, links, openclaw):
-        app.include_router(routes(service), dependencies=[Depends(check_key), Depends(count)])
-    app.include_router(usage(service), dependencies=[Depends(check_key_or_cookie), Depends(count)])
-    app.include_router(control(service), dependencies=[Depends(check_key)])
+        app.include_router(routes(service), dependencies=[Depends(keys.check), Depends(count)])
+    app.include_router(usage(service), dependencies=[Depends(keys.check_also_cookie), Depends(count)])
+    app.include_router(control(service), dependencies=[Depends(keys.check)])
     app.include_router(pictures(service))
     if watch is not None:
         app.router.routes.extend([*watch_page(watch), link_page()])
@@ -81,16 +77,10 @@ def create_app(
     app.add_exception_handler(ServiceError, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _no_route)
+    app.add_exception_handler(ClientDisconnect, _hung_up)
     app.add_exception_handler(Exception, _failed)
     _describe_key(app)
-    return FaultyApp(app, service.faults)
-
-
-def _check_key(key: str, known: Collection[str]) -> None:
-    if not key:
-        raise UnauthorizedError("API key required")
-    if not any(hmac.compare_digest(key.encode(), each.encode()) for each in known):
-        raise UnauthorizedError("Invalid API key")
+    return FaultyApp(Door(app, keys, allow_hosts), service.faults)
 
 
 def _describe_key(app: FastAPI) -> None:
@@ -126,6 +116,10 @@ async def _no_route(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for it alone
     refusal = ServiceError(error.status_code, f"{error.detail}: {request.method} {request.url.path}")
     return Reply(refusal.body, error.status_code, error.headers)
+
+
+async def _hung_up(_: Request, __: Exception) -> Response:
+    return Response()  # nobody reads it
 
 
 async def _failed(_: Request, __: Exception) -> JSONResponse:

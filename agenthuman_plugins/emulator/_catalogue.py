@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cache
+from functools import lru_cache
 from urllib.parse import quote, unquote
 
 from agenthuman_plugins.client._config import DEFAULT_AVATAR
@@ -27,6 +27,7 @@ _CHARACTERS = {
 _OWN_LOOK = "-look"  # what is added to the id of an own character to name its look
 _PREVIEW_SIDE = 500  # pixels, as documented
 _PICTURE = re.compile(r"/emulator/pictures/([^/]+)/(?:preview|image)$")
+_KEPT_PORTRAITS = 64  # anybody may ask for that of any id
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +171,7 @@ class Catalogue:
         return own.preview if kind == "preview" else own.image
 
 
-@cache
+@lru_cache(maxsize=_KEPT_PORTRAITS)
 def _portrait(avatar_id: str) -> bytes:
     import cv2  # noqa: PLC0415 - hundreds of milliseconds that few callers of the REST side need
 

@@ -1,5 +1,6 @@
 """Which pictures make an avatar: those with exactly one prominent face, found by OpenCV's bundled cascade."""
 
+import io
 import threading
 from functools import cache
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
+from PIL import Image, ImageOps
 
 from agenthuman_plugins.emulator._errors import ServiceError, bad_request
 
@@ -15,10 +17,12 @@ MAX_BYTES = 10 * 1024 * 1024  # of the decoded picture's file
 _PREVIEW_SIDE = 500  # pixels, as documented
 _IMAGE_WIDTH = 1_200  # pixels at most, as documented
 _SEARCH_SIDE = 640  # pixels; larger pictures are searched in a smaller copy
-_PROMINENT = (
-    1 / 6
-)  # a face's side against the picture's shorter one; smaller ones are people in the background
-_MAX_PIXELS = 50_000_000  # a small file can hold a picture that fills the memory
+# A face's side against the picture's shorter one; smaller ones are people in the background.
+_PROMINENT = 1 / 6
+_KEPT_SIDE = 2 * _IMAGE_WIDTH  # pixels; a picture that lies on its side is still wide enough when turned
+_MAX_PIXELS = 25_000_000  # a small file can hold a picture that fills the memory
+_MAX_SCANS = 32  # of a progressive JPEG, where ten are usual: each goes over all pixels once more
+_START_OF_SCAN = b"\xff\xda"
 _ROTATIONS = (None, cv2.ROTATE_90_CLOCKWISE, cv2.ROTATE_90_COUNTERCLOCKWISE, cv2.ROTATE_180)
 
 _SUGGESTION = "Use a picture of exactly one clearly visible face"
@@ -26,7 +30,8 @@ _SUGGESTION = "Use a picture of exactly one clearly visible face"
 Picture = npt.NDArray[Any]  # (H, W, 3) uint8, BGR
 
 _CASCADES = Path(cv2.__file__).parent / "data"  # they come with the package
-_one_at_a_time = threading.Lock()  # a classifier keeps state between calls of its own
+# A classifier keeps state between calls of its own, and a large picture takes some 100 MB while it is read.
+_one_at_a_time = threading.Lock()
 
 
 def make_avatar_pictures(content: bytes) -> tuple[bytes, bytes]:
@@ -35,16 +40,17 @@ def make_avatar_pictures(content: bytes) -> tuple[bytes, bytes]:
     Raises:
         ServiceError: It is too large, no picture, or has not exactly one prominent face.
     """
-    picture = _decode(content)
-    for rotation in _ROTATIONS:
-        upright = picture if rotation is None else cv2.rotate(picture, rotation)
-        if faces := _prominent_faces(upright):
-            break
-    else:
-        raise bad_request("No face detected", _SUGGESTION)
-    if len(faces) > 1:
-        raise bad_request("Multiple faces detected", _SUGGESTION)
-    return _jpeg(_around(upright, faces[0])), _jpeg(_narrower(upright))
+    with _one_at_a_time:
+        picture = _decode(content)
+        for rotation in _ROTATIONS:
+            upright = picture if rotation is None else cv2.rotate(picture, rotation)
+            if faces := _prominent_faces(upright):
+                break
+        else:
+            raise bad_request("No face detected", _SUGGESTION)
+        if len(faces) > 1:
+            raise bad_request("Multiple faces detected", _SUGGESTION)
+        return _jpeg(_around(upright, faces[0])), _jpeg(_narrower(upright))
 
 
 def _decode(content: bytes) -> Picture:
@@ -53,12 +59,21 @@ def _decode(content: bytes) -> Picture:
     if not _is_supported(content):
         raise bad_request("Unsupported image format", "Use a jpeg, png, gif or webp image")
     try:
-        picture: Any = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
-    except cv2.error:
-        picture = None
-    if picture is None or picture.shape[0] * picture.shape[1] > _MAX_PIXELS:
-        raise bad_request("The image could not be read", "Use a jpeg, png, gif or webp image")
-    return np.asarray(picture, np.uint8)
+        return _read(content)
+    except Exception:  # noqa: BLE001 - a broken picture raises nearly anything
+        raise bad_request(
+            "The image could not be read", "Use a jpeg, png, gif or webp image of at most 25 megapixels"
+        ) from None
+
+
+def _read(content: bytes) -> Picture:
+    # Opening reads the header alone; what is animated shows its first picture.
+    with Image.open(io.BytesIO(content), formats=("JPEG", "PNG", "GIF", "WEBP")) as image:
+        if image.width * image.height > _MAX_PIXELS or content.count(_START_OF_SCAN) > _MAX_SCANS:
+            raise ValueError("It takes too much to decode.")
+        image.thumbnail((_KEPT_SIDE, _KEPT_SIDE))
+        rgb = ImageOps.exif_transpose(image).convert("RGB")
+    return np.ascontiguousarray(np.asarray(rgb, np.uint8)[:, :, ::-1])
 
 
 def _is_supported(content: bytes) -> bool:
@@ -74,12 +89,12 @@ def _cascade() -> Any:
 def _prominent_faces(picture: Picture) -> list[tuple[int, int, int, int]]:
     scale = min(1.0, _SEARCH_SIDE / max(picture.shape[:2]))
     grey = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY)
-    small = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else grey
+    size = [max(1, round(side * scale)) for side in reversed(grey.shape)]
+    small = cv2.resize(grey, size, interpolation=cv2.INTER_AREA) if scale < 1 else grey
     side = max(24, round(min(small.shape[:2]) * _PROMINENT))
     if min(small.shape[:2]) < side:
         return []
-    with _one_at_a_time:
-        found = _cascade().detectMultiScale(small, scaleFactor=1.1, minNeighbors=6, minSize=(side, side))
+    found = _cascade().detectMultiScale(small, scaleFactor=1.1, minNeighbors=6, minSize=(side, side))
     return [tuple(round(value / scale) for value in face) for face in found]
 
 

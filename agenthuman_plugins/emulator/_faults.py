@@ -180,7 +180,7 @@ class FaultyApp:
                 await _answer(send, fault.status, _status_body(fault), fault.headers)
             case "malformed_body":
                 await self._app(scope, receive, _nowhere)
-                await _answer(send, 200, str(_MALFORMED if fault.body is None else fault.body).encode(), {})
+                await _answer(send, 200, _text(_MALFORMED if fault.body is None else fault.body), {})
             case "cut_before":
                 await _cut(scope, receive)
             case "cut_after":
@@ -208,9 +208,13 @@ class FaultyApp:
 
 def _status_body(fault: Fault) -> bytes:
     if isinstance(fault.body, str):
-        return fault.body.encode(errors="replace")
+        return _text(fault.body)
     body = ServiceError(fault.status, "Injected fault").body if fault.body is None else fault.body
     return json.dumps(body).encode()
+
+
+def _text(body: Any) -> bytes:
+    return str(body).encode(errors="replace")  # it may hold lone surrogates
 
 
 async def _answer(send: Send, status: int, body: bytes, headers: dict[str, str]) -> None:

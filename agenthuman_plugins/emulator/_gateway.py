@@ -16,6 +16,7 @@ from typing import Any
 from fastapi import WebSocket, WebSocketDisconnect
 
 from agenthuman_plugins.emulator._errors import ServiceError
+from agenthuman_plugins.emulator._requests import parse_json
 from agenthuman_plugins.emulator._service import Service
 from agenthuman_plugins.emulator._store import Session
 from agenthuman_plugins.speech.link import SPEECH_SAMPLE_RATE
@@ -166,8 +167,8 @@ async def _send(socket: WebSocket, message: dict[str, Any]) -> None:
 
 def _parsed(text: str) -> Any:
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
+        return parse_json(text.encode())
+    except ServiceError:
         raise _RefusedError("Message is not valid JSON") from None
 
 

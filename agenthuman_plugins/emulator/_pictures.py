@@ -4,7 +4,10 @@ import asyncio
 import base64
 import binascii
 import email
-import email.policy
+import email.message
+import ipaddress
+import socket
+from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from typing import Any
 
 import httpx
@@ -17,6 +20,10 @@ from agenthuman_plugins.emulator._requests import parse_json
 _FIELDS = ("file", "image_url", "image_base64")
 _FETCH_TIMEOUT_S = 10.0  # with all redirects
 _MAX_HOPS = 5  # redirects are followed one by one: each may lead to this machine, or away from it
+_PUBLIC_ONLY = "Use a public http or https URL; this machine and private networks have to be allowed"
+_GLOBAL_UNICAST = IPv6Network("2000::/3")  # RFC 4291, section 2.4
+_MAX_PARTS = 20  # of a form; one is needed
+_MAX_HEADER = 4_096  # bytes of a part's header, of which a form needs one line or two
 _ONE_OF = "Send exactly one of file, image_url and image_base64"
 
 
@@ -57,34 +64,47 @@ def decode_base64(text: str) -> bytes:
         raise bad_request("image_base64 is not valid base64") from None
 
 
-async def fetch(url: str) -> bytes:
+async def fetch(url: str, allow_private: bool) -> bytes:
     """Fetch an image; from this machine without a proxy, from elsewhere as the environment says.
 
+    Every failure has the same text, which tells nothing of what is behind an address that is not public.
+
+    Args:
+        url: Where the image is.
+        allow_private: Whether addresses of this machine and of private networks are taken, too.
+
     Raises:
-        ServiceError: There is none, or it is too large.
+        ServiceError: There is none, or its address is not public.
     """
     if not url.startswith(("http://", "https://")):
-        raise bad_request("Invalid image_url", "Use a public http or https URL")
+        raise bad_request("Invalid image_url", _PUBLIC_ONLY)
     try:
         async with asyncio.timeout(_FETCH_TIMEOUT_S):
-            return await _get(httpx.URL(url))
-    # The last two: a proxy of the environment that httpx cannot use.
-    except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, ValueError, ImportError):
-        raise bad_request("The image could not be fetched", "Use a public http or https URL") from None
+            return await _get(httpx.URL(url), allow_private)
+    # The last three: names that are none, and a proxy of the environment that httpx cannot use.
+    except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, OSError, ValueError, ImportError):
+        raise bad_request("The image could not be fetched", _PUBLIC_ONLY) from None
 
 
-async def _get(url: httpx.URL) -> bytes:
+async def _get(url: httpx.URL, allow_private: bool) -> bytes:
     for _ in range(_MAX_HOPS):
+        address = await _resolve(url, allow_private)
         async with (
-            httpx.AsyncClient(timeout=_FETCH_TIMEOUT_S, trust_env=not is_this_machine(url.host)) as http,
-            http.stream("GET", url) as reply,
+            httpx.AsyncClient(timeout=_FETCH_TIMEOUT_S, trust_env=not is_this_machine(address)) as http,
+            http.stream(
+                "GET",
+                url.copy_with(host=address),
+                # A compressed body could be a thousand times as large as what was received.
+                headers={"host": url.netloc.decode(), "accept-encoding": "identity"},
+                extensions={"sni_hostname": url.host},
+            ) as reply,
         ):
-            if reply.next_request is not None:
-                url = reply.next_request.url
+            if reply.has_redirect_location:
+                url = url.join(reply.headers["location"])
                 continue
             reply.raise_for_status()
             content = bytearray()
-            async for chunk in reply.aiter_bytes():
+            async for chunk in reply.aiter_raw():
                 content += chunk
                 if len(content) > MAX_BYTES:
                     break  # the check of the size tells the caller
@@ -92,14 +112,40 @@ async def _get(url: httpx.URL) -> bytes:
     raise httpx.TooManyRedirects("Too many redirects.")
 
 
+async def _resolve(url: httpx.URL, allow_private: bool) -> str:
+    """Return the address to connect to: what is judged is what is used, whatever the name is answered with later."""
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(url.host, url.port, type=socket.SOCK_STREAM)
+    addresses = [str(address[0]) for *_, address in found]
+    if not allow_private and not all(_is_public(ipaddress.ip_address(address)) for address in addresses):
+        raise ValueError("The address is not public.")
+    return addresses[0]
+
+
+def _is_public(address: IPv4Address | IPv6Address) -> bool:
+    if isinstance(address, IPv6Address) and (
+        address not in _GLOBAL_UNICAST or address.sixtofour or address.teredo
+    ):
+        return False  # among them all forms that lead to an IPv4 address
+    return address.is_global and not address.is_multicast
+
+
 def _form(content_type: str, body: bytes) -> dict[str, Any]:
-    # A form is a MIME message whose header came as the request's.
-    head = f"Content-Type: {content_type}\r\n\r\n".encode("latin-1", "replace")
-    message = email.message_from_bytes(head + body, policy=email.policy.HTTP)
+    """Read the fields that we know from a form (RFC 7578)."""
+    head = email.message.Message()
+    head["Content-Type"] = content_type[:_MAX_HEADER]
+    boundary = head.get_boundary()
+    if not boundary:
+        return {}
+    parts = (b"\r\n" + body).split(b"\r\n--" + boundary.encode("latin-1", "replace"), _MAX_PARTS + 1)
+    if len(parts) > _MAX_PARTS + 1:
+        raise bad_request("The form has too many parts", _ONE_OF)
     fields: dict[str, Any] = {}
-    for part in message.iter_parts() if message.is_multipart() else ():
-        name = part.get_param("name", header="content-disposition")
-        content = part.get_payload(decode=True)
-        if name in _FIELDS and isinstance(content, bytes):
+    for part in parts[1:]:
+        header, _, content = part.partition(b"\r\n\r\n")
+        if len(header) > _MAX_HEADER:
+            raise bad_request("A part of the form has too long a header", _ONE_OF)
+        name = email.message_from_bytes(header.lstrip()).get_param("name", header="content-disposition")
+        if name in _FIELDS:
             fields[name] = content if name == "file" else content.decode(errors="replace")
     return fields

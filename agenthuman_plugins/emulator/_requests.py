@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -12,6 +13,9 @@ ASPECT_RATIOS = ("4:3", "3:4", "1:1")
 DOCUMENTED_PLATFORMS = ("livekit", "daily")
 # The last is on no public page, but the vendor's own code sends it.
 PLATFORMS = (*DOCUMENTED_PLATFORMS, "proxy")
+_MAX_ID = 256  # characters, as the client has it; documented ids have about 30
+_MAX_VALUES = 100_000
+_MAX_DEPTH = 64  # far below what Python can write as JSON again
 _AVATAR_PREFIXES = ("avat_", "PUBLIC/Avatars/")
 _NO_AVATARS = ("unknown", "...")  # the dots: a placeholder that was copied from a page
 _IMAGE_PREFIXES = ("https://", "http://", "data:image/")
@@ -47,15 +51,38 @@ class CreateRequest:
 
 
 def parse_json(body: bytes) -> Any:
-    """Parse a request body; standard JSON only, or the answer could not carry it back."""
+    """Parse a request body: standard JSON of a size and depth that every answer can carry back.
 
-    def refuse(constant: str) -> NoReturn:
-        raise ValueError(constant)
-
+    Raises:
+        ServiceError: It is none.
+    """
+    # A picture in base64 may be long, but holds no commas: their number tells that of the values.
+    if body.count(b",") > _MAX_VALUES:
+        raise bad_request("The JSON has too many values", f"Send at most {_MAX_VALUES:,} values")
     try:
-        return json.loads(body, parse_constant=refuse)
+        value = json.loads(body, parse_constant=_refuse, parse_float=_finite)
     except (ValueError, RecursionError):
         raise bad_request("The request body is not valid JSON") from None
+    level = [value]
+    for _ in range(_MAX_DEPTH):
+        level = [
+            item
+            for outer in level
+            if isinstance(outer, dict | list)
+            for item in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+        if not level:
+            return value
+    raise bad_request("The JSON is nested too deeply", f"Use at most {_MAX_DEPTH} levels")
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(constant)
+
+
+def _finite(number: str) -> float:
+    value = float(number)
+    return value if math.isfinite(value) else _refuse(number)
 
 
 def parse_create(body: Any, platforms: tuple[str, ...] = PLATFORMS) -> CreateRequest:
@@ -121,6 +148,8 @@ def check_avatar_id(avatar: Any) -> str:
         raise avatar_not_found()
     if "exclusive" in avatar:
         raise access_denied()
+    if len(avatar) > _MAX_ID or not (avatar.isascii() and avatar.isprintable()):
+        raise avatar_not_found()
     return avatar
 
 

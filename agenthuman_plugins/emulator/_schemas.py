@@ -70,7 +70,8 @@ def describe(
             file = {"type": "object", "properties": {"file": {"type": "string", "format": "binary"}}}
             content["multipart/form-data"] = {"schema": {**file, "required": ["file"]}}
         extra["requestBody"] = {"required": True, "content": content}
-    return {"responses": responses, "openapi_extra": extra}
+    # Without a model of its own, FastAPI passes on what pydantic could not write: lone surrogates in a caller's keys.
+    return {"responses": responses, "openapi_extra": extra, "response_model": None}
 
 
 def create_body(*, managed: bool, platforms: tuple[str, ...]) -> dict[str, Any]:

@@ -62,6 +62,9 @@ class Emulator:
         video_size: Width and height of the avatar's picture at 4:3.
         media: Whether sessions get real rooms and avatars. Without, only REST works, at no cost.
         room_server: Kind of the room server; see `RoomServer`.
+        allow_hosts: Names that requests without the key may call this machine by, besides `localhost` and its
+            addresses, such as `emulator` in a compose file.
+        allow_private_urls: Whether pictures are also fetched from this machine and from private networks.
         clock: Tells the time; tests move it.
         generation: `own-room` is the service of today; `managed` the one before, whose sessions are created, then
             started, in rooms of Daily that the service makes.
@@ -104,6 +107,8 @@ class Emulator:
         video_size: Sequence[int] = VIDEO_SIZE,
         media: bool = True,
         room_server: RoomServerKind = "auto",
+        allow_hosts: Sequence[str] = (),
+        allow_private_urls: bool = False,
         clock: Clock = utc_now,
         generation: Generation = "own-room",
         boot_s: float = 0.0,
@@ -126,6 +131,7 @@ class Emulator:
         }
         self._host = host
         self._port = port
+        self._allow_hosts = (host, *allow_hosts)
         self._rooms = RoomServerRooms(room_server) if media else None
         rules = Rules(
             plan=replace(PLANS[plan], **{name: value for name, value in own.items() if value is not None}),
@@ -138,6 +144,7 @@ class Emulator:
             list_metadata=list_metadata,
             proxy_rooms=proxy_rooms,
             established_first=established_first,
+            allow_private_urls=allow_private_urls,
         )
         self._service = Service(
             SessionStore(rules, clock),
@@ -158,7 +165,7 @@ class Emulator:
         self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         self.gateway_url = self.url.replace("http", "ws", 1)
         watch = Watch(self._service, self._rooms)
-        app = create_app(self._service, [self.api_key], self._rate_limit, watch)
+        app = create_app(self._service, [self.api_key], self._rate_limit, watch, self._allow_hosts)
         async with contextlib.AsyncExitStack() as stack:
             stack.callback(listener.close)
             if self._rooms is not None:

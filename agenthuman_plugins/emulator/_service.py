@@ -97,7 +97,9 @@ class Service:
             ServiceError: It makes no avatar.
         """
         if isinstance(image, str):
-            image = decode_base64(image) if image.startswith("data:") else await fetch(image)
+            is_data = image.startswith("data:")
+            allow_private = self.store.rules.allow_private_urls
+            image = decode_base64(image) if is_data else await fetch(image, allow_private)
         from agenthuman_plugins.emulator._faces import make_avatar_pictures  # noqa: PLC0415 - OpenCV takes its time
 
         return await asyncio.to_thread(make_avatar_pictures, image)

@@ -57,6 +57,7 @@ class Rules:
         list_metadata: Whether the list of sessions carries it.
         proxy_rooms: Whether a create may leave the room to the service, which is on no public page.
         established_first: Whether `connection.established` comes before the avatar has joined.
+        allow_private_urls: Whether pictures are also fetched from this machine and from private networks.
     """
 
     plan: Plan
@@ -69,6 +70,7 @@ class Rules:
     list_metadata: bool = True
     proxy_rooms: bool = True
     established_first: bool = False
+    allow_private_urls: bool = False
 
 
 @dataclass(slots=True, eq=False)

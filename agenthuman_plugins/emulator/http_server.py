@@ -6,6 +6,7 @@ import socket
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+import h11
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -15,6 +16,7 @@ from agenthuman_plugins.emulator._faults import CUT
 
 _START_TIMEOUT_S = 10.0
 _GRACEFUL_SHUTDOWN_S = 1  # for requests in flight; uvicorn takes whole seconds
+_ARRIVAL_LIMIT_S = 30.0  # for a whole request, body included; a picture of 10 MB takes below a second
 
 
 @contextlib.asynccontextmanager
@@ -30,7 +32,7 @@ async def serving(
     """
     config = uvicorn.Config(
         app,
-        http=_CuttableProtocol,
+        http=_Protocol,
         lifespan="off",
         ws="none" if max_message_bytes is None else _DiscreetWebSockets,
         ws_max_size=max_message_bytes or 0,
@@ -49,8 +51,10 @@ async def serving(
         await task
 
 
-class _CuttableProtocol(H11Protocol):
-    """HTTP whose application can drop the connection, which ASGI has no word for."""
+class _Protocol(H11Protocol):
+    """HTTP that drops requests which do not arrive in time, and others when the application says so."""
+
+    _deadline: asyncio.TimerHandle | None = None  # runs while the client has something to send
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -61,6 +65,34 @@ class _CuttableProtocol(H11Protocol):
             await app(scope, receive, send)
 
         self.app = cuttable
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
+        """Wait for the first request."""
+        super().connection_made(transport)
+        self._watch_arrival()
+
+    def data_received(self, data: bytes) -> None:
+        """Take a part of a request."""
+        super().data_received(data)
+        self._watch_arrival()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait for nothing any more."""
+        super().connection_lost(exc)
+        self._stop_deadline()
+
+    def _watch_arrival(self) -> None:
+        # A connection that has become a WebSocket has another protocol.
+        ours = self.transport.get_protocol() is self
+        if not ours or self.conn.their_state not in (h11.IDLE, h11.SEND_BODY):
+            self._stop_deadline()
+        elif self._deadline is None:
+            self._deadline = self.loop.call_later(_ARRIVAL_LIMIT_S, self.transport.abort)
+
+    def _stop_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
 
 
 class _DiscreetWebSockets(WebSocketsSansIOProtocol):

@@ -5,6 +5,7 @@ it than the viewer's own `index.html` uses the same ones.
 """
 
 import ipaddress
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from agenthuman_plugins.speech._wire import json_object
 
 FILES = Path(__file__).parent / "page"
 
+_UNKNOWN_NAME = "Unknown host name: use localhost, an IP address, or a name that is allowed."
 _MAX_OFFER = 64 * 1024  # bytes; Chromium's have 6 kB
 _HEADERS = {
     # The page needs nothing from elsewhere, and must not start to.
@@ -44,11 +46,16 @@ class OwnPages:
     """Middleware that answers pages of this server only, and keeps them from loading anything from elsewhere.
 
     Another site in the same browser cannot call it: neither by its own name (`Origin`), nor by giving that name our
-    address (`Host`).
+    address (`Host`). Programs send no `Origin`, and are answered.
+
+    Args:
+        app: What answers.
+        allow_hosts: Names of this server besides `localhost` and its addresses, such as that of a container.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, allow_hosts: Iterable[str] = ()) -> None:
         self._app = app
+        self._names = {"localhost", *map(str.lower, allow_hosts)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -63,14 +70,25 @@ class OwnPages:
 
         headers = Headers(scope=scope)
         host, origin = headers.get("host", ""), headers.get("origin")
-        if not _is_address(host):
-            refusal = JSONResponse({"error": "This server is called localhost or by its address."}, 400)
+        if not self._is_ours(host):
+            refusal = JSONResponse({"error": _UNKNOWN_NAME}, 400)
             await refusal(scope, receive, send_with_headers)
         elif origin not in (None, f"http://{host}"):
             refusal = JSONResponse({"error": "Requests from other pages are refused."}, 403)
             await refusal(scope, receive, send_with_headers)
         else:
             await self._app(scope, receive, send_with_headers)
+
+    def _is_ours(self, host: str) -> bool:
+        """Whether a `Host` header names this machine by a name or an address that no other site can have."""
+        name = host.rpartition(":")[0] if ":" in host and not host.endswith("]") else host
+        if name.lower() in self._names:
+            return True
+        try:
+            ipaddress.ip_address(name.strip("[]"))
+        except ValueError:
+            return False
+        return True
 
 
 def files() -> StaticFiles:
@@ -93,15 +111,3 @@ async def read_offer(request: Request) -> dict[str, Any]:
     if not isinstance(offer.get("sdp"), str) or offer.get("type") != "offer":
         raise RefusedError(400, "The request holds no offer for a call.")
     return {"sdp": offer["sdp"], "type": offer["type"]}
-
-
-def _is_address(host: str) -> bool:
-    """Whether a `Host` header names this machine by a name or an address that no other site can have."""
-    name = host.rpartition(":")[0] if ":" in host and not host.endswith("]") else host
-    if name.lower() == "localhost":
-        return True
-    try:
-        ipaddress.ip_address(name.strip("[]"))
-    except ValueError:
-        return False
-    return True

@@ -62,7 +62,7 @@ class World:
             SessionStore(Rules(PLANS[plan], **rules), clock), self.rooms, self._start, (640, 480)
         )
         transport = httpx.ASGITransport(
-            create_app(self.service, [KEY, "ah_test_2"]), raise_app_exceptions=False
+            create_app(self.service, [KEY, "ah_test_2"], allow_hosts=["emulator"]), raise_app_exceptions=False
         )
         self.http = httpx.AsyncClient(
             transport=transport, base_url="http://emulator", headers={"x-api-key": KEY}

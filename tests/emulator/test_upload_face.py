@@ -34,7 +34,7 @@ def web(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
     """The pictures of the web, by address."""
     pages: dict[str, bytes] = {}
 
-    async def fetch(url: str) -> bytes:
+    async def fetch(url: str, allow_private: bool) -> bytes:
         return pages[url]
 
     monkeypatch.setattr("agenthuman_plugins.emulator._service.fetch", fetch)
@@ -117,7 +117,7 @@ async def test_picture_that_cannot_be_fetched(monkeypatch: pytest.MonkeyPatch):
     real = httpx.AsyncClient
     monkeypatch.setattr(httpx, "AsyncClient", lambda **options: real(transport=transport, **options))
     with pytest.raises(Exception, match="could not be fetched"):
-        await _pictures.fetch(_URL)
+        await _pictures.fetch("http://192.0.2.1/me.png", allow_private=True)
 
 
 def test_form_keeps_every_byte():

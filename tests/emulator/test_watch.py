@@ -264,7 +264,7 @@ async def test_other_sites_cannot_watch(
 
 async def test_the_page_is_no_part_of_the_service(browser: httpx.AsyncClient, world: World) -> None:
     """It is not in the description of the API, and the API's own rules hold as before."""
-    paths = (await browser.get("/openapi.json", headers={"host": "evil.example"})).json()["paths"]
+    paths = (await browser.get("/openapi.json")).json()["paths"]
     assert [path for path in paths if path.startswith(("/watch", "/viewer"))] == []
     assert (await browser.get("/v1/sessions")).status_code == 401
 

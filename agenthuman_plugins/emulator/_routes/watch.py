@@ -14,7 +14,7 @@ _INDEX = web.FILES / "index.html"
 
 def watch_page(watch: Watch) -> list[Route]:
     """Return the routes of the page, to be added to those of an application."""
-    page = web.OwnPages(_application(watch))
+    page = _application(watch)
     return [
         Route(path + rest, page, include_in_schema=False)  # no function, hence for all methods
         for path in PATHS

@@ -22,6 +22,7 @@ from agenthuman_plugins.emulator.room_server._token import Claims, TokenError, v
 _PING_INTERVAL_S = 5  # how often the client shall ping
 _SILENCE_LIMIT_S = 15  # a client that says nothing for so long is gone
 _MAX_JOIN_REQUEST = 256 * 1024  # bytes, unpacked; real ones have about 15 kB
+_MAX_MESSAGE = 1024 * 1024  # bytes; an offer with ten tracks has about 30 kB
 _MAX_LINE = 64 * 1024  # bytes; join requests of about 2 kB and long tokens
 _OUTBOX_MESSAGES = 1_000  # a client that does not read so many is gone
 _CLOSE_TIMEOUT_S = 2.0
@@ -88,7 +89,7 @@ class Server:
             return web.json_response({"code": "unauthenticated", "msg": "permissions denied"}, status=401)
         try:
             room = self._rooms.get((await request.json())["room"])
-        except (ValueError, LookupError, TypeError):
+        except (ValueError, LookupError, TypeError, RecursionError):
             return web.json_response({"code": "malformed", "msg": "the body names no room"}, status=400)
         if room is None:
             message = {"code": "not_found", "msg": "requested room does not exist"}
@@ -107,7 +108,7 @@ class Server:
         if join.reconnect:
             # No resume: after this answer the client reconnects in full, with a new sid and all its tracks.
             return web.Response(status=404, text="no session to resume")
-        socket = web.WebSocketResponse(max_msg_size=0, timeout=_CLOSE_TIMEOUT_S)
+        socket = web.WebSocketResponse(max_msg_size=_MAX_MESSAGE, timeout=_CLOSE_TIMEOUT_S)
         await socket.prepare(request)
         self._sockets.add(socket)
         try:
@@ -146,8 +147,9 @@ class Server:
         except (TimeoutError, ConnectionError) as error:
             _logger.debug("A client is gone: %s", type(error).__name__)
         except Exception as error:
-            # Whatever one client sends must not end the others. The text may quote its SDP, never a token.
-            _logger.exception("A client's request failed: %s", type(error).__name__)
+            # Whatever one client sends must not end the others. What it sent is told to who looks for a fault.
+            _logger.warning("A client's request failed (%s); disconnecting it", type(error).__name__)
+            _logger.debug("The failure of that request", exc_info=error)
         finally:
             room.leave(participant)
             if not room.participants and self._rooms.get(claims.room) is room:
@@ -278,14 +280,25 @@ def _now_ms() -> int:
     return int(time.time() * 1000)
 
 
+def _without_request(record: logging.LogRecord) -> bool:
+    """Make one line of an error, with nothing of the request in it."""
+    if record.exc_info and record.exc_info[1]:
+        record.msg, record.args = "A request could not be handled (%s)", (type(record.exc_info[1]).__name__,)
+        record.exc_info = None
+    return True
+
+
 async def serve(*, api_key: str, api_secret: str, host: str, port: int) -> web.AppRunner:
     """Start serving; `cleanup()` of what is returned ends it."""
-    # Request lines of older clients hold their token: aiohttp would log them, and quote broken ones at debug level.
-    logging.getLogger("aiohttp.server").setLevel(logging.INFO)
+    # Requests hold tokens, and aiohttp quotes broken ones: in its errors, and below INFO in other words.
+    logger = _logger.getChild("http")
+    logger.setLevel(logging.INFO)
+    logger.addFilter(_without_request)
     application = Server(api_key=api_key, api_secret=api_secret).application()
     runner = web.AppRunner(
         application,
         access_log=None,
+        logger=logger,
         max_line_size=_MAX_LINE,
         max_field_size=_MAX_LINE,
         shutdown_timeout=_CLOSE_TIMEOUT_S,

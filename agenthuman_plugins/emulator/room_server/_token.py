@@ -51,7 +51,9 @@ def verify(token: str, *, api_key: str, api_secret: str) -> Claims:
         )
     except jwt.PyJWTError as error:
         raise TokenError(f"invalid token: {error}") from None
-    grants = payload.get("video")
+    grants, attributes = payload.get("video"), payload.get("attributes") or {}
+    if not isinstance(attributes, dict):
+        raise TokenError("invalid token: its attributes are no object")
     if not isinstance(grants, dict) or not grants.get("roomJoin") or not grants.get("room"):
         raise TokenError("invalid token: it grants no room to join")
     return Claims(
@@ -60,7 +62,7 @@ def verify(token: str, *, api_key: str, api_secret: str) -> Claims:
         name=str(payload.get("name", "")),
         kind=str(payload.get("kind", "standard")),
         metadata=str(payload.get("metadata", "")),
-        attributes={str(key): str(value) for key, value in (payload.get("attributes") or {}).items()},
+        attributes={str(key): str(value) for key, value in attributes.items()},
         can_publish=grants.get("canPublish", True),
         can_subscribe=grants.get("canSubscribe", True),
         can_publish_data=grants.get("canPublishData", True),
