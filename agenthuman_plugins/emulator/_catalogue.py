@@ -79,6 +79,12 @@ class Catalogue:
         now = self._clock()
         return sum((at.year, at.month) == (now.year, now.month) for at in self._made)
 
+    def clear(self) -> None:
+        """Forget the account's own avatars, those of this period included."""
+        self._own.clear()
+        self._deleted.clear()
+        self._made.clear()
+
     def check_allowance(self) -> None:
         """Check that one more avatar may be made.
 
