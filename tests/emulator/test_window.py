@@ -53,7 +53,7 @@ async def test_a_browser_at_the_address_of_the_api_is_led_to_the_page(browser: h
     assert (await browser.get("/", headers=HTML)).headers["location"] == "/window"
     assert (await browser.get("/window/")).text == (await browser.get("/window")).text
     assert (await browser.get("/")).status_code == 404
-    assert (await browser.post("/", headers=HTML)).status_code == 404
+    assert (await browser.post("/", headers=HTML)).status_code == 405
 
 
 async def test_changes_arrive_by_themselves(browser: httpx.AsyncClient, emulator: Emulator) -> None:

@@ -9,7 +9,7 @@ from fastapi.responses import RedirectResponse, Response, StreamingResponse
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
 from starlette.staticfiles import StaticFiles
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from agenthuman_plugins.emulator._board import Board
 from agenthuman_plugins.emulator._errors import ServiceError
@@ -26,7 +26,7 @@ def window_page(board: Board) -> list[Route]:
     page = web.OwnPages(_application(board))
     paths = ("/window", "/window/{rest:path}", "/emulator/health")
     return [
-        Route("/", web.OwnPages(_to_the_page), include_in_schema=False),
+        Route("/", _to_the_page, include_in_schema=False),
         *(Route(path, page, include_in_schema=False) for path in paths),  # no function, hence for all methods
     ]
 
@@ -65,12 +65,11 @@ def _application(board: Board) -> ASGIApp:
     return app
 
 
-async def _to_the_page(scope: Scope, receive: Receive, send: Send) -> None:
+async def _to_the_page(request: Request) -> Response:
     """Lead a browser that was given the address of the API to the page; everybody else finds nothing at `/`."""
-    request = Request(scope)
-    if request.method != "GET" or "text/html" not in request.headers.get("accept", ""):
+    if "text/html" not in request.headers.get("accept", ""):
         raise HTTPException(404)
-    await RedirectResponse("/window")(scope, receive, send)
+    return RedirectResponse("/window")
 
 
 async def _stream(board: Board) -> AsyncIterator[bytes]:
