@@ -61,12 +61,12 @@ function showAccount({ plan, session_limit_s: limit, minutes, minutes_running: r
   const total = minutes.included_minutes.total + minutes.purchased_minutes.total;
   write(get("plan"), plan);
   write(get("plan-more"), limit ? `${words(limit * 1000)} a session` : "sessions without a limit");
-  write(get("minutes"), `${ended + running} of ${total}`);
+  write(get("minutes"), `${total - minutes.total_remaining} of ${total}`);
   write(get("minutes-more"), running ? `${running} by running sessions` : "");
   write(get("slots"), `${slots.current} of ${slots.max}`);
   Object.assign(get("slots-meter"), { max: slots.max, high: slots.max - 0.5, optimum: 0, value: slots.current });
-  write(get("bill"), `${billed} min`);
-  write(get("bill-more"), billed ? "beyond the plan" : "all within the plan");
+  write(get("bill"), `${ended + running} min`);
+  write(get("bill-more"), `${billed || "none"} beyond the plan`);
 }
 
 function showClock() {
