@@ -254,7 +254,7 @@ def test_emulator_of_the_older_generation(start_emulator: Start):
 
 def _commands(parser: argparse.ArgumentParser, name: str) -> Iterator[tuple[str, argparse.ArgumentParser]]:
     inner = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
-    if not inner:
+    if not inner or parser.get_default("run"):
         yield name, parser
     for action in inner:
         for word, command in action.choices.items():

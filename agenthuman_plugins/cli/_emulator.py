@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Callable
 
+from agenthuman_plugins.cli import _emulator_control
 from agenthuman_plugins.cli._arguments import Commands, port
 from agenthuman_plugins.cli._errors import CommandError
 from agenthuman_plugins.cli._output import say
@@ -95,6 +96,7 @@ def add(commands: Commands) -> None:
         help="seconds after which a session ends (default: the plan's)",
     )
     emulator.set_defaults(run=_run, extra="emulator")
+    _emulator_control.add(emulator)
 
 
 def _run(args: argparse.Namespace) -> None:
@@ -135,7 +137,7 @@ async def _serve(args: argparse.Namespace) -> None:
         say(f"  export AGENTHUMAN_API_KEY={shlex.quote(emulator.api_key)}")
         if args.generation == "own-room":  # the older one tells its address with each session
             say(f"  export AGENTHUMAN_GATEWAY_URL={shlex.quote(emulator.gateway_url)}")
-        say(f"\nWatch: {emulator.watch_url}")
+        say(f"\nSee what it does: {emulator.window_url}")
         say("\nPress Ctrl-C to stop.")
         await asyncio.Event().wait()
 

@@ -44,6 +44,10 @@ class Agents:
         self._clock = clock
         self._agents: dict[str, Agent] = {}
 
+    def clear(self) -> None:
+        """Forget all agents."""
+        self._agents.clear()
+
     def create(self, body: Any) -> Agent:
         """Make an agent of a request body.
 

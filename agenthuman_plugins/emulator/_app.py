@@ -11,13 +11,14 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
 
 from agenthuman_plugins._version import __version__
+from agenthuman_plugins.emulator._board import Board
 from agenthuman_plugins.emulator._door import Door
 from agenthuman_plugins.emulator._errors import ServiceError, bad_request
 from agenthuman_plugins.emulator._faults import FaultyApp
 from agenthuman_plugins.emulator._gateway import Gateway
 from agenthuman_plugins.emulator._keys import Keys
 from agenthuman_plugins.emulator._rate_limit import RateLimit
-from agenthuman_plugins.emulator._routes._replies import Reply
+from agenthuman_plugins.emulator._routes._replies import Reply, refused
 from agenthuman_plugins.emulator._routes.agents import agents
 from agenthuman_plugins.emulator._routes.avatars import avatars, pictures
 from agenthuman_plugins.emulator._routes.control import control
@@ -26,6 +27,7 @@ from agenthuman_plugins.emulator._routes.openclaw import openclaw
 from agenthuman_plugins.emulator._routes.sessions import sessions
 from agenthuman_plugins.emulator._routes.usage import usage
 from agenthuman_plugins.emulator._routes.watch import watch_page
+from agenthuman_plugins.emulator._routes.window import window_page
 from agenthuman_plugins.emulator._service import Service
 from agenthuman_plugins.emulator._watch import Watch
 
@@ -34,7 +36,7 @@ def create_app(
     service: Service,
     api_keys: Collection[str],
     rate_limit: RateLimit | None = None,
-    watch: Watch | None = None,
+    board: Board | None = None,
     allow_hosts: Iterable[str] = (),
 ) -> ASGIApp:
     """Return the ASGI application.
@@ -43,7 +45,7 @@ def create_app(
         service: What the routes call.
         api_keys: Keys that `x-api-key` may hold; all of them belong to the same account.
         rate_limit: Limit on the requests to `/v1`; by default there is none.
-        watch: Shows sessions at `/watch`; by default there is no such page.
+        board: Shown at `/window`, its sessions at `/watch`; by default there are no such pages.
         allow_hosts: Names of this server, besides `localhost`, that it answers to without a key.
     """
     keys = Keys(api_keys)
@@ -64,17 +66,18 @@ def create_app(
     for routes in (sessions, avatars, agents, links, openclaw):
         app.include_router(routes(service), dependencies=[Depends(keys.check), Depends(count)])
     app.include_router(usage(service), dependencies=[Depends(keys.check_also_cookie), Depends(count)])
-    app.include_router(control(service), dependencies=[Depends(keys.check)])
+    shown = board or Board(service, Watch(service, None), lambda: "none")
+    app.include_router(control(shown), dependencies=[Depends(keys.check)])
     app.include_router(pictures(service))
-    if watch is not None:
-        app.router.routes.extend([*watch_page(watch), link_page()])
+    if board is not None:
+        app.router.routes.extend((*watch_page(board.watch), *window_page(board), link_page()))
     gateway = Gateway(service)
 
     @app.websocket("/")
     async def speak(socket: WebSocket) -> None:
         await gateway.serve(socket)
 
-    app.add_exception_handler(ServiceError, _refused)
+    app.add_exception_handler(ServiceError, refused)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _no_route)
     app.add_exception_handler(ClientDisconnect, _hung_up)
@@ -100,11 +103,6 @@ def _describe_key(app: FastAPI) -> None:
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's own way to extend the document
-
-
-async def _refused(_: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, ServiceError)  # noqa: S101 - registered for it alone
-    return Reply(error.body, error.status, dict(error.headers))
 
 
 async def _invalid(_: Request, __: Exception) -> JSONResponse:

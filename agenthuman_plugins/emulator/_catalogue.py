@@ -80,6 +80,12 @@ class Catalogue:
         start, _ = self._store.period
         return sum(at >= start for at in self._made)
 
+    def clear(self) -> None:
+        """Forget the account's own avatars, those of this period included."""
+        self._own.clear()
+        self._deleted.clear()
+        self._made.clear()
+
     def check_allowance(self) -> None:
         """Check that one more avatar may be made.
 

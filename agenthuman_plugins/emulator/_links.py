@@ -55,6 +55,11 @@ class Links:
         self._links: dict[str, Link] = {}
         self._previews: dict[str, Link] = {}
 
+    def clear(self) -> None:
+        """Forget all links."""
+        self._links.clear()
+        self._previews.clear()
+
     def create(self, body: Any) -> Link:
         """Make a link of a request body.
 

@@ -61,6 +61,13 @@ class RoomServerRooms:
             return None
         return start.result()
 
+    @property
+    def status(self) -> str:
+        """Kind of the room server when it runs, else `starting` or `failed`."""
+        if self.started is not None:
+            return self.started.kind if self.started.running else "failed"
+        return "failed" if self._start is not None and self._start.done() else "starting"
+
     async def ready(self) -> RoomServer:
         """Wait for the room server; its start has a time limit of its own.
 

@@ -190,3 +190,15 @@ FAULT = {
     "delay_s?": "number",
     "processed?": "boolean",
 }
+CLOCK = {"now": "string", "paused": "boolean", "offset_s": "number", "next_expiry": "string?"}
+CLOCK_BODY = {"paused?": "boolean", "advance_s?": "number", "advance_to?": ("next_expiry",)}
+EXPORT = {
+    "emulator": {"status": "string", "version": "string", "generation": "string", "room_server": "string"},
+    "clock": CLOCK,
+    "account": "object",
+    "sessions": [{"session_id": "string", "timeline": ["object"]}],
+    "avatars": [AVATAR],
+    "agents": [AGENT],
+    "links": [LINK],
+    "faults": [FAULT],
+}

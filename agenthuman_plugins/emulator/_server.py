@@ -11,6 +11,8 @@ from typing import Any, Self
 
 from agenthuman_plugins.emulator._app import create_app
 from agenthuman_plugins.emulator._avatars import NoAvatar, WorkerAvatar
+from agenthuman_plugins.emulator._board import Board
+from agenthuman_plugins.emulator._clock import EmulatorClock
 from agenthuman_plugins.emulator._errors import LIMIT_ERRORS, EmulatorError, LimitError, ServiceError
 from agenthuman_plugins.emulator._faults import Fault
 from agenthuman_plugins.emulator._gateway import MAX_MESSAGE_BYTES
@@ -65,7 +67,7 @@ class Emulator:
         allow_hosts: Names that requests without the key may call this machine by, besides `localhost` and its
             addresses, such as `emulator` in a compose file.
         allow_private_urls: Whether pictures are also fetched from this machine and from private networks.
-        clock: Tells the time; tests move it.
+        clock: Tells the real time; `emulator.clock` can be paused and moved forward.
         generation: `own-room` is the service of today; `managed` the one before, whose sessions are created, then
             started, in rooms of Daily that the service makes.
         boot_s: For `managed`: how long the server of a started session takes to boot, in seconds. Until then the
@@ -83,6 +85,8 @@ class Emulator:
         gateway_url: Address of the WebSocket gateway.
         room_server_url: Address of the room server; empty before `wait_ready`, and without media.
         api_key: The key that callers must send.
+        clock: The time of sessions, links, periods and request rates: `pause()`, `resume()`, and
+            `advance(hours=…, minutes=…, seconds=…)`, after which the sessions that are due have ended.
 
     Raises:
         EmulatorError: There is no such plan or limit; on entering, the address cannot be listened on.
@@ -152,7 +156,14 @@ class Emulator:
             start_avatar=WorkerAvatar if media else NoAvatar,
             video_size=(width, height),
         )
-        self._rate_limit = RateLimit(requests_per_minute, clock) if requests_per_minute is not None else None
+        self._watch = Watch(self._service, self._rooms)
+        self._board = Board(
+            self._service, self._watch, lambda: "none" if self._rooms is None else self._rooms.status
+        )
+        self.clock: EmulatorClock = self._service.store.clock
+        self._rate_limit = (
+            RateLimit(requests_per_minute, self.clock) if requests_per_minute is not None else None
+        )
         self._stack = contextlib.AsyncExitStack()
         self.api_key = api_key or new_api_key()
         self.url = ""
@@ -164,16 +175,16 @@ class Emulator:
         host, port = listener.getsockname()[:2]
         self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         self.gateway_url = self.url.replace("http", "ws", 1)
-        watch = Watch(self._service, self._rooms)
-        app = create_app(self._service, [self.api_key], self._rate_limit, watch, self._allow_hosts)
+        app = create_app(self._service, [self.api_key], self._rate_limit, self._board, self._allow_hosts)
         async with contextlib.AsyncExitStack() as stack:
             stack.callback(listener.close)
             if self._rooms is not None:
                 await stack.enter_async_context(self._rooms)
             stack.push_async_callback(self._service.aclose)
-            stack.push_async_callback(watch.aclose)
+            stack.push_async_callback(self._watch.aclose)
             await stack.enter_async_context(_running(self._service.run(), "session housekeeping"))
             await stack.enter_async_context(serving(app, listener, max_message_bytes=MAX_MESSAGE_BYTES))
+            stack.callback(self._board.close)  # or the server would wait for the pages
             self._stack = stack.pop_all()
         return self
 
@@ -181,9 +192,14 @@ class Emulator:
         await self._stack.aclose()
 
     @property
+    def window_url(self) -> str:
+        """Address of the page that shows everything: the account, sessions, avatars, faults and the clock."""
+        return f"{self._browser_url}/window"
+
+    @property
     def watch_url(self) -> str:
         """Address of the page that shows the newest session; `/{session_id}` behind it is that of one session."""
-        return f"{self.url.replace('0.0.0.0', '127.0.0.1').replace('[::]', '[::1]')}/watch"  # noqa: S104 - no bind
+        return f"{self._browser_url}/watch"
 
     async def wait_ready(self) -> str:
         """Wait until rooms can be made, and return the kind of the room server (`none` without media).
@@ -223,6 +239,25 @@ class Emulator:
         """Return what `GET /emulator/sessions` answers: all sessions, newest first, and who ended each."""
         store = self._service.store
         return [store.record(session) for session in store.newest_first()]
+
+    def reset(self) -> None:
+        """Forget sessions, avatars, agents, links and faults, and set the clock right, as if just started.
+
+        Running sessions end, and their avatars leave in the background.
+        """
+        self._service.reset()
+
+    def export(self) -> dict[str, Any]:
+        """Return what `GET /emulator/export` answers: the whole state and each session's timeline, without secrets."""
+        return self._board.export(self.url)
+
+    def health(self) -> dict[str, Any]:
+        """Return what `GET /emulator/health` answers: `status`, version, room server, and the number of sessions."""
+        return self._board.health()
+
+    @property
+    def _browser_url(self) -> str:
+        return self.url.replace("0.0.0.0", "127.0.0.1").replace("[::]", "[::1]")  # noqa: S104 - no bind
 
 
 @contextlib.asynccontextmanager

@@ -27,6 +27,7 @@ _REASONS: dict[EndedBy, str] = {
     "sweep": "session_swept",
     "room_empty": "room_empty",
     "gateway_closed": "gateway_closed",
+    "reset": "service_reset",
 }
 TRY_AGAIN = "try_again"  # what the start call tells in place of an address while the avatar boots
 
@@ -50,6 +51,7 @@ class Service:
         self, store: SessionStore, rooms: ProxyRooms, start_avatar: AvatarStarter, video_size: tuple[int, int]
     ) -> None:
         self.store = store
+        store.clock.on_move = self.tick
         self.catalogue = Catalogue(store)
         self.agents = Agents(store.clock)
         self.links = Links(self.agents, store.clock)
@@ -209,6 +211,28 @@ class Service:
         if not session.active:
             raise bad_request("Session has already ended")
         self.command(session, {"command": "fault", "fault": fault.kind})
+
+    def reset(self) -> None:
+        """Forget sessions, avatars, agents, links and faults, and set the clock right; avatars leave in the background."""
+        for session in self.store.newest_first("started"):
+            self.end(session, "reset")
+        self.store.clear()
+        self._requests.clear()
+        for board in (self.catalogue, self.agents, self.links, self.faults):
+            board.clear()
+        self.store.clock.reset()
+        self.store.on_note()  # what is gone cannot be noted
+
+    def advance_to_expiry(self) -> None:
+        """Move the clock to the moment at which the next running session reaches its limit.
+
+        Raises:
+            ServiceError: No running session has one.
+        """
+        clock, limit = self.store.clock, self.store.next_expiry
+        if limit is None:
+            raise bad_request("No running session has a time limit", "Create a session first")
+        clock.advance(seconds=max(0.0, (limit - clock()).total_seconds()))
 
     def tick(self) -> None:
         """End the sessions that are due."""

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 from urllib.parse import quote
 
+from agenthuman_plugins.emulator._clock import EmulatorClock
 from agenthuman_plugins.emulator._errors import (
     LIMIT_ERRORS,
     LimitError,
@@ -30,7 +31,7 @@ _MINUTE = timedelta(minutes=1)
 _TIMELINE_LENGTH = 1_000  # events kept of each session
 
 Clock = Callable[[], datetime]
-EndedBy = Literal["caller", "expiry", "sweep", "room_empty", "gateway_closed"]
+EndedBy = Literal["caller", "expiry", "sweep", "room_empty", "gateway_closed", "reset"]
 Generation = Literal["own-room", "managed"]
 Metadata = Literal["kept", "dropped", "refused"]
 AvatarState = Literal["none", "starting", "ready", "failed", "gone"]
@@ -96,6 +97,7 @@ class Session:
     had_participants: bool = False
     alone_since: datetime | None = None
     timeline: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=_TIMELINE_LENGTH))
+    noted: int = 0  # events so far, those that the timeline has dropped included
 
     @property
     def active(self) -> bool:
@@ -111,11 +113,16 @@ class Session:
 
 
 class SessionStore:
-    """All sessions of one account."""
+    """All sessions of one account.
+
+    Attributes:
+        on_note: Called after each event of a session.
+    """
 
     def __init__(self, rules: Rules, clock: Clock = utc_now) -> None:
         self.rules = rules
-        self.clock = clock
+        self.clock = EmulatorClock(clock)
+        self.on_note: Callable[[], None] = lambda: None
         self._sessions: dict[str, Session] = {}
         self._subscribed_at = clock()
 
@@ -206,10 +213,23 @@ class SessionStore:
         if session.started_at is None:
             raise session_not_started()
         session.ended_at = self.clock()
+        if by == "expiry" and session.expiration is not None:  # the clock may have been moved far beyond it
+            session.ended_at = session.expiration
         session.ended_by = by
         session.billing = self._bill(session.ended_at - session.started_at)
         self.note(session, {"event": "ended", "by": by})
         return True
+
+    def clear(self) -> None:
+        """Forget all sessions and the minutes that they used."""
+        self._sessions.clear()
+        self._minutes_used = 0
+
+    @property
+    def next_expiry(self) -> datetime | None:
+        """When the next running session reaches its limit."""
+        limits = [session.expiration for session in self._sessions.values() if session.active]
+        return min((limit for limit in limits if limit), default=None)
 
     def due(self) -> Iterator[tuple[Session, EndedBy]]:
         """Yield the sessions that the service itself has to end now, and why."""
@@ -222,6 +242,8 @@ class SessionStore:
         """Write an event of a session, or of its avatar, down."""
         now = self.clock()
         session.timeline.append({"at": now.isoformat(timespec="milliseconds"), **event})
+        session.noted += 1
+        self.on_note()
         match event:
             case {"event": "avatar_starting"}:
                 session.avatar_state = "starting"

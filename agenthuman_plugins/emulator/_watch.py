@@ -28,6 +28,7 @@ _ENDED: dict[EndedBy, str] = {
     "sweep": "the service ended it, since its avatar was alone or had failed.",
     "room_empty": "everybody had left the room.",
     "gateway_closed": "its gateway connection was closed.",
+    "reset": "the emulator was reset.",
 }
 _GRANTS = {"hidden": True, "canPublish": False, "canPublishData": False, "canUpdateOwnMetadata": False}
 
@@ -64,7 +65,7 @@ class Watch:
         if session is None:
             state, text = ("unseen", _NO_MEDIA) if self._rooms is None else ("waiting", _NONE_RUNS)
             return {"state": state, "text": text, "session": None}
-        state, text = self._describe(session)
+        state, text = self.describe(session)
         if state == "ended" and not session_id:
             text += " The next session appears here by itself."
         described = {
@@ -74,51 +75,8 @@ class Watch:
         }
         return {"state": state, "text": text, "session": described}
 
-    def prepare(self) -> None:
-        """Load what a viewer needs, since a page is open: half a second for aiortc and LiveKit."""
-        if self._loading is None and self._rooms is not None:
-            self._loading = asyncio.create_task(asyncio.to_thread(_load_viewer), name="loading the viewer")
-
-    async def answer(self, session_id: str, offer: Mapping[str, Any]) -> dict[str, str]:
-        """Let a browser watch a session.
-
-        Raises:
-            ViewerError: It cannot; the text says why.
-        """
-        try:
-            session = self._service.store.get(session_id)
-        except ServiceError:
-            raise ViewerError(f"There is no session {session_id}.") from None
-        state, text = self._describe(session)
-        server, job = self._server(), self._service.job(session)
-        if state != "running" or server is None or job is None:
-            raise ViewerError(text)
-        self.prepare()
-        assert self._loading is not None  # noqa: S101 - there are rooms
-        make_viewer = await asyncio.shield(self._loading)
-        if not session.active:
-            raise ViewerError(self._describe(session)[1])
-        if session_id not in self._viewers:
-            room, avatar = server.admits(job.token) or ("", "")
-            # Under an identity of its own: it evicts nobody.
-            token = server.mint(room=room, identity=f"viewer-{secrets.token_hex(6)}", grants=_GRANTS)
-            self._viewers[session_id] = make_viewer(job.url, token, avatar_identity=avatar)
-        return await self._viewers[session_id].answer(offer)
-
-    async def aclose(self) -> None:
-        """Let every browser go, and leave every room."""
-        for session_id in list(self._viewers):
-            self._close(session_id, "The emulator was stopped.")
-        if ending := {*self._closing, *([self._loading] if self._loading else [])}:
-            await asyncio.wait(ending)  # each has its own time limits
-
-    def _newest(self) -> Session | None:
-        running = self._service.store.newest_first("started")
-        every = running or self._service.store.newest_first()
-        return next(iter(every), None)
-
-    def _describe(self, session: Session) -> tuple[str, str]:
-        """State and text of a session."""
+    def describe(self, session: Session) -> tuple[str, str]:
+        """Return whether a session can be watched (`state`, as above), and a text about it."""
         if session.ended_by is not None:
             return "ended", f"Ended: {_ENDED[session.ended_by]}"
         job = self._service.job(session)
@@ -142,12 +100,55 @@ class Watch:
             )
         return "running", "The avatar is on its way …"
 
+    def prepare(self) -> None:
+        """Load what a viewer needs, since a page is open: half a second for aiortc and LiveKit."""
+        if self._loading is None and self._rooms is not None:
+            self._loading = asyncio.create_task(asyncio.to_thread(_load_viewer), name="loading the viewer")
+
+    async def answer(self, session_id: str, offer: Mapping[str, Any]) -> dict[str, str]:
+        """Let a browser watch a session.
+
+        Raises:
+            ViewerError: It cannot; the text says why.
+        """
+        try:
+            session = self._service.store.get(session_id)
+        except ServiceError:
+            raise ViewerError(f"There is no session {session_id}.") from None
+        state, text = self.describe(session)
+        server, job = self._server(), self._service.job(session)
+        if state != "running" or server is None or job is None:
+            raise ViewerError(text)
+        self.prepare()
+        assert self._loading is not None  # noqa: S101 - there are rooms
+        make_viewer = await asyncio.shield(self._loading)
+        if not session.active:
+            raise ViewerError(self.describe(session)[1])
+        if session_id not in self._viewers:
+            room, avatar = server.admits(job.token) or ("", "")
+            # Under an identity of its own: it evicts nobody.
+            token = server.mint(room=room, identity=f"viewer-{secrets.token_hex(6)}", grants=_GRANTS)
+            self._viewers[session_id] = make_viewer(job.url, token, avatar_identity=avatar)
+        return await self._viewers[session_id].answer(offer)
+
+    async def aclose(self) -> None:
+        """Let every browser go, and leave every room."""
+        for session_id in list(self._viewers):
+            self._close(session_id, "The emulator was stopped.")
+        if ending := {*self._closing, *([self._loading] if self._loading else [])}:
+            await asyncio.wait(ending)  # each has its own time limits
+
+    def _newest(self) -> Session | None:
+        running = self._service.store.newest_first("started")
+        every = running or self._service.store.newest_first()
+        return next(iter(every), None)
+
     def _server(self) -> RoomServer | None:
         return self._rooms.started if self._rooms else None
 
     def _on_end(self, session: Session) -> None:
         if session.session_id in self._viewers:
-            self._close(session.session_id, self._describe(session)[1])
+            self._close(session.session_id, self.describe(session)[1])
 
     def _close(self, session_id: str, text: str) -> None:
         task = asyncio.create_task(self._viewers.pop(session_id).aclose(text), name="end of a viewer")

@@ -4,10 +4,12 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from agenthuman_plugins.emulator import Emulator
+    from agenthuman_plugins.emulator._clock import EmulatorClock
 
 _CALL_TIMEOUT_S = 20.0  # on the emulator's loop, which is never busy for long
 _READY_TIMEOUT_S = 60.0  # a room server has to start
@@ -22,6 +24,7 @@ class RunningEmulator:
         url: Base URL of its REST API.
         gateway_url: Address of its WebSocket gateway.
         api_key: The key that it takes.
+        clock: Its time, which can be paused and moved forward.
     """
 
     def __init__(self, emulator: "Emulator", loop: asyncio.AbstractEventLoop) -> None:
@@ -30,6 +33,7 @@ class RunningEmulator:
         self.url = emulator.url
         self.gateway_url = emulator.gateway_url
         self.api_key = emulator.api_key
+        self.clock = RunningClock(emulator.clock, self._call)
 
     def __repr__(self) -> str:
         return f"RunningEmulator(url={self.url!r})"
@@ -57,11 +61,51 @@ class RunningEmulator:
         """Let nothing go wrong any more."""
         self._call(self._emulator.clear_faults)
 
+    def reset(self) -> None:
+        """Forget sessions, avatars, agents, links and faults, and set the clock right, as if just started."""
+        self._call(self._emulator.reset)
+
+    def export(self) -> dict[str, Any]:
+        """Return the whole state and each session's timeline as JSON, without secrets."""
+        return self._call(self._emulator.export)
+
+    def health(self) -> dict[str, Any]:
+        """Return `status`, `version`, `room_server`, and the number of `sessions`."""
+        return self._call(self._emulator.health)
+
     def _call(self, function: Callable[[], T]) -> T:
         async def call() -> T:
             return function()
 
         return asyncio.run_coroutine_threadsafe(call(), self._loop).result(_CALL_TIMEOUT_S)
+
+
+class RunningClock:
+    """The clock of a running emulator: sessions, links, periods and request rates go by it, speech does not."""
+
+    def __init__(self, clock: "EmulatorClock", call: Callable[[Callable[[], Any]], Any]) -> None:
+        self._clock = clock
+        self._call = call
+
+    def now(self) -> datetime:
+        """Return its time."""
+        return self._clock()
+
+    def pause(self) -> None:
+        """Stand still; harmless when repeated."""
+        self._call(self._clock.pause)
+
+    def resume(self) -> None:
+        """Go on from where it stood; harmless when repeated."""
+        self._call(self._clock.resume)
+
+    def advance(self, *, hours: float = 0, minutes: float = 0, seconds: float = 0) -> None:
+        """Move forward, also while paused. Sessions whose time is over have ended when this returns.
+
+        Raises:
+            EmulatorError: The duration is negative, or ends more than ten years ahead.
+        """
+        self._call(lambda: self._clock.advance(hours=hours, minutes=minutes, seconds=seconds))
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
 """What a server needs for a page with a viewer: its files, and who may call it. Needs FastAPI or Starlette.
 
-The page's files are served at `/viewer/`: `base.css`, `call.js`, `stage.js`, `icons.svg`, `icon.svg`; a page with more on
-it than the viewer's own `index.html` uses the same ones.
+The page's files are served at `/viewer/`: `base.css`, `call.js`, `stage.js`, `watcher.js`, `icons.svg`, `icon.svg`; a page
+with more on it than the viewer's own `index.html` uses the same ones.
 """
 
 import ipaddress

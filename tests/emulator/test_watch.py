@@ -10,6 +10,7 @@ import pytest
 
 from agenthuman_plugins.emulator import Emulator
 from agenthuman_plugins.emulator._app import create_app
+from agenthuman_plugins.emulator._board import Board
 from agenthuman_plugins.emulator._store import EndedBy
 from agenthuman_plugins.emulator._watch import Watch
 from agenthuman_plugins.emulator.rooms import RoomServer
@@ -78,7 +79,9 @@ async def watch(world: World, rooms: Rooms, viewers: list[FakeViewer]) -> AsyncI
 @pytest.fixture
 async def browser(world: World, watch: Watch) -> AsyncIterator[httpx.AsyncClient]:
     """A browser at the page; it sends no key."""
-    transport = httpx.ASGITransport(create_app(world.service, [KEY], None, watch))
+    transport = httpx.ASGITransport(
+        create_app(world.service, [KEY], None, Board(world.service, watch, lambda: "url"))
+    )
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000") as client:
         yield client
 

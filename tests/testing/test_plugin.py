@@ -68,6 +68,38 @@ def test_faults_are_injected(pytester: pytest.Pytester):
     result.assert_outcomes(passed=1)
 
 
+def test_the_clock_moves_and_the_service_starts_anew(pytester: pytest.Pytester):
+    """A session expires when the test moves the clock; `export`, `health` and `reset` do what the emulator's do."""
+    result = run(
+        pytester,
+        """
+        from datetime import timedelta
+
+        import pytest
+        from agenthuman_plugins import AgentHuman
+        from agenthuman_plugins.emulator import EmulatorError
+
+        @pytest.mark.agenthuman(expiry=True)
+        def test_expiry(agenthuman_emulator):
+            service = agenthuman_emulator
+            with AgentHuman(api_key=service.api_key, base_url=service.url) as client:
+                client.sessions.create(avatar="avat_1")
+                service.clock.pause()
+                before = service.clock.now()
+                service.clock.advance(hours=4)
+                assert service.clock.now() - before == timedelta(hours=4)
+                assert [session["ended_by"] for session in service.sessions()] == ["expiry"]
+                assert len(service.export()["sessions"]) == service.health()["sessions"]["total"] == 1
+                with pytest.raises(EmulatorError):
+                    service.clock.advance(minutes=-1)
+                service.reset()
+                assert service.sessions() == client.sessions.list() == []
+                service.clock.resume()
+        """,
+    )
+    result.assert_outcomes(passed=1)
+
+
 def test_marker_and_parameter_choose_the_service(pytester: pytest.Pytester):
     """Marker, nearer marker and parameter give the emulator's arguments, the last of them deciding."""
     result = run(

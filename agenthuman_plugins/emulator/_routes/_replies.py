@@ -6,6 +6,7 @@ from typing import Any
 from fastapi import Request
 from fastapi.responses import JSONResponse
 
+from agenthuman_plugins.emulator._errors import ServiceError
 from agenthuman_plugins.emulator._requests import parse_json
 
 
@@ -15,6 +16,12 @@ class Reply(JSONResponse):
     def render(self, content: Any) -> bytes:
         """Encode the body."""
         return json.dumps(content, separators=(",", ":")).encode()
+
+
+async def refused(_: Request, error: Exception) -> Reply:
+    """Answer with what a call was refused for; the handler of `ServiceError`."""
+    assert isinstance(error, ServiceError)  # noqa: S101 - registered for it alone
+    return Reply(error.body, error.status, dict(error.headers))
 
 
 def base_url(request: Request) -> str:

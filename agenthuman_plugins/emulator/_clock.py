@@ -1,0 +1,80 @@
+"""The emulator's clock, which can be paused and moved forward."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+from agenthuman_plugins.emulator._errors import EmulatorError
+
+_MAX_AHEAD = timedelta(days=3_660)  # ten years: dates stay in the range that everybody can read
+
+
+class EmulatorClock:
+    """Tells the time to everything that has a limit: sessions, links, periods and request rates.
+
+    Avatars do not follow it: they speak at their own pace, whatever it shows.
+
+    Args:
+        source: The real time.
+
+    Attributes:
+        on_move: Called after the clock was moved forward.
+    """
+
+    def __init__(self, source: Callable[[], datetime]) -> None:
+        self._source = source
+        self._ahead = timedelta()
+        self._paused_at: datetime | None = None
+        self.on_move: Callable[[], None] = lambda: None
+
+    def __call__(self) -> datetime:
+        """Return the time."""
+        return self._paused_at or self._source() + self._ahead
+
+    @property
+    def paused(self) -> bool:
+        """Whether it stands still."""
+        return self._paused_at is not None
+
+    def pause(self) -> None:
+        """Stand still; harmless when repeated."""
+        self._paused_at = self()
+
+    def resume(self) -> None:
+        """Go on from where it stood; harmless when repeated."""
+        if self._paused_at is not None:
+            self._ahead = self._paused_at - self._source()
+            self._paused_at = None
+
+    def advance(self, *, hours: float = 0, minutes: float = 0, seconds: float = 0) -> None:
+        """Move forward, also while paused. Sessions whose time is over have ended when this returns.
+
+        Raises:
+            EmulatorError: The duration is negative, or ends more than ten years ahead.
+        """
+        try:
+            duration = timedelta(hours=hours, minutes=minutes, seconds=seconds)
+        except (OverflowError, ValueError):
+            duration = timedelta.max
+        if not timedelta() <= duration <= _MAX_AHEAD - self.offset:
+            raise EmulatorError("The clock goes only forward, and at most ten years ahead.")
+        if self._paused_at is not None:
+            self._paused_at += duration
+        else:
+            self._ahead += duration
+        self.on_move()
+
+    def reset(self) -> None:
+        """Show the real time again, and go."""
+        self._ahead = timedelta()
+        self._paused_at = None
+
+    @property
+    def offset(self) -> timedelta:
+        """How far it is from the real time; while it stands still, that grows by itself."""
+        return self._ahead if self._paused_at is None else self._paused_at - self._source()
+
+    def describe(self) -> dict[str, Any]:
+        """Return what `GET /emulator/clock` answers."""
+        now = self().isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        return {"now": now, "paused": self.paused, "offset_s": round(self.offset.total_seconds(), 3)}
