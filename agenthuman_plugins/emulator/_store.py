@@ -223,7 +223,6 @@ class SessionStore:
     def clear(self) -> None:
         """Forget all sessions and the minutes that they used."""
         self._sessions.clear()
-        self._minutes_used = 0
 
     @property
     def next_expiry(self) -> datetime | None:

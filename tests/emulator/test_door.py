@@ -9,6 +9,7 @@ import websockets
 
 from agenthuman_plugins.emulator import Emulator
 from agenthuman_plugins.emulator._app import create_app
+from agenthuman_plugins.emulator._board import Board
 from agenthuman_plugins.emulator._watch import Watch
 from agenthuman_plugins.testing import RunningEmulator
 from tests.emulator.fakes import KEY, PROXY, World
@@ -20,7 +21,13 @@ LINK = "/v1/links/start-session"
 @pytest.fixture
 async def caller(world: World) -> AsyncIterator[httpx.AsyncClient]:
     """Somebody without a key, at an emulator that may be called `emulator`."""
-    app = create_app(world.service, [KEY], None, Watch(world.service, None), allow_hosts=["Emulator"])
+    app = create_app(
+        world.service,
+        [KEY],
+        None,
+        Board(world.service, Watch(world.service, None), lambda: "none"),
+        allow_hosts=["Emulator"],
+    )
     async with httpx.AsyncClient(
         transport=httpx.ASGITransport(app), base_url="http://127.0.0.1:8000"
     ) as client:

@@ -48,6 +48,9 @@ _ENDPOINTS = {
     "/v1/usage": {"get"},
     "/emulator/sessions": {"get"},
     "/emulator/faults": {"get", "post", "delete"},
+    "/emulator/clock": {"get", "post"},
+    "/emulator/reset": {"post"},
+    "/emulator/export": {"get"},
     "/emulator/pictures/{avatar_id}/{kind}": {"get"},
 }
 _OLDER = {

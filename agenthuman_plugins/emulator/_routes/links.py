@@ -3,7 +3,6 @@
 from typing import Any
 
 from fastapi import APIRouter, Request
-from starlette.applications import Starlette
 from starlette.responses import FileResponse
 from starlette.routing import Route
 
@@ -74,9 +73,8 @@ def link_starter(service: Service) -> APIRouter:
 
 def link_page() -> Route:
     """Return the route of the page that starts a link's session, then shows it at `/watch`."""
-    path = "/s/{link_id}"
 
     async def page(_: Request) -> FileResponse:
         return FileResponse(web.FILES / "link.html")
 
-    return Route(path, web.OwnPages(Starlette(routes=[Route(path, page)])), include_in_schema=False)
+    return Route("/s/{link_id}", page, include_in_schema=False)

@@ -16,14 +16,13 @@ from agenthuman_plugins.emulator._errors import ServiceError
 from agenthuman_plugins.emulator._faces import MAX_BYTES
 from agenthuman_plugins.emulator._routes._replies import Reply, refused
 from agenthuman_plugins.emulator._routes.control import control
-from agenthuman_plugins.viewer import web
 
 _FILES = Path(__file__).parents[1] / "window"
 
 
 def window_page(board: Board) -> list[Route]:
     """Return the routes of the page and of `/emulator/health`, to be added to those of an application."""
-    page = web.OwnPages(_application(board))
+    page = _application(board)
     paths = ("/window", "/window/{rest:path}", "/emulator/health")
     return [
         Route("/", _to_the_page, include_in_schema=False),
