@@ -22,8 +22,8 @@ _ROOMS = {
     "url": "the LiveKit server of LIVEKIT_URL",
 }
 _OPEN = (
-    "Everybody who reaches {host} can watch the sessions, see the pictures, and start sessions by link; all else needs "
-    "the key."
+    "Everybody who reaches {host} can use the window (watch sessions, set faults and the clock, reset), and start "
+    "sessions by link. Only the API needs the key."
 )
 _MIN_HEIGHT, _MAX_HEIGHT = 240, 1_440  # pixels; beyond, a face is not one, or not drawn in time
 

@@ -6,6 +6,12 @@ import * as faults from "./faults.js";
 import * as sessions from "./sessions.js";
 
 const AGAIN_MS = 2000;
+const ROOMS = {
+  none: "without rooms",
+  embedded: "embedded room server",
+  "livekit-server": "livekit-server",
+  url: "the server of LIVEKIT_URL",
+};
 const VIEWS = ["sessions", "avatars", "faults"];
 
 const state = { sessions: new Map() };
@@ -52,7 +58,7 @@ function apply({ fresh, sessions: changed = [], ...parts }) {
 
 function showAbout({ status, room_server: rooms, generation }) {
   get("link").dataset.state = { ok: "live", starting: "connecting", failed: "bad" }[status];
-  write(get("link"), { starting: "Room server starting …", failed: "Room server failed" }[status] ?? (rooms === "none" ? "Live, without rooms" : `Live, rooms on ${rooms}`));
+  write(get("link"), { starting: "Room server starting …", failed: "Room server failed" }[status] ?? `Live, ${ROOMS[rooms]}`);
   const open = generation === "managed" ? "s = AgentHuman().sessions; s.start(s.create())" : "AgentHuman().sessions.create()";
   write(get("first-command"), `python -c "from agenthuman_plugins import AgentHuman; ${open}"`);
 }

@@ -14,7 +14,8 @@ export class Watcher extends EventTarget {
   #call = null; // the one that is connected, or being connected
   #watched = ""; // the id of its session
   #shown = false; // whether a picture of it has come
-  #notBefore = 0; // when the next call may be made
+  #failed = ""; // the id of the session that the last call failed for
+  #notBefore = 0; // when that session may be called again
 
   // gone: the sentence for a server that does not answer.
   constructor(stage, gone) {
@@ -42,7 +43,8 @@ export class Watcher extends EventTarget {
   follow({ state, text, session }) {
     if (state === "running") {
       if (session.session_id !== this.#watched) this.hangUp();
-      if (!this.#call && Date.now() >= this.#notBefore) this.#connect(session.session_id);
+      const due = session.session_id !== this.#failed || Date.now() >= this.#notBefore;
+      if (!this.#call && due) this.#connect(session.session_id);
       if (!this.#shown && this.#call) this.#stage.wait(text);
       return;
     }
@@ -89,6 +91,7 @@ export class Watcher extends EventTarget {
   }
 
   #fail(sentence) {
+    this.#failed = this.#watched;
     this.hangUp();
     this.#notBefore = Date.now() + AGAIN_MS;
     this.#stage.wait(sentence);
