@@ -81,6 +81,13 @@ class _Protocol(H11Protocol):
         super().connection_lost(exc)
         self._stop_deadline()
 
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no HTTP."""
+        if self.cycle is None or self.cycle.response_complete:
+            super().send_400_response(msg)
+        else:  # it came behind a request whose answer is still on its way, and would break
+            self.transport.abort()
+
     def _watch_arrival(self) -> None:
         # A connection that has become a WebSocket has another protocol.
         ours = self.transport.get_protocol() is self
