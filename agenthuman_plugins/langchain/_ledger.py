@@ -59,7 +59,6 @@ class Ledger:
         opens: Creates by their key, with the id of the session that each has opened.
         says: What was said, by the key of its call.
         unannounced: Sessions that the application failed to take note of, and that could not be ended then.
-        foreign: References of sessions that are not of this toolkit, so that each is asked for once.
     """
 
     def __init__(self) -> None:
@@ -70,7 +69,8 @@ class Ledger:
         self.opens: Once[str] = Once()
         self.says: Once[tuple[str, dict[str, object]]] = Once()
         self.unannounced: set[str] = set()
-        self.foreign: OrderedDict[str, str | None] = OrderedDict()
+        # References of sessions that are not of this toolkit, so that each is asked for once.
+        self._foreign: OrderedDict[str, str | None] = OrderedDict()
 
     def reopen(self) -> None:
         """Accept sessions, again."""
@@ -108,7 +108,7 @@ class Ledger:
             else:
                 kept = replace(known, holding=after(known.holding, change))
             self._entries[entry.session_id] = kept
-            self.foreign.pop(entry.session_id, None)
+            self._foreign.pop(entry.session_id, None)
         return kept if not entry.session.has_ended else self.ended(entry.session_id, entry.session) or kept
 
     def change(self, session_id: str, change: Change) -> Entry | None:
@@ -166,9 +166,19 @@ class Ledger:
     def not_ours(self, session_id: str, reference: str | None) -> None:
         """Remember the reference of a session of somebody else."""
         with self._lock:
-            self.foreign[session_id] = reference
-            while len(self.foreign) > _KEPT:
-                self.foreign.popitem(last=False)
+            self._foreign[session_id] = reference
+            while len(self._foreign) > _KEPT:
+                self._foreign.popitem(last=False)
+
+    def reference_of(self, session_id: str) -> str | None:
+        """The reference of a session, of this toolkit or not; `None` if it has none.
+
+        Raises:
+            KeyError: It was never asked for.
+        """
+        with self._lock:
+            entry = self._entries.get(session_id)
+            return self._foreign[session_id] if entry is None else entry.reference
 
     def doubt(self, key: str) -> None:
         """Remember a create that may have left a session behind: the same call looks for it first."""

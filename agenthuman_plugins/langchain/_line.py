@@ -51,11 +51,13 @@ class Wire:
         session_id: The session.
         make_link: Makes a link, not yet connected. It is called on a thread, since it may load LiveKit.
         one_link: Whether the end of a connection ends the session, as over the gateway. Then it is not connected again.
+        advice: What the model can do after a loss.
     """
 
     session_id: str
     make_link: Callable[[], SpeechLink]
     one_link: bool
+    advice: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,12 +309,7 @@ class Line:
             await self._drop_link()
 
     def _after_a_loss(self, reason: str) -> str:
-        advice = (
-            "The session ended with its connection: open a new one if the avatar is still needed."
-            if self.wire.one_link
-            else "Trying again once may help; if it fails again, end the session."
-        )
-        return f"{reason.rstrip('. ')}. {advice}" if reason else advice
+        return f"{reason.rstrip('. ')}. {self.wire.advice}" if reason else self.wire.advice
 
 
 @dataclass(eq=False, slots=True)

@@ -269,8 +269,10 @@ class Sessions:
 
     def _may_be_ours(self, origin: Origin, session_id: str) -> bool:
         """Whether asking for a session can bring anything new."""
-        foreign = self._ledger.foreign
-        return session_id not in foreign or self._is_ours(origin, foreign[session_id])
+        try:
+            return self._is_ours(origin, self._ledger.reference_of(session_id))
+        except KeyError:
+            return True
 
     def _knows_others(self, origin: Origin) -> bool:
         """Whether sessions of other processes can be told apart from those of strangers."""
@@ -280,8 +282,10 @@ class Sessions:
 
     def _others(self, origin: Origin, session_id: str) -> bool:
         """Whether a session is of another agent of the same thread."""
-        entry = self._ledger.get(session_id)
-        reference = self._ledger.foreign.get(session_id) if entry is None else entry.reference
+        try:
+            reference = self._ledger.reference_of(session_id)
+        except KeyError:
+            return False
         begin = self._references.begin(origin, whole_thread=True)
         return origin.thread_id is not None and reference is not None and reference.startswith(begin)
 
@@ -342,12 +346,11 @@ class Sessions:
         gets = unread = 0
         for session in sorted(sessions, key=_begin, reverse=True):
             session_id = session.session_id
-            if (entry := self._ledger.get(session_id)) is not None:
-                known.append((session, entry.reference))
-            elif session.metadata:
+            with suppress(KeyError):
+                known.append((session, self._ledger.reference_of(session_id)))
+                continue
+            if session.metadata:
                 known.append((session, session.client_ref))
-            elif session_id in self._ledger.foreign:
-                known.append((session, self._ledger.foreign[session_id]))
             elif gets < _MAX_GETS:
                 gets += 1
                 with suppress(NotFoundError):  # gone since it was listed
@@ -477,6 +480,7 @@ class Sessions:
             for entry in self._ledger.entries()
             if entry.origin.thread_id == origin.thread_id
             and origin.includes(entry.origin)
+            and entry.origin.checkpoint_ns  # not what the program opened itself, for a voice agent's stage for example
             and (not entry.has_ended or self._has_link(entry.session_id))
         ]
 

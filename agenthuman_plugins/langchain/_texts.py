@@ -115,6 +115,11 @@ def has_ended(session_id: str, offered: Collection[str]) -> str:
     return f"Session {session_id} has ended, so nothing was spoken.{more}"
 
 
+def ended_again(session_id: str) -> str:
+    """The application did not want the session that was opened for it."""
+    return f"Session {session_id} was opened, and the application ended it at once: no avatar is running."
+
+
 def ended_by_this_message(session_id: str) -> str:
     """The same message ends the session first."""
     return (
@@ -130,6 +135,15 @@ def only_where_it_was_opened(session_id: str, offered: Collection[str]) -> str:
         f"Session {session_id} is running, but only the process that opened it can speak through it. Do not "
         f"retry{more}."
     )
+
+
+def after_a_loss(offered: Collection[str], *, one_link: bool) -> str:
+    """What to do when a session lost its connection."""
+    if one_link:
+        more = " Open a new one if the avatar is still needed." if CREATE in offered else ""
+        return f"The session ended with its connection.{more}"
+    more = f" If it fails again, call {END}." if END in offered else ""
+    return f"Trying again once may help.{more}"
 
 
 def reached_its_limit(limit_s: float) -> str:

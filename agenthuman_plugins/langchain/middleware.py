@@ -43,7 +43,8 @@ class SessionCleanupMiddleware(_Base):
     | fails in one tool while another still opens a session | that one is **left open** |
     | pauses for a human | left open, rightly |
 
-    It ends the sessions of the run's thread that this process knows; in a subagent, those that this run of it opened.
+    It ends the sessions of the run's thread that this process knows, except for those that the program opened itself,
+    outside of a run; in a subagent, those that this run of it opened.
     Without `thread_id`, those of all runs without one, so give each of several concurrent runs a thread of its own. Put it
     first in the list of middleware: it then sees only errors that no other one handles. It hides no error, and a
     session that cannot be ended is logged.

@@ -19,7 +19,7 @@ from agenthuman_plugins.langchain._limits import Limits
 from agenthuman_plugins.langchain._loop import LoopClosedError
 from agenthuman_plugins.langchain._origin import Origin, calling
 from agenthuman_plugins.langchain._schemas import Runtime
-from agenthuman_plugins.langchain._sessions import Sessions, has_agent
+from agenthuman_plugins.langchain._sessions import Sessions
 
 if TYPE_CHECKING:  # it loads the speech links
     from agenthuman_plugins.langchain._speech import Speech, Wire
@@ -126,6 +126,8 @@ class Tools:
         aspect_ratio: AspectRatio | None = None,
     ) -> Result:
         entry, before = await self._sessions.open(drive, origin, avatar, aspect_ratio)
+        if (self._ledger.get(entry.session_id) or entry).has_ended:  # `on_session` may do that
+            raise ToolException(_texts.ended_again(entry.session_id))
         if self._speech is not None and not before and self._sessions.may_move(entry):
             # So that this process learns of it when another worker speaks, and does not end the session any more.
             self._speech.connect(self._wire(entry, entry.room))
@@ -215,9 +217,15 @@ class Tools:
 
     def _wire(self, entry: Entry, room: Room | None) -> "Wire":
         from agenthuman_plugins.langchain._speech import Wire  # noqa: PLC0415 - loads the speech links
+        from agenthuman_plugins.speech.of_session import is_over_gateway  # noqa: PLC0415 - the same
 
-        over_gateway = entry.session.ws_uri is not None or (room is not None and not has_agent(room))
-        return Wire(entry.session_id, lambda: self.make_link(entry, room), one_link=over_gateway)
+        over_gateway = is_over_gateway(entry.session, room)
+        return Wire(
+            entry.session_id,
+            lambda: self.make_link(entry, room),
+            one_link=over_gateway,
+            advice=_texts.after_a_loss(self._offered, one_link=over_gateway),
+        )
 
     def _link(self, entry: Entry, room: Room | None) -> "SpeechLink":
         from agenthuman_plugins.langchain._speech import SayError  # noqa: PLC0415 - loads the speech links

@@ -90,7 +90,7 @@ class AvatarTracks:
         buffer = JitterBuffer(track)
         following = asyncio.create_task(buffer.follow(), name="jitter buffer")
         try:
-            async with _closing(stream):
+            async with closing(stream):
                 async for event in stream:
                     frame = event.frame
                     pcm = frame.data.tobytes()
@@ -106,7 +106,7 @@ class AvatarTracks:
     async def _read_video(self, track: rtc.RemoteVideoTrack) -> None:
         # LiveKit copies the decoded picture on the event loop, and I420 is half as large as RGB.
         stream = rtc.VideoStream(track, capacity=1, format=rtc.VideoBufferType.I420)
-        async with _closing(stream):
+        async with closing(stream):
             async for event in stream:
                 frame = event.frame
                 rgb = await to_rgb(frame)
@@ -114,7 +114,8 @@ class AvatarTracks:
 
 
 @contextlib.asynccontextmanager
-async def _closing(stream: rtc.AudioStream | rtc.VideoStream) -> AsyncIterator[None]:
+async def closing(stream: rtc.AudioStream | rtc.VideoStream) -> AsyncIterator[None]:
+    """Close a stream of LiveKit's behind the block, within a time limit."""
     try:
         yield
     finally:

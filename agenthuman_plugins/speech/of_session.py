@@ -40,6 +40,8 @@ def speech_link(
         ConfigurationError: `gateway_url` is not a safe address.
         ImportError: What the link stands on is not installed; the text names the extra.
     """
+    if is_over_gateway(session, room):
+        return _gateway(session, gateway_url)
     if isinstance(room, LiveKitRoom) and room.agent_token is not None:
         from agenthuman_plugins.speech.livekit import LiveKitSpeechLink  # noqa: PLC0415 - only an extra installs it
 
@@ -51,9 +53,14 @@ def speech_link(
             audio_frame_ms=audio_frame_ms,
             media=media is True,
         )
-    if room is None and session.ws_uri is None:
-        return _proxied(session, audio_sample_rate, audio_frame_ms, media=media is not False)
-    return _gateway(session, gateway_url)
+    return _proxied(session, audio_sample_rate, audio_frame_ms, media=media is not False)
+
+
+def is_over_gateway(session: Session, room: LiveKitRoom | DailyRoom | None) -> bool:
+    """Whether a session is spoken through over the gateway, where the end of a connection ends the session."""
+    if isinstance(room, LiveKitRoom) and room.agent_token is not None:
+        return False
+    return room is not None or session.ws_uri is not None
 
 
 def _proxied(session: Session, audio_sample_rate: int, audio_frame_ms: int, *, media: bool) -> SpeechLink:

@@ -1,9 +1,8 @@
 """The avatar's tracks in a LiveKit room, received as a viewer: who publishes nothing and calls nobody."""
 
 import asyncio
-import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from urllib.parse import urlsplit
 
 from livekit import rtc
@@ -11,6 +10,7 @@ from livekit import rtc
 import agenthuman_plugins.speech.livekit  # noqa: F401 - for what it does at exit, before LiveKit's own clean-up
 from agenthuman_plugins.client.addresses import is_this_machine
 from agenthuman_plugins.speech._jitter import JitterBuffer
+from agenthuman_plugins.speech._tracks import closing
 from agenthuman_plugins.speech._wire import origin
 from agenthuman_plugins.speech.proxies import hide_proxies, show_proxies
 from agenthuman_plugins.speech.redaction import keep_out_of_logs, redact
@@ -18,9 +18,8 @@ from agenthuman_plugins.viewer._tracks import VOICE_FRAME_MS, VOICE_RATE, Pictur
 
 _JOIN_TIMEOUT_S = 10.0
 _SIGNAL_TIMEOUT_S = 5.0  # of each of LiveKit's own attempts to reach the server
-_ABANDONED_JOIN_S = (
-    60.0  # LiveKit cannot be stopped while it joins; by its own time-outs it has given up by then
-)
+# LiveKit cannot be stopped while it joins; by its own time-outs it has given up by then.
+_ABANDONED_JOIN_S = 60.0
 _LEAVE_TIMEOUT_S = 3.0
 _CLOSE_TIMEOUT_S = 2.0
 # A voice comes later than its picture: it waits in the avatar's audio queue (50 ms), until a block is full, and in the
@@ -62,9 +61,8 @@ class WatchedRoom:
         self._on_here = on_here
         self._loop = asyncio.get_running_loop()
         self._lost: asyncio.Future[str] = self._loop.create_future()
-        self._readers: dict[
-            str, tuple[str, asyncio.Task[None]]
-        ] = {}  # kind: sid of its track, and who reads it
+        # By kind, the sid of its track and who reads it.
+        self._readers: dict[str, tuple[str, asyncio.Task[None]]] = {}
         self._reading: set[asyncio.Task[None]] = set()  # those that are being cancelled included
         self._buffer: JitterBuffer | None = None
 
@@ -184,7 +182,7 @@ class WatchedRoom:
             track, sample_rate=VOICE_RATE, num_channels=1, frame_size_ms=VOICE_FRAME_MS, capacity=50
         )
         try:
-            async with _closing(stream):
+            async with closing(stream):
                 async for event in stream:
                     self._on_sound(Sound(event.frame.data.tobytes(), self._loop.time()))
         finally:
@@ -194,7 +192,7 @@ class WatchedRoom:
     async def _read_video(self, track: rtc.RemoteVideoTrack) -> None:
         stream = rtc.VideoStream(track, capacity=1, format=rtc.VideoBufferType.I420)
         due_s = 0.0
-        async with _closing(stream):
+        async with closing(stream):
             async for event in stream:
                 frame = event.frame
                 due_s = max(due_s, self._loop.time() + self._voice_behind_s)
@@ -219,13 +217,3 @@ async def _leave(joining: asyncio.Task[None], room: rtc.Room, *, after: set[asyn
             await room.disconnect()
     except TimeoutError:
         _logger.warning("Leaving the room took longer than %g s.", _LEAVE_TIMEOUT_S)
-
-
-@contextlib.asynccontextmanager
-async def _closing(stream: rtc.AudioStream | rtc.VideoStream) -> AsyncIterator[None]:
-    try:
-        yield
-    finally:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_CLOSE_TIMEOUT_S):
-                await stream.aclose()

@@ -122,13 +122,19 @@ class Plan:
             at_request=chance.randint(1, 6),
             moment=chance.choice(MOMENTS),
             metadata="kept" if metadata_is_kept else chance.choice(("dropped", "refused")),
-            creates=tuple(
-                chance.choice(chance.choice((LOST_ANSWERS, REFUSALS)))
-                for _ in range(chance.choice((0, 0, 1, 2)))
-            ),
-            reads=tuple(chance.choices(PASSING, k=chance.choice((0, 0, 1, 2)))),
-            ends=tuple(chance.choices(PASSING, k=chance.choice((0, 0, 1, 2)))),
+            **faults(chance),
         )
+
+
+def faults(chance: random.Random) -> dict[str, tuple[Fault, ...]]:
+    """What fails in a scenario: creates in order, and at most two reads and ends, which three attempts overcome."""
+    return {
+        "creates": tuple(
+            chance.choice(chance.choice((LOST_ANSWERS, REFUSALS))) for _ in range(chance.choice((0, 0, 1, 2)))
+        ),
+        "reads": tuple(chance.choices(PASSING, k=chance.choice((0, 0, 1, 2)))),
+        "ends": tuple(chance.choices(PASSING, k=chance.choice((0, 0, 1, 2)))),
+    }
 
 
 @dataclass

@@ -46,10 +46,7 @@ from agenthuman_plugins.langchain._origin import Origin, References, SessionRequ
 from tests.client.conftest import ROOM
 from tests.langchain.campaign import (
     LIMIT_S,
-    LOST_ANSWERS,
-    PASSING,
     PREFIX,
-    REFUSALS,
     TLS,
     Fault,
     _AsyncWire,
@@ -58,6 +55,7 @@ from tests.langchain.campaign import (
     _Stop,
     _Wire,
     broken,
+    faults,
 )
 from tests.langchain.conftest import ScriptedModel
 
@@ -168,12 +166,7 @@ class Talk:
             keeps=chance.random() < 0.7,
             limits=limits,
             lists_metadata=chance.random() < 0.7,
-            creates=tuple(
-                chance.choice(chance.choice((LOST_ANSWERS, REFUSALS)))
-                for _ in range(chance.choice((0, 0, 1, 2)))
-            ),
-            reads=tuple(chance.choices(PASSING, k=chance.choice((0, 0, 1, 2)))),
-            ends=tuple(chance.choices(PASSING, k=chance.choice((0, 0, 1, 2)))),
+            **faults(chance),
         )
 
 

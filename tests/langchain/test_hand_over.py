@@ -43,7 +43,9 @@ class Worker:
 
     async def say(self, text: str) -> bool:
         async with asyncio.timeout(LIMIT_S):
-            return (await self.speech.aspeak(Wire(SESSION, self._make_link, one_link=False), text)).complete
+            return (
+                await self.speech.aspeak(Wire(SESSION, self._make_link, one_link=False, advice=""), text)
+            ).complete
 
     async def stop(self) -> None:
         await self.speech.aclose()

@@ -177,9 +177,8 @@ async def test_pause_for_an_approval_keeps_sessions(
 async def test_other_threads_keep_their_sessions(
     native: bool, toolkit: AgentHumanToolkit, service: FakeService
 ) -> None:
-    """A run ends the sessions of its own thread; those of others, and those without a thread, go on."""
-    create = toolkit.get_tools()[0]
-    create.invoke({})
+    """A run ends the sessions of its own thread; those of others, and those that the program opened, go on."""
+    toolkit.get_tools()[0].invoke({})
     other = Agent(
         toolkit, [call(CREATE), call("ask_human", "c2"), AIMessage("Done.")], checkpointer=InMemorySaver()
     )
@@ -187,7 +186,7 @@ async def test_other_threads_keep_their_sessions(
     await Agent(toolkit, [call(CREATE), AIMessage("Done.")]).run(native, thread="mine")
     assert service.ended == ["sess_3"]
     await Agent(toolkit, [AIMessage("Done.")]).run(native)
-    assert service.running == ["sess_2"]
+    assert service.running == ["sess_1", "sess_2"]
 
 
 @BOTH
@@ -227,7 +226,7 @@ async def test_async_hooks_do_not_block(toolkit: AgentHumanToolkit, service: Fak
 
 async def test_session_that_is_opening_is_left(toolkit: AgentHumanToolkit, service: FakeService) -> None:
     """A tool that fails beside a create that is under way: that session stays open, as documented."""
-    opening, failed = threading.Event(), threading.Event()
+    opening, failed, opened = threading.Event(), threading.Event(), asyncio.Event()
 
     @tool
     async def fail_first() -> str:
@@ -242,7 +241,10 @@ async def test_session_that_is_opening_is_left(toolkit: AgentHumanToolkit, servi
     async def slowly(**arguments: Any) -> Any:
         opening.set()
         await asyncio.to_thread(failed.wait, LIMIT_S)
-        return await inner(**arguments)
+        try:
+            return await inner(**arguments)
+        finally:
+            opened.set()
 
     slow.coroutine = slowly  # type: ignore[attr-defined]
     both = AIMessage("", tool_calls=[*call(CREATE, "c1").tool_calls, *call("fail_first", "c2").tool_calls])
@@ -251,11 +253,13 @@ async def test_session_that_is_opening_is_left(toolkit: AgentHumanToolkit, servi
         async def _aend(self) -> None:
             await super()._aend()
             failed.set()
+            await opened.wait()  # or the graph may cancel the create, which then ends what it has opened
 
     graph = create_agent(ScriptedModel(script=[both]), [slow, fail_first], middleware=[Told(toolkit)])
     async with asyncio.timeout(LIMIT_S):
         with pytest.raises(ConnectionError):
             await graph.ainvoke(ASK)
+    assert service.running == ["sess_1"]
     assert service.ended == []
 
 

@@ -15,6 +15,7 @@ from agenthuman_plugins.client import AgentHuman, AsyncAgentHuman, Configuration
 from agenthuman_plugins.langchain import AgentHumanToolkit, SessionRequest
 from tests.client.conftest import ROOM, FakeService, Reply
 from tests.langchain.conftest import Caller, runtime
+from tests.langchain.toolbox import all_tools
 
 CREATE = "agent_human_create_session"
 LIMIT_S = 10.0  # hang limit only
@@ -60,6 +61,18 @@ async def test_session_is_known_to_the_toolkit_before(caller: Caller, client: An
     toolkit = AgentHumanToolkit(client=client, async_client=async_client, on_session=note)
     await caller.of(toolkit)(CREATE)
     assert known == [True]
+
+
+async def test_session_that_the_function_ends_is_not_told_as_open(
+    caller: Caller, service: FakeService
+) -> None:
+    """The model is not told that a session runs that the application ended when it heard of it."""
+    toolkit = all_tools(service, on_session=lambda *_: toolkit.end_sessions(None))
+    told = await caller.of(toolkit)(CREATE)
+    assert (told.status, told.content) == (
+        "error",
+        "Session sess_1 was opened, and the application ended it at once: no avatar is running.",
+    )
 
 
 @pytest.mark.parametrize("error", [ProblemError, ConfigurationError])

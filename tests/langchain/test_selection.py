@@ -1,6 +1,7 @@
 """Which tools a toolkit offers, and which settings contradict each other."""
 
 import json
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,10 @@ def test_settings_that_make_no_sense(options: dict[str, Any], sentence: str, cli
         AgentHumanToolkit(client=client, **options)
 
 
+@pytest.mark.skipif(
+    version("langchain-core").startswith("1.0."),
+    reason="older LangChain calls arguments with a default required",
+)
 def test_schemas_are_small_and_as_committed(client: AgentHuman) -> None:
     """Every model reads exactly these schemas, each under 1,200 characters: a change of them is a decision."""
     tools = AgentHumanToolkit(client=client, tts=voice, tools=NAMES).get_tools()

@@ -16,7 +16,7 @@ from agenthuman_plugins.client import (
 )
 from agenthuman_plugins.client.adapters import to_the_end, what_happened
 from agenthuman_plugins.client.redaction import redact
-from agenthuman_plugins.client.rooms import LiveKitRoom, Room
+from agenthuman_plugins.client.rooms import Room
 from agenthuman_plugins.langchain.stage._voice import Voice
 from agenthuman_plugins.speech.link import SpeechLink
 
@@ -176,9 +176,9 @@ class Avatar:
                 raise
             # Something that the program's own function waited for was cancelled, and not we.
             reason = f"The avatar was given up: {type(error).__name__}"
-        except Exception as error:  # noqa: BLE001 - logged with its traceback
-            # The program's own room provider, or a defect of ours: the conversation goes on without the avatar.
-            _log.exception("The avatar of a stage failed.")
+        except Exception as error:  # noqa: BLE001 - of the program's own `room`, or a defect of ours
+            # The conversation goes on without the avatar. Nobody knows what the text of the error holds.
+            _log.error("The avatar of a stage failed: %s", type(error).__name__)
             reason = f"{type(error).__name__}: {redact(str(error))}"
         self._on_gone(reason)
 
@@ -208,7 +208,9 @@ class Avatar:
         finally:
             self.connected = False
             await to_the_end(lambda: _closed(link))
-        if self._lent is not None and _ends_with_its_link(session, room):
+        from agenthuman_plugins.speech.of_session import is_over_gateway  # noqa: PLC0415 - loaded by the link
+
+        if self._lent is not None and is_over_gateway(session, room):
             await self._give_back()
         return loss.reason
 
@@ -248,13 +250,6 @@ async def _closed(link: SpeechLink) -> None:
             await link.aclose()
     except (SpeechLinkError, TimeoutError) as error:
         _log.warning("A speech link was not closed in order: %s", redact(str(error)) or "no answer")
-
-
-def _ends_with_its_link(session: Session, room: Room | None) -> bool:
-    """Whether a session is spoken through over the gateway, where the end of a connection ends the session."""
-    if session.ws_uri is not None:
-        return True
-    return room is not None and not (isinstance(room, LiveKitRoom) and room.agent_token)
 
 
 def _can_pass(error: AgentHumanError) -> bool:

@@ -5,6 +5,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from typing import Any
 
+_LONGEST_S = 86_400  # a later word is none of this reply's
 # How fast a voice reads, before it has shown it: English at 150 to 170 words a minute.
 _USUAL_RATE = 15.0  # characters per second
 _WIDE_FROM, _WIDE = "\u2e80", 3  # Chinese, Japanese and Korean characters take about as long as three others
@@ -147,7 +148,7 @@ def _timed(words: Any) -> Iterable[tuple[str, float]]:
         return
     for item in words:
         match item:
-            case [str(word), int() | float() as begin] if word.strip():
+            case [str(word), int() | float() as begin] if word.strip() and abs(begin) < _LONGEST_S:
                 yield word.strip(), float(begin)
             case _:
                 pass

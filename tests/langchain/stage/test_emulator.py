@@ -111,5 +111,7 @@ async def test_avatar_that_crashes(emulator: Emulator, toolkit: AgentHumanToolki
                 os.kill(emulator.sessions()[0]["avatar_pid"], signal.SIGKILL)
             if event["type"] == "avatar_disconnected":
                 break
+    assert "avatar_started" in [event["type"] for event in out]
     assert out[-1]["reason"]
+    assert len(out[-1]["audio"]) > 16_000  # half a second at least: there were six seconds to be said
     assert [session["status"] for session in emulator.sessions()] == ["ended"]

@@ -45,7 +45,10 @@ def test_words_without_text() -> None:
     assert reply.heard(0.8) == "The quick brown"
 
 
-@pytest.mark.parametrize("words", [7, "words", [1, 2], [("a",)], [(1, "a")], [None], None, {}])
+@pytest.mark.parametrize(
+    "words",
+    [7, "words", [1, 2], [("a",)], [(1, "a")], [None], None, {}, [("a", 10**400)], [("a", float("nan"))]],
+)
 def test_words_that_are_none(words: object) -> None:
     """Words that are not pairs of text and time are left out; the share decides."""
     reply = transcript("one two")
