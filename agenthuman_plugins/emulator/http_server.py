@@ -83,7 +83,8 @@ class _Protocol(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is no HTTP."""
-        if self.cycle is None or self.cycle.response_complete:
+        cycle: Any = self.cycle  # none before the first request, which its type leaves out
+        if cycle is None or cycle.response_complete:
             super().send_400_response(msg)
         else:  # it came behind a request whose answer is still on its way, and would break
             self.transport.abort()
