@@ -12,8 +12,8 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from agenthuman_plugins.emulator._errors import ServiceError, bad_request
+from agenthuman_plugins.emulator._pictures import MAX_BYTES
 
-MAX_BYTES = 10 * 1024 * 1024  # of the decoded picture's file
 _PREVIEW_SIDE = 500  # pixels, as documented
 _IMAGE_WIDTH = 1_200  # pixels at most, as documented
 _SEARCH_SIDE = 640  # pixels; larger pictures are searched in a smaller copy

@@ -14,9 +14,9 @@ import httpx
 
 from agenthuman_plugins.client.addresses import is_this_machine
 from agenthuman_plugins.emulator._errors import bad_request
-from agenthuman_plugins.emulator._faces import MAX_BYTES
 from agenthuman_plugins.emulator._requests import parse_json
 
+MAX_BYTES = 10 * 1024 * 1024  # of a picture's file
 _FIELDS = ("file", "image_url", "image_base64")
 _FETCH_TIMEOUT_S = 10.0  # with all redirects
 _MAX_HOPS = 5  # redirects are followed one by one: each may lead to this machine, or away from it
