@@ -21,8 +21,8 @@ _ROOMS = {
     "url": "the LiveKit server of LIVEKIT_URL",
 }
 _OPEN = (
-    "Everybody who reaches {host} can watch the sessions, see the pictures, and start sessions by link; all else needs "
-    "the key."
+    "Anyone who can reach {host} can watch sessions, see avatars' pictures and start sessions by link; everything else "
+    "needs the key."
 )
 _MIN_HEIGHT, _MAX_HEIGHT = 240, 1_440  # pixels; beyond, a face is not one, or not drawn in time
 
@@ -43,13 +43,13 @@ def add(commands: Commands) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="name of this machine that needs no key, besides localhost and addresses, such as that of a container;"
-        " repeat it for more",
+        help="name under which requests without the key are answered, besides localhost and IP addresses; repeat it for"
+        " more",
     )
     emulator.add_argument(
         "--allow-private-urls",
         action="store_true",
-        help="fetch pictures from this machine and from private networks, too",
+        help="also fetch pictures from this machine and private networks",
     )
     emulator.add_argument(
         "--plan",

@@ -67,7 +67,7 @@ def _decode(content: bytes) -> Picture:
 
 
 def _read(content: bytes) -> Picture:
-    # Opening reads the header alone; what is animated shows its first picture.
+    # Opening reads only the header. Of an animation the first frame counts.
     with Image.open(io.BytesIO(content), formats=("JPEG", "PNG", "GIF", "WEBP")) as image:
         if image.width * image.height > _MAX_PIXELS or content.count(_START_OF_SCAN) > _MAX_SCANS:
             raise ValueError("It takes too much to decode.")

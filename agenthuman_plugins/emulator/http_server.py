@@ -77,7 +77,7 @@ class _Protocol(H11Protocol):
         self._watch_arrival()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait for nothing any more."""
+        """Stop waiting."""
         super().connection_lost(exc)
         self._stop_deadline()
 
@@ -86,7 +86,7 @@ class _Protocol(H11Protocol):
         cycle: Any = self.cycle  # none before the first request, which its type leaves out
         if cycle is None or cycle.response_complete:
             super().send_400_response(msg)
-        else:  # it came behind a request whose answer is still on its way, and would break
+        else:  # an answer to the request before is still being sent, and a second one would break it
             self.transport.abort()
 
     def _watch_arrival(self) -> None:

@@ -547,6 +547,27 @@ async def test_redirect_leads_to_no_private_address(path: str, site: int, monkey
         await _pictures.fetch(f"http://pictures.example:{site}{path}", allow_private=False)
 
 
+@pytest.mark.parametrize(("address", "asked"), [("93.184.216.34", True), ("10.0.0.1", False)])
+async def test_proxy_is_asked_for_the_name(address: str, asked: bool, monkeypatch: pytest.MonkeyPatch):
+    """Behind a proxy of the environment the name goes out as it came, if what it leads to here is public."""
+    requests: list[bytes] = []
+
+    async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        requests.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\nConnection: close\r\n\r\npicture")
+        writer.close()
+        await writer.wait_closed()
+
+    _Names(monkeypatch, pictures=[address])
+    async with await asyncio.start_server(proxy, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        for name, value in (("http_proxy", url), ("HTTP_PROXY", url), ("no_proxy", ""), ("NO_PROXY", "")):
+            monkeypatch.setenv(name, value)
+        with contextlib.nullcontext() if asked else pytest.raises(ServiceError):
+            assert await _pictures.fetch("http://pictures.example/me.png", allow_private=False) == b"picture"
+    assert [request.split()[1] for request in requests] == [b"http://pictures.example/me.png"] * asked
+
+
 async def test_fetch_has_one_limit_for_the_whole(site: int, monkeypatch: pytest.MonkeyPatch):
     """A site that sends for ever, drop by drop, is left."""
     monkeypatch.setattr(_pictures, "_FETCH_TIMEOUT_S", 0.2)

@@ -30,7 +30,7 @@ async def _main(settings: dict[str, Any], emit: Emit, _: "asyncio.Queue[Event]")
 
 
 def _log_in_one_line(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Tell what nobody waited for: in aiortc that is what becomes of an offer that was none."""
+    """Log an unhandled failure; odd offers make aiortc fail in tasks of its own."""
     _logger.warning("%s (%s)", context["message"], type(context.get("exception")).__name__)
 
 
