@@ -46,7 +46,7 @@ def create_app(
         api_keys: Keys that `x-api-key` may hold; all of them belong to the same account.
         rate_limit: Limit on the requests to `/v1`; by default there is none.
         board: Shown at `/window`, its sessions at `/watch`; by default there are no such pages.
-        allow_hosts: Names of this server, besides `localhost`, that it answers to without a key.
+        allow_hosts: See `Door`.
     """
     keys = Keys(api_keys)
 
