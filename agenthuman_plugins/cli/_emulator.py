@@ -23,8 +23,8 @@ _ROOMS = {
     "url": "the LiveKit server of LIVEKIT_URL",
 }
 _OPEN = (
-    "Everybody who reaches {host} can use the window (watch sessions, set faults and the clock, reset), and start "
-    "sessions by link. Only the API needs the key."
+    "With --host {host}, everybody who reaches this machine can use the window (watch sessions, inject faults, move the "
+    "clock, reset) and start sessions by link. Only the API needs the key."
 )
 _MIN_HEIGHT, _MAX_HEIGHT = 240, 1_440  # pixels; beyond, a face is not one, or not drawn in time
 

@@ -153,7 +153,7 @@ function updateFacts(session) {
     Avatar: session.avatar,
     Owner: ownerOf(session),
     Room: PLATFORM[session.platform] ?? session.platform,
-    Participants: session.ended_at ? "" : String(session.participants),
+    Participants: session.ended_at || session.platform === "daily" ? "" : String(session.participants),
     Duration: lasted(session),
     Expires: left,
     Minutes: billing ? `${billing.minutes_consumed}, ${billing.minutes_billed} beyond the plan` : "",
