@@ -64,6 +64,11 @@ def test_import_is_light():
         (["emulator", "--video-size", "160000x120000"], "is not a 4:3 size"),
         (["emulator", "--plan", "gold"], "invalid choice: 'gold'"),
         (["emulator", "--generation", "v1"], "invalid choice: 'v1'"),
+        (["emulator", "--host", ""], "'' is not a host name or IP address"),
+        (["emulator", "--allow-host", "emulator:8000"], "leave out scheme and port"),
+        (["emulator", "--allow-host", "http://emulator"], "leave out scheme and port"),
+        (["emulator", "--slots", "1.5"], "'1.5' is not a whole number above 0"),
+        (["emulator", "--session-limit", "3h"], "'3h' is not a number of seconds above 0"),
     ],
 )
 def test_wrong_arguments(argv: list[str], sentence: str, capsys: pytest.CaptureFixture[str]):
@@ -230,7 +235,7 @@ def test_emulator_that_listens_to_others_says_what_is_open(start_emulator: Start
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=LIMIT_S)
     [line] = errors.splitlines()
-    assert line.startswith("agenthuman: Anyone who can reach 0.0.0.0 can use the window")
+    assert line.startswith("agenthuman: With --host 0.0.0.0, everybody who reaches this machine can")
 
 
 @pytest.mark.parametrize(

@@ -89,6 +89,36 @@ def test_no_emulator(capsys: Output, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "start one with `agenthuman emulator`" in failure("health", capsys)
 
 
+@pytest.mark.parametrize(
+    ("url", "sentence"),
+    [
+        (
+            "127.0.0.1:8000",
+            "must look like http://127.0.0.1:8000: it does not begin with https:// or http://",
+        ),
+        ("{url}/v1", "is no emulator: set AGENTHUMAN_BASE_URL to what `agenthuman emulator` printed."),
+    ],
+)
+def test_an_address_that_is_none_of_an_emulator(
+    url: str, sentence: str, service: RunningEmulator, capsys: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sentence says what the address should be."""
+    monkeypatch.setenv("AGENTHUMAN_BASE_URL", url.format(url=service.url))
+    assert sentence in failure("health", capsys)
+
+
+@pytest.mark.parametrize("option", ["--port 8010", "--host 10.0.0.1"])
+def test_an_action_takes_no_address(option: str, service: RunningEmulator, capsys: Output) -> None:
+    """`emulator --port 8010 reset` must not reset the emulator at another port."""
+    assert "set AGENTHUMAN_BASE_URL" in failure(f"{option} reset --yes", capsys)
+
+
+def test_a_refusal_is_one_sentence(service: RunningEmulator, capsys: Output) -> None:
+    """The emulator's reason, with a single full stop."""
+    sentence = "The clock goes only forward, and at most ten years ahead."
+    assert failure("clock --advance 9999d", capsys) == f"agenthuman: {sentence}\n"
+
+
 def test_the_public_service_is_no_emulator(capsys: Output, monkeypatch: pytest.MonkeyPatch) -> None:
     """A key never goes there in clear."""
     monkeypatch.setenv("AGENTHUMAN_BASE_URL", "http://api.agenthuman.com")

@@ -5,6 +5,7 @@ import asyncio
 import contextlib
 import ipaddress
 import math
+import re
 import shlex
 import signal
 import sys
@@ -15,15 +16,15 @@ from agenthuman_plugins.cli._arguments import Commands, port
 from agenthuman_plugins.cli._errors import CommandError
 from agenthuman_plugins.cli._output import say
 
-_PORT = 8000
+_HOST, _PORT = "127.0.0.1", 8000
 _ROOMS = {
     "embedded": "the embedded room server",
     "livekit-server": "livekit-server",
     "url": "the LiveKit server of LIVEKIT_URL",
 }
 _OPEN = (
-    "Anyone who can reach {host} can use the window (watch sessions, set faults and the clock, reset) and start "
-    "sessions by link; only the API needs the key."
+    "With --host {host}, everybody who reaches this machine can use the window (watch sessions, inject faults, move the "
+    "clock, reset) and start sessions by link. Only the API needs the key."
 )
 _MIN_HEIGHT, _MAX_HEIGHT = 240, 1_440  # pixels; beyond, a face is not one, or not drawn in time
 
@@ -35,22 +36,21 @@ def add(commands: Commands) -> None:
         help="run a local Agent Human service",
         description="Run a local Agent Human service until Ctrl-C: REST API, rooms, and avatars with a rendered face.",
     )
-    emulator.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    emulator.add_argument(
-        "--port", type=port, default=_PORT, help="0 takes a free one (default: %(default)s)"
-    )
+    emulator.add_argument("--host", type=_host, help=f"address to listen on (default: {_HOST})")
+    emulator.add_argument("--port", type=port, help=f"0 takes a free one (default: {_PORT})")
     emulator.add_argument(
         "--allow-host",
         action="append",
+        type=_host,
         default=[],
         metavar="NAME",
-        help="name under which requests without the key are answered, besides localhost and IP addresses; repeat it for"
-        " more",
+        help="another host name for this emulator, such as that of its container, besides localhost and IP addresses;"
+        " repeat it for more",
     )
     emulator.add_argument(
         "--allow-private-urls",
         action="store_true",
-        help="also fetch pictures from this machine and private networks",
+        help="also fetch pictures from this machine and from private networks",
     )
     emulator.add_argument(
         "--plan",
@@ -87,11 +87,14 @@ def add(commands: Commands) -> None:
     )
     emulator.add_argument("--no-expiry", action="store_true", help="never end sessions at the plan's limit")
     emulator.add_argument(
-        "--slots", type=_positive(int), metavar="N", help="sessions at the same time (default: the plan's)"
+        "--slots",
+        type=_positive(int, "a whole number"),
+        metavar="N",
+        help="sessions at the same time (default: the plan's)",
     )
     emulator.add_argument(
         "--session-limit",
-        type=_positive(float),
+        type=_positive(float, "a number of seconds"),
         metavar="S",
         help="seconds after which a session ends (default: the plan's)",
     )
@@ -114,9 +117,10 @@ async def _serve(args: argparse.Namespace) -> None:
     from agenthuman_plugins.emulator import Emulator  # noqa: PLC0415 - an extra
 
     _cancel_on_sigterm()
+    host, port_number = args.host or _HOST, _PORT if args.port is None else args.port
     async with Emulator(
-        host=args.host,
-        port=args.port,
+        host=host,
+        port=port_number,
         allow_hosts=args.allow_host,
         allow_private_urls=args.allow_private_urls,
         plan=args.plan,
@@ -130,8 +134,8 @@ async def _serve(args: argparse.Namespace) -> None:
         session_limit_s=args.session_limit,
     ) as emulator:
         kind = await emulator.wait_ready()
-        if not _is_loopback(args.host):
-            sys.stderr.write(f"agenthuman: {_OPEN.format(host=args.host)}\n")
+        if not _is_loopback(host):
+            sys.stderr.write(f"agenthuman: {_OPEN.format(host=host)}\n")
         say(f"Agent Human emulator: {emulator.url} (plan {args.plan}, rooms on {_ROOMS[kind]})\n")
         say(f"  export AGENTHUMAN_BASE_URL={shlex.quote(emulator.url)}")
         say(f"  export AGENTHUMAN_API_KEY={shlex.quote(emulator.api_key)}")
@@ -163,14 +167,25 @@ def _cancel_on_sigterm() -> None:
         loop.add_signal_handler(signal.SIGTERM, stop)
 
 
-def _positive(kind: type[int] | type[float]) -> Callable[[str], int | float]:
+def _host(text: str) -> str:
+    """Read a host name or an address."""
+    with contextlib.suppress(ValueError):
+        return str(ipaddress.ip_address(text))
+    if not re.fullmatch(r"[\w.-]+", text):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a host name or IP address: leave out scheme and port"
+        )
+    return text
+
+
+def _positive(kind: type[int] | type[float], what: str) -> Callable[[str], int | float]:
     def number(text: str) -> int | float:
         try:
             value = kind(text)
         except ValueError:
             value = 0
         if not 0 < value < math.inf:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
+            raise argparse.ArgumentTypeError(f"{text!r} is not {what} above 0")
         return value
 
     return number

@@ -3,17 +3,18 @@
 import argparse
 import os
 import sys
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
 from agenthuman_plugins.cli._arguments import Commands, add_json, seconds
 from agenthuman_plugins.cli._errors import CommandError, UsageError
 from agenthuman_plugins.cli._output import count, print_facts, print_json, say
-from agenthuman_plugins.client.addresses import check_plain, is_this_machine
+from agenthuman_plugins.client.addresses import is_this_machine
 
 _DEFAULT_URL = "http://127.0.0.1:8000"
 _TIMEOUT_S = 10.0
-_REFUSED = 400
+_REFUSED, _NOT_FOUND = 400, 404
 
 
 def add(emulator: argparse.ArgumentParser) -> None:
@@ -27,7 +28,7 @@ def add(emulator: argparse.ArgumentParser) -> None:
         "health", help="whether it is ready", description="Show whether it is ready; needs no key."
     )
     add_json(health)
-    health.set_defaults(run=_health)
+    health.set_defaults(run=_of_the_running(_health))
 
     clock = actions.add_parser(
         "clock",
@@ -50,7 +51,7 @@ def add(emulator: argparse.ArgumentParser) -> None:
         help="move it to where the next running session reaches its limit",
     )
     add_json(clock)
-    clock.set_defaults(run=_clock)
+    clock.set_defaults(run=_of_the_running(_clock))
 
     reset = actions.add_parser(
         "reset",
@@ -58,14 +59,29 @@ def add(emulator: argparse.ArgumentParser) -> None:
         description="End all sessions and forget everything, as if it had just been started.",
     )
     reset.add_argument("--yes", action="store_true", help="without a question")
-    reset.set_defaults(run=_reset)
+    reset.set_defaults(run=_of_the_running(_reset))
 
     export = actions.add_parser(
         "export",
         help="print its whole state as JSON",
         description="Print its whole state and each session's timeline as JSON, without secrets.",
     )
-    export.set_defaults(run=_export)
+    export.set_defaults(run=_of_the_running(_export))
+
+
+def _of_the_running(
+    action: Callable[[argparse.Namespace], int | None],
+) -> Callable[[argparse.Namespace], int | None]:
+    """Refuse the address that an emulator would be started at: the action would silently go to another one."""
+
+    def run(args: argparse.Namespace) -> int | None:
+        if args.host is not None or args.port is not None:
+            raise UsageError(
+                "--host and --port are for starting an emulator: set AGENTHUMAN_BASE_URL to reach another."
+            )
+        return action(args)
+
+    return run
 
 
 def _health(args: argparse.Namespace) -> int:
@@ -117,10 +133,9 @@ def _call(method: str, path: str, body: dict[str, Any] | None = None) -> dict[st
     """
     import httpx  # noqa: PLC0415 - slow to import
 
-    url = (os.environ.get("AGENTHUMAN_BASE_URL") or _DEFAULT_URL).rstrip("/")
-    host = urlsplit(url).hostname
-    if url.startswith("http://"):
-        check_plain(host, name="AGENTHUMAN_BASE_URL", secure="https://…")
+    from agenthuman_plugins.client._config import read_base_url  # noqa: PLC0415 - slow to import
+
+    url = read_base_url(default=_DEFAULT_URL)
     key = os.environ.get("AGENTHUMAN_API_KEY", "")
     try:
         answer = httpx.request(
@@ -129,13 +144,15 @@ def _call(method: str, path: str, body: dict[str, Any] | None = None) -> dict[st
             json=body,
             headers={"x-api-key": key} if key else {},
             timeout=_TIMEOUT_S,
-            trust_env=not is_this_machine(host),
+            trust_env=not is_this_machine(urlsplit(url).hostname),
         )
         content = answer.json()
     except (httpx.HTTPError, httpx.InvalidURL, UnicodeEncodeError):
         raise CommandError(f"No emulator answers at {url}: start one with `agenthuman emulator`.") from None
     except ValueError:
-        raise CommandError(f"What answers at {url} is no emulator.") from None
+        raise CommandError(_no_emulator(url)) from None
+    if answer.status_code == _NOT_FOUND:
+        raise CommandError(_no_emulator(url))
     if not isinstance(content, dict) or answer.status_code >= _REFUSED:
         raise CommandError(_reason(content, url))
     return content
@@ -150,4 +167,8 @@ def _reason(content: Any, url: str) -> str:
             return f"{message}."
         case str(message):
             return f"{message}: set AGENTHUMAN_API_KEY to what `agenthuman emulator` printed."
-    return f"What answers at {url} is no emulator."
+    return _no_emulator(url)
+
+
+def _no_emulator(url: str) -> str:
+    return f"What answers at {url} is no emulator: set AGENTHUMAN_BASE_URL to what `agenthuman emulator` printed."

@@ -201,7 +201,7 @@ def resolve(
     _set_up_log(os.environ.get("AGENTHUMAN_LOG", "").strip().lower())
     return Settings(
         api_key=api_key,
-        base_url=_base_url(base_url),
+        base_url=read_base_url(base_url),
         timeout_s=seconds("timeout", timeout),
         max_retries=retries(max_retries),
         track_owner=track_owner,
@@ -252,16 +252,21 @@ def _problem_with_key(source: str, key: object) -> str | None:
     return None
 
 
-def _base_url(given: str | None) -> str:
+def read_base_url(given: str | None = None, default: str = DEFAULT_BASE_URL) -> str:
+    """Return an address of the API, without a slash at its end; without an argument that of the environment.
+
+    Raises:
+        ConfigurationError: It cannot be one, or would send a key to the public service in clear.
+    """
     name = "AGENTHUMAN_BASE_URL" if given is None else "base_url"
     if given is not None and not isinstance(given, str):
         raise ConfigurationError(f"base_url must be a string, not {type(given).__name__}.")
     # Compose files set a variable to nothing where they mean none; an empty argument is a mistake.
-    url = given if given is not None else os.environ.get(name, "").strip() or DEFAULT_BASE_URL
+    url = given if given is not None else os.environ.get(name, "").strip() or default
     url = url.strip().rstrip("/")
     if wrong := _wrong_part(url):
         # The address itself stays out of the text: it may hold a password.
-        raise ConfigurationError(f"{name} must look like {DEFAULT_BASE_URL}: {wrong}.")
+        raise ConfigurationError(f"{name} must look like {default}: {wrong}.")
     parts = urlsplit(url)
     if parts.scheme == "http":
         check_plain(parts.hostname, name=name, secure="https://…")

@@ -128,7 +128,7 @@ def avatar_limit_reached(error: LimitError, made: int, limit: int) -> ServiceErr
     """The plan's avatars of this period are used up."""
     return _used_up(
         error,
-        f"Avatar limit reached: the plan includes {limit} avatars in each period.",
+        f"Avatar limit reached: the plan includes {limit} avatars in each period",
         {"avatars": {"limit": limit, "used": made}},
         "Use a public avatar or upgrade your plan",
     )

@@ -212,12 +212,11 @@ class SessionStore:
             return False
         if session.started_at is None:
             raise session_not_started()
-        session.ended_at = self.clock()
-        if by == "expiry" and session.expiration is not None:  # the clock may have been moved far beyond it
-            session.ended_at = session.expiration
+        # The clock may have been moved far beyond the moment at which the session was due.
+        session.ended_at = min(self.clock(), self._due_at(session, by) or self.clock())
         session.ended_by = by
         session.billing = self._bill(session.ended_at - session.started_at)
-        self.note(session, {"event": "ended", "by": by})
+        self.note(session, {"event": "ended", "by": by}, session.ended_at)
         return True
 
     def clear(self) -> None:
@@ -237,9 +236,9 @@ class SessionStore:
             if by := self._verdict(session, now):
                 yield session, by
 
-    def note(self, session: Session, event: dict[str, Any]) -> None:
-        """Write an event of a session, or of its avatar, down."""
-        now = self.clock()
+    def note(self, session: Session, event: dict[str, Any], at: datetime | None = None) -> None:
+        """Write an event of a session, or of its avatar, down; by default it happens now."""
+        now = at or self.clock()
         session.timeline.append({"at": now.isoformat(timespec="milliseconds"), **event})
         session.noted += 1
         self.on_note()
@@ -421,6 +420,18 @@ class SessionStore:
         if session.had_participants and alone >= _ROOM_EMPTY_AFTER:
             return "room_empty"
         return "sweep" if alone >= self.rules.sweep_after else None
+
+    def _due_at(self, session: Session, by: EndedBy) -> datetime | None:
+        """When a rule of time ends a session; `None` for every other reason."""
+        alone_since, sweep_after = session.alone_since, self.rules.sweep_after
+        if by == "expiry":
+            return session.expiration
+        if by == "room_empty" and alone_since is not None:
+            return alone_since + _ROOM_EMPTY_AFTER
+        failed = session.avatar_state in ("failed", "gone")
+        if by == "sweep" and not failed and alone_since is not None and sweep_after is not None:
+            return alone_since + sweep_after
+        return None
 
 
 def _daily_room(session_id: str) -> dict[str, str]:

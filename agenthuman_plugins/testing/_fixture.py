@@ -27,6 +27,10 @@ def agenthuman_emulator(request: pytest.FixtureRequest) -> Iterator[RunningEmula
     """
     options: dict[str, Any] = {"media": False, "sweep": False, "expiry": False}
     for marker in reversed(list(request.node.iter_markers(_MARKER))):  # the nearest one last, which decides
+        if marker.args:
+            raise pytest.UsageError(
+                f"The marker {_MARKER} takes keyword arguments alone, such as plan='pro'."
+            )
         options |= marker.kwargs
     options |= getattr(request, "param", None) or {}
     with running(**options) as emulator:

@@ -241,6 +241,24 @@ def test_avatar_that_stays_alone_is_swept(store: SessionStore, clock: FakeClock)
     assert due(store) == ["sweep"]
 
 
+@pytest.mark.parametrize(("visitors", "seconds"), [(False, 180), (True, 5)], ids=["sweep", "room_empty"])
+def test_session_that_was_due_long_ago_is_billed_until_then(
+    visitors: bool, seconds: int, store: SessionStore, clock: FakeClock
+):
+    """However far the clock was moved, a session whose avatar is alone ends, and costs, as if it had gone by itself."""
+    session = with_avatar(store)
+    if visitors:
+        for count in (1, 0):
+            store.note(session, {"event": "participants", "count": count})
+    begin = clock()
+    clock.advance(hours=3)
+    ((_, by),) = store.due()
+    store.end(session, by)
+    assert session.ended_at == begin + timedelta(seconds=seconds)
+    assert session.timeline[-1]["at"] == session.ended_at.isoformat(timespec="milliseconds")
+    assert session.billing["minutes_consumed"] == -(-seconds // 60)
+
+
 @pytest.mark.parametrize(
     "event", [{"event": "exit", "code": -9}, {"event": "avatar_failed", "message": "no room"}]
 )

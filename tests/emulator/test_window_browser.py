@@ -131,6 +131,8 @@ async def test_a_fault_reaches_the_avatar_that_is_watched(chromium: str) -> None
         await page.click("nav >> text=Faults")
         await page.select_option("#avatar-faults select", label=f"running now: {session.session_id}")
         await page.click("#avatar-faults button:text-is('Crash')")
+        await page.wait_for_selector("#avatar-faults button:text-is('Set')")
+        await page.wait_for_selector("#avatar-faults button:text-is('Crash')")
         await page.click("nav >> text=Sessions")
         await page.wait_for_selector("#events >> text=Fault: avatar_crash")
         await page.wait_for_selector("#chart path.bad", state="attached")
@@ -138,7 +140,7 @@ async def test_a_fault_reaches_the_avatar_that_is_watched(chromium: str) -> None
 
 
 async def test_a_picture_is_dropped(chromium: str) -> None:
-    """It becomes an avatar by drop and by choice of a file; what makes no avatar says why."""
+    """It becomes an avatar by drop, anywhere in the view, and by choice of a file; what makes no avatar says why."""
     async with showing(chromium) as (emulator, _, page, complaints):
         await page.click("nav >> text=Avatars")
         await page.evaluate(DROP, ["#drop", base64.b64encode(portrait()).decode()])
@@ -151,7 +153,13 @@ async def test_a_picture_is_dropped(chromium: str) -> None:
             "#picture", {"name": "x.png", "mimeType": "image/png", "buffer": b"no picture"}
         )
         await page.wait_for_selector("#notice:visible >> text=x.png: ")
-        assert sum(avatar["own"] for avatar in emulator.export()["avatars"]) == 2
+        assert (await page.inner_text("#notice")).endswith("webp image.")
+        await page.click("nav >> text=Faults")
+        await page.wait_for_selector("#notice", state="hidden")
+        await page.click("nav >> text=Avatars")
+        await page.evaluate(DROP, ["#cards", base64.b64encode(portrait()).decode()])
+        await page.wait_for_selector("#count-avatars:text-is('6')")
+        assert sum(avatar["own"] for avatar in emulator.export()["avatars"]) == 3
         assert [each for each in complaints if "400" not in each] == []
 
 
@@ -207,6 +215,34 @@ async def test_nothing_is_wider_than_the_screen(width: int, chromium: str) -> No
             await page.wait_for_selector("#list:visible")
 
 
+async def test_a_phone_shows_the_list_or_a_session(chromium: str) -> None:
+    """A reset leads from an open session to the list, and a page that becomes narrow shows no session below the list."""
+    async with showing(chromium) as (emulator, client, page, _):
+        session = await client.sessions.create()
+        await page.wait_for_selector("#detail:visible")
+        await page.set_viewport_size({"width": 390, "height": 844})
+        await page.wait_for_selector("#detail", state="hidden")
+        await page.click(f"#list a[title={session.session_id}]")
+        await page.wait_for_selector("#list", state="hidden")
+        emulator.reset()
+        await page.wait_for_selector("#no-sessions:visible")
+
+
+@pytest.mark.parametrize(
+    ("event", "reason"),
+    [({"event": "exit", "code": 70}, "swept: failed"), ({"event": "ready"}, "swept: alone")],
+)
+async def test_a_swept_session_says_why(event: dict[str, object], reason: str, chromium: str) -> None:
+    """The avatar failed, or nobody joined."""
+    async with showing(chromium) as (emulator, client, page, _):
+        session = await client.sessions.create()
+        record = emulator._service.store.get(session.session_id)
+        emulator._service.store.note(record, event)
+        emulator.clock.advance(minutes=3)
+        await page.wait_for_selector(f"#list >> text={reason}")
+        await page.wait_for_selector(f"#events >> text=Ended, {reason}")
+
+
 async def test_the_page_follows_the_system(chromium: str) -> None:
     """Dark or light as the system is, and without motion where it asks for none."""
     async with showing(chromium) as (_, client, page, __):
@@ -246,6 +282,8 @@ async def test_the_page_comes_back_with_the_emulator(chromium: str) -> None:
             await page.wait_for_selector("#list tbody tr")
             await first.__aexit__(None, None, None)
             await page.wait_for_selector("#link >> text=Not connected")
+            await page.wait_for_selector("#notice:visible >> text=The emulator does not answer")
             async with Emulator(media=False, port=port):
                 await page.wait_for_selector("#link[data-state=live]")
+                await page.wait_for_selector("#notice", state="hidden")
                 await page.wait_for_selector("#no-sessions:visible")

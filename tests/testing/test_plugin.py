@@ -146,6 +146,22 @@ def test_wrong_option_is_one_sentence(pytester: pytest.Pytester):
     result.stdout.fnmatch_lines(["*choose one of free, explorer, growth, pro*"])
 
 
+def test_marker_takes_keywords_alone(pytester: pytest.Pytester):
+    """An argument without a name is an error, not ignored."""
+    result = run(
+        pytester,
+        """
+        import pytest
+
+        @pytest.mark.agenthuman("pro")
+        def test_it(agenthuman_emulator):
+            pass
+        """,
+    )
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*The marker agenthuman takes keyword arguments alone*"])
+
+
 def test_plugin_costs_nothing_until_used(pytester: pytest.Pytester):
     """A run that does not ask for the fixture loads neither the emulator nor the client."""
     result = run(

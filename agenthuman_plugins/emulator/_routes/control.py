@@ -73,7 +73,7 @@ def _set_clock(service: Service, body: Any) -> None:
             try:
                 clock.advance(seconds=seconds)
             except EmulatorError as error:
-                raise bad_request(str(error)) from None
+                raise bad_request(str(error).rstrip(".")) from None
         case {"advance_to": "next_expiry", **rest} if not rest:
             service.advance_to_expiry()
         case _:

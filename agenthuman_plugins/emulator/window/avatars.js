@@ -1,6 +1,6 @@
 // The avatars with their pictures, and new ones from pictures that are dropped.
 
-import { copy, get, make, send } from "./dom.js";
+import { canCopy, copy, get, make, send } from "./dom.js";
 
 let complain = () => {};
 
@@ -17,7 +17,7 @@ export function show(avatars, { avatars: { limit, used }, plan }) {
 }
 
 function card({ avatar_id: id, own, tags, preview_url: preview }) {
-  const button = make("button", { "aria-label": `Copy ${id}` }, "Copy");
+  const button = make("button", { "aria-label": `Copy ${id}`, hidden: !canCopy }, "Copy");
   button.addEventListener("click", () => copy(button, id));
   return make(
     "li",
@@ -44,11 +44,11 @@ async function upload(file) {
 }
 
 get("picture").addEventListener("change", ({ target }) => upload(target.files[0]));
-// A picture that misses its place must not replace the page.
+// A picture that misses the view must not replace the page.
 for (const type of ["dragover", "drop"]) addEventListener(type, (event) => event.preventDefault());
-get("drop").addEventListener("dragover", () => get("drop").classList.add("over"));
-get("drop").addEventListener("dragleave", () => get("drop").classList.remove("over"));
-get("drop").addEventListener("drop", ({ dataTransfer }) => {
+get("avatars").addEventListener("dragover", () => get("drop").classList.add("over"));
+get("avatars").addEventListener("dragleave", () => get("drop").classList.remove("over"));
+get("avatars").addEventListener("drop", ({ dataTransfer }) => {
   get("drop").classList.remove("over");
   upload(dataTransfer.files[0]);
 });

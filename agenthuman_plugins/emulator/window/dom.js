@@ -24,6 +24,11 @@ export function span(ms) {
   return hours ? `${hours}:${two(minutes)}:${two(seconds % 60)}` : `${minutes}:${two(seconds % 60)}`;
 }
 
+// 1:05.3: for moments that are close together.
+export function fineSpan(ms) {
+  return `${span(ms)}.${Math.max(0, Math.floor(ms / 100)) % 10}`;
+}
+
 // "45 s", "10 min", "2 h 5 min": for sentences.
 export function words(ms) {
   const seconds = Math.round(ms / 1000);
@@ -37,13 +42,23 @@ export function words(ms) {
 
 export const count = (number, one, many = `${one}s`) => `${number} ${number === 1 ? one : many}`;
 
-// Copies a text and says so on the button for a moment.
+// Copies a text and says so on the button.
 export async function copy(button, text) {
-  await navigator.clipboard?.writeText(text); // there is no clipboard for a page from another machine
-  if (!navigator.clipboard) return;
-  write(button, "Copied");
-  setTimeout(() => write(button, "Copy"), 1200);
+  await navigator.clipboard.writeText(text);
+  flash(button, "Copied");
 }
+
+// There is no clipboard for a page from another machine.
+export const canCopy = Boolean(navigator.clipboard);
+
+// Shows on a button for a moment that it did what it says.
+export function flash(button, text) {
+  button.dataset.label ??= button.textContent;
+  write(button, text);
+  setTimeout(() => write(button, button.dataset.label), 1200);
+}
+
+export const GONE = "The emulator does not answer. This page goes on by itself when it is back.";
 
 // Sends a request and returns its answer; throws an Error with the sentence of a refusal.
 export async function send(method, path, body, type = "application/json") {
@@ -51,10 +66,10 @@ export async function send(method, path, body, type = "application/json") {
   try {
     answer = await fetch(path, { method, body, headers: body === undefined ? {} : { "Content-Type": type } });
   } catch {
-    throw new Error("The emulator does not answer.");
+    throw new Error(GONE);
   }
   const content = await answer.json().catch(() => ({}));
   if (answer.ok) return content;
   const { message, suggestion } = content.error ?? {};
-  throw new Error([message ?? `The emulator answered with an error (${answer.status})`, suggestion].filter(Boolean).join(". "));
+  throw new Error([message ?? `The emulator answered with an error (${answer.status})`, suggestion].filter(Boolean).map((part) => `${part}.`).join(" "));
 }

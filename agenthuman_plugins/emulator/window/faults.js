@@ -1,6 +1,6 @@
 // Faults as buttons, each with what it does, and those that wait for their time.
 
-import { count, get, make, send } from "./dom.js";
+import { count, flash, get, make, send } from "./dom.js";
 
 const REQUEST_FAULTS = {
   status: ["Error", "The request is answered with this status, without being processed.", ["status", "500", "503", "429", "403", "401"]],
@@ -66,7 +66,7 @@ function fill(id, faults) {
     if (form.elements.times) body.times = Number(form.elements.times.value);
     const [name] = faults[fault][2] ?? [];
     if (name) body[name] = Number(form.elements[name].value);
-    attempt(send("POST", "/window/emulator/faults", JSON.stringify(body)));
+    attempt(send("POST", "/window/emulator/faults", JSON.stringify(body)), event.submitter);
   });
   form.querySelector("ul").append(...Object.entries(faults).map(([fault, [label, does, choices]]) => {
     const item = make("li", {}, make("button", { value: fault, "aria-describedby": `does-${fault}` }, label), make("p", { id: `does-${fault}` }, does));
@@ -79,10 +79,11 @@ function fill(id, faults) {
   }));
 }
 
-async function attempt(sending) {
+async function attempt(sending, button) {
   try {
     await sending;
     complain("");
+    if (button) flash(button, "Set");
   } catch (error) {
     complain(error.message);
   }

@@ -2,18 +2,18 @@
 
 import { Stage } from "/viewer/stage.js";
 import { Watcher } from "/viewer/watcher.js";
-import { count, get, make, span, words, write } from "./dom.js";
+import { count, fineSpan, get, GONE, make, span, words, write } from "./dom.js";
 import { draw } from "./timeline.js";
 
 const narrow = matchMedia("(max-width: 860px)");
 const body = document.querySelector("#list tbody");
 const strip = document.querySelector("#chart .strip");
-const watcher = new Watcher(new Stage(), "The emulator does not answer. This page goes on by itself when it is back.");
+const watcher = new Watcher(new Stage(), GONE);
 
 const ENDED = {
   caller: "by the program",
   expiry: "time limit",
-  sweep: "swept: alone or failed",
+  sweep: "swept: alone",
   room_empty: "room was empty",
   gateway_closed: "gateway closed",
 };
@@ -45,7 +45,6 @@ export function show({ sessions: every, clock, fresh }, changed) {
 // Shows one session, or with no id the one that is most worth it.
 export function choose(id) {
   chosen = id;
-  document.body.classList.toggle("open", Boolean(id));
   look([]);
   if (id && narrow.matches) get("detail").focus();
 }
@@ -84,7 +83,7 @@ function updateRow(session) {
   const [state, kind] = stateOf(session);
   write(parts.state, state);
   parts.state.dataset.state = kind;
-  write(parts.why, session.ended_by ? ENDED[session.ended_by] ?? session.ended_by : "");
+  write(parts.why, session.ended_by ? whyEnded(session) : "");
   write(parts.owner, ownerOf(session));
   write(parts.duration, lasted(session));
   write(parts.minutes, minutesOf(session));
@@ -109,6 +108,7 @@ function makeRow(id, session) {
 
 function look(changed) {
   const id = sessions.has(chosen) ? chosen : narrow.matches ? "" : newest();
+  document.body.classList.toggle("open", sessions.has(chosen)); // after a reset there is nothing to open
   const another = id !== shown;
   if (another) {
     rows.get(shown)?.row.removeAttribute("aria-current");
@@ -149,11 +149,11 @@ function updateFacts(session) {
   const [state] = stateOf(session);
   const left = session.expiration && !session.ended_at ? `in ${words(Date.parse(session.expiration) - now())}` : "";
   const facts = {
-    State: session.ended_by ? `Ended, ${ENDED[session.ended_by] ?? session.ended_by}` : state,
+    State: session.ended_by ? `Ended, ${whyEnded(session)}` : state,
     Avatar: session.avatar,
     Owner: ownerOf(session),
     Room: PLATFORM[session.platform] ?? session.platform,
-    Participants: session.ended_at ? "" : String(session.participants),
+    Participants: session.ended_at || session.platform === "daily" ? "" : String(session.participants),
     Duration: lasted(session),
     Expires: left,
     Minutes: billing ? `${billing.minutes_consumed}, ${billing.minutes_billed} beyond the plan` : "",
@@ -170,8 +170,8 @@ function updateFacts(session) {
 function addEvents(session) {
   const begin = Date.parse(session.timeline[0]?.at);
   for (const event of session.timeline.slice(drawn)) {
-    const at = make("time", { datetime: event.at, title: event.at }, `+${span(Date.parse(event.at) - begin)}`);
-    const [sentence, kind] = tell(event);
+    const at = make("time", { datetime: event.at, title: event.at }, `+${fineSpan(Date.parse(event.at) - begin)}`);
+    const [sentence, kind] = tell(event, session);
     get("events").prepend(make("li", { class: kind }, at, make("span", {}, sentence)));
   }
   drawn = session.timeline.length;
@@ -179,7 +179,7 @@ function addEvents(session) {
 }
 
 // An event in words, and whether it is good or bad.
-function tell({ event, at, ...rest }) {
+function tell({ event, at, ...rest }, session) {
   switch (event) {
     case "created": return ["Created", ""];
     case "started": return ["Started", ""];
@@ -193,14 +193,20 @@ function tell({ event, at, ...rest }) {
       `${rest.interrupted ? "Interrupted" : "Finished speaking"} after ${rest.position_s?.toFixed(1)} s`,
       rest.interrupted ? "warn" : "speech",
     ];
-    case "clear": return ["Told to fall silent", "warn"];
+    case "clear": return ["Asked to stop speaking", "warn"];
     case "fault": return [`Fault: ${rest.fault}`, "bad"];
     case "avatar_failed": return [`The avatar failed: ${rest.message ?? ""}`, "bad"];
     case "disconnected": return [`The avatar lost its room (${rest.reason})`, "bad"];
     case "exit": return [rest.code ? `The avatar's process died (exit code ${rest.code})` : "The avatar has left", rest.code ? "bad" : ""];
-    case "ended": return [`Ended: ${ENDED[rest.by] ?? rest.by}`, "end"];
+    case "ended": return [`Ended, ${whyEnded(session)}`, "end"];
     default: return [`${event.replaceAll("_", " ")} ${Object.keys(rest).length ? JSON.stringify(rest) : ""}`, ""];
   }
+}
+
+function whyEnded({ ended_by: by, timeline }) {
+  const before = timeline.slice(0, timeline.findIndex(({ event }) => event === "ended"));
+  const failed = before.some(({ event }) => event === "exit" || event === "avatar_failed");
+  return by === "sweep" && failed ? "swept: failed" : ENDED[by] ?? by;
 }
 
 function stateOf({ status, avatar_state: avatar }) {
@@ -228,6 +234,8 @@ function lasted({ started_at: from, ended_at: to }) {
 export function pictureOf(avatar) {
   return `/emulator/pictures/${encodeURIComponent(avatar)}/preview`;
 }
+
+narrow.addEventListener("change", () => look([]));
 
 // Up and down go through the list.
 body.addEventListener("keydown", (event) => {

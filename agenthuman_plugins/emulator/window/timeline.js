@@ -17,9 +17,11 @@ const NAME = "http://www.w3.org/2000/svg";
 
 // Draws into a strip; now is the end of a session that runs.
 export function draw(strip, session, now) {
-  const events = session.timeline.slice(-MOST_EVENTS).map((event) => ({ ...event, ms: Date.parse(event.at) }));
-  if (!events.length) return strip.replaceChildren();
-  const end = session.ended_at ? events.at(-1).ms : Math.max(now, events.at(-1).ms);
+  const every = session.timeline.slice(-MOST_EVENTS).map((event) => ({ ...event, ms: Date.parse(event.at) }));
+  if (!every.length) return strip.replaceChildren();
+  const ended = every.find(({ event }) => event === "ended")?.ms;
+  const end = ended ?? Math.max(now, every.at(-1).ms);
+  const events = every.filter(({ ms }) => ms <= end); // the avatar leaves later: hours, if the clock was moved beyond the end
   const axis = makeAxis(events.map(({ ms }) => ms), end, strip.clientWidth - LEFT - RIGHT);
   const svg = shape("svg", { width: axis.width + LEFT + RIGHT, height: HEIGHT, "aria-hidden": "true" });
   const begin = events[0].ms;
@@ -32,7 +34,7 @@ export function draw(strip, session, now) {
 
   for (const { from, to, kind, label } of avatarBars(events, end)) bar("avatar", from, to, kind, label);
   for (const { from, to, number } of roomBars(events, end)) {
-    bar("room", from, to, number ? "people" : "alone", number ? String(number) : "");
+    bar("room", from, to, number ? "people" : "alone", number ? String(number) : "empty");
   }
   for (const { from, to, kind, label } of speechBars(events, end)) bar("speech", from, to, kind, label);
   for (const event of events.filter(({ event: name }) => ["fault", "avatar_failed", "disconnected"].includes(name))) {
@@ -40,7 +42,7 @@ export function draw(strip, session, now) {
     svg.append(shape("path", { d: `M${x} ${LANES.fault + 3}l7 13h-14z`, class: "bad" }));
   }
   if (session.ended_at) {
-    const x = LEFT + axis.x(events.findLast(({ event }) => event === "ended")?.ms ?? end);
+    const x = LEFT + axis.x(end);
     svg.append(shape("path", { d: `M${x} 22V${HEIGHT - 8}`, class: "end" }));
   }
   const atEnd = strip.scrollLeft + strip.clientWidth >= strip.scrollWidth - 40;

@@ -1,7 +1,7 @@
 // The emulator's window: takes the state and its changes from the server, and shows them in three views.
 
 import * as avatars from "./avatars.js";
-import { copy, count, get, send, words, write } from "./dom.js";
+import { canCopy, copy, count, get, GONE, send, words, write } from "./dom.js";
 import * as faults from "./faults.js";
 import * as sessions from "./sessions.js";
 
@@ -15,6 +15,7 @@ const ROOMS = {
 const VIEWS = ["sessions", "avatars", "faults"];
 
 const state = { sessions: new Map() };
+let online = false; // whether what is shown is the present state
 let told = { server: Date.now(), page: performance.now() }; // the emulator's time, and when we were told
 
 function now() {
@@ -28,12 +29,18 @@ function connect() {
     get("link").dataset.state = "connecting";
     write(get("link"), "Not connected");
     sessions.lose();
+    online = false;
+    notice(GONE);
     if (source.readyState === EventSource.CLOSED) setTimeout(connect, AGAIN_MS); // it tries again only after lost connections
   });
 }
 
 function apply({ fresh, sessions: changed = [], ...parts }) {
-  if (fresh) state.sessions.clear();
+  online = true;
+  if (fresh) {
+    state.sessions.clear();
+    notice("");
+  }
   Object.assign(state, parts);
   for (const session of changed.toReversed()) { // oldest first
     const before = state.sessions.get(session.session_id)?.timeline ?? [];
@@ -66,7 +73,7 @@ function showAbout({ status, room_server: rooms, generation }) {
 function showAccount({ plan, session_limit_s: limit, minutes, minutes_running: running, minutes_ended: ended, minutes_billed: billed, slots }) {
   const total = minutes.included_minutes.total + minutes.purchased_minutes.total;
   write(get("plan"), plan);
-  write(get("plan-more"), limit ? `${words(limit * 1000)} a session` : "sessions without a limit");
+  write(get("plan-more"), limit ? `${words(limit * 1000)} per session` : "sessions without a limit");
   write(get("minutes"), `${total - minutes.total_remaining} of ${total}`);
   write(get("minutes-more"), running ? `${running} by running sessions` : "");
   write(get("slots"), `${slots.current} of ${slots.max}`);
@@ -137,16 +144,21 @@ get("reset").addEventListener("click", () => {
 get("reset-dialog").addEventListener("close", ({ target }) => target.returnValue === "reset" && act("POST", "/window/emulator/reset"));
 
 for (const button of document.querySelectorAll("[data-copy]")) {
+  button.hidden = !canCopy;
   button.addEventListener("click", () => copy(button, get(button.dataset.copy).textContent));
 }
 
-addEventListener("hashchange", route);
+addEventListener("hashchange", () => {
+  if (online) notice("");
+  route();
+});
 addEventListener("pageshow", ({ persisted }) => persisted && location.reload()); // neither call nor events survived the wait
 faults.setUp(notice);
 avatars.setUp(notice);
 route();
 connect();
 setInterval(() => {
-  if (state.clock) showClock();
+  if (!online) return;
+  showClock();
   sessions.tick();
 }, 1000);
