@@ -216,6 +216,15 @@ def test_emulator_leaves_the_proxies_of_the_environment_aside(
 
 
 @pytest.mark.chain
+def test_emulator_with_a_key_that_is_known_before(start_emulator: Start):
+    """`AGENTHUMAN_EMULATOR_KEY` is the key, for programs that start before the emulator has printed one."""
+    emulator = start_emulator(env={**os.environ, "AGENTHUMAN_EMULATOR_KEY": "ah_test_known_before"})
+    headers = {"x-api-key": "ah_test_known_before"}
+    url = emulator.exported["AGENTHUMAN_BASE_URL"]
+    assert httpx.get(f"{url}/v1/usage", headers=headers, trust_env=False).status_code == 200
+
+
+@pytest.mark.chain
 def test_emulator_without_rooms_of_its_own(start_emulator: Start):
     """`--no-proxy-rooms` serves the documented platforms alone."""
     emulator = start_emulator("--no-proxy-rooms")

@@ -17,6 +17,7 @@ from agenthuman_plugins.cli._errors import CommandError
 from agenthuman_plugins.cli._output import say
 
 _HOST, _PORT = "127.0.0.1", 8000
+_KEY_VARIABLE = "AGENTHUMAN_EMULATOR_KEY"
 _ROOMS = {
     "embedded": "the embedded room server",
     "livekit-server": "livekit-server",
@@ -34,7 +35,8 @@ def add(commands: Commands) -> None:
     emulator = commands.add_parser(
         "emulator",
         help="run a local Agent Human service",
-        description="Run a local Agent Human service until Ctrl-C: REST API, rooms, and avatars with a rendered face.",
+        description="Run a local Agent Human service until Ctrl-C: REST API, rooms, and avatars with a rendered face."
+        f" {_KEY_VARIABLE} fixes its key; by default it makes a new one at each start.",
     )
     emulator.add_argument("--host", type=_host, help=f"address to listen on (default: {_HOST})")
     emulator.add_argument("--port", type=port, help=f"0 takes a free one (default: {_PORT})")
@@ -121,6 +123,8 @@ async def _serve(args: argparse.Namespace) -> None:
     async with Emulator(
         host=host,
         port=port_number,
+        # A variable, since options stand in the list of processes.
+        api_key=os.environ.get(_KEY_VARIABLE) or None,
         allow_hosts=args.allow_host,
         allow_private_urls=args.allow_private_urls,
         plan=args.plan,
