@@ -5,6 +5,7 @@ import asyncio
 import contextlib
 import ipaddress
 import math
+import os
 import re
 import shlex
 import signal
