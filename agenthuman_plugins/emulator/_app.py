@@ -18,7 +18,7 @@ from agenthuman_plugins.emulator._faults import FaultyApp
 from agenthuman_plugins.emulator._gateway import Gateway
 from agenthuman_plugins.emulator._keys import Keys
 from agenthuman_plugins.emulator._rate_limit import RateLimit
-from agenthuman_plugins.emulator._routes._replies import Reply, refused
+from agenthuman_plugins.emulator._routes._replies import Reply, hung_up, refused
 from agenthuman_plugins.emulator._routes.agents import agents
 from agenthuman_plugins.emulator._routes.avatars import avatars, pictures
 from agenthuman_plugins.emulator._routes.control import control
@@ -80,10 +80,11 @@ def create_app(
     app.add_exception_handler(ServiceError, refused)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _no_route)
-    app.add_exception_handler(ClientDisconnect, _hung_up)
+    app.add_exception_handler(ClientDisconnect, hung_up)
     app.add_exception_handler(Exception, _failed)
     _describe_key(app)
-    return FaultyApp(Door(app, keys, allow_hosts), service.faults)
+    # Whom the door turns away uses up no fault.
+    return Door(FaultyApp(app, service.faults), keys, allow_hosts)
 
 
 def _describe_key(app: FastAPI) -> None:
@@ -114,10 +115,6 @@ async def _no_route(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for it alone
     refusal = ServiceError(error.status_code, f"{error.detail}: {request.method} {request.url.path}")
     return Reply(refusal.body, error.status_code, error.headers)
-
-
-async def _hung_up(_: Request, __: Exception) -> Response:
-    return Response()  # nobody reads it
 
 
 async def _failed(_: Request, __: Exception) -> JSONResponse:

@@ -128,12 +128,11 @@ class Board:
     def _account(self) -> dict[str, Any]:
         store, plan = self.service.store, self.service.store.rules.plan
         bills = [session.billing for session in store.newest_first("ended") if session.billing]
-        running = [store.duration(session) for session in store.newest_first("started")]
         return {
             "plan": plan.name,
             "session_limit_s": plan.max_session_duration.total_seconds() if store.rules.expiry else None,
             "minutes": store.minutes(),
-            "minutes_running": sum(-(-seconds // 60) for seconds in running),
+            "minutes_running": store.active_minutes,
             "minutes_ended": sum(bill["minutes_consumed"] for bill in bills),
             "minutes_billed": sum(bill["minutes_billed"] for bill in bills),
             "slots": store.concurrency,

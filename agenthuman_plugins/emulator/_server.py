@@ -12,7 +12,7 @@ from typing import Any, Self
 from agenthuman_plugins.emulator._app import create_app
 from agenthuman_plugins.emulator._avatars import NoAvatar, WorkerAvatar
 from agenthuman_plugins.emulator._board import Board
-from agenthuman_plugins.emulator._clock import EmulatorClock
+from agenthuman_plugins.emulator._clock import MAX_AHEAD, EmulatorClock
 from agenthuman_plugins.emulator._errors import LIMIT_ERRORS, EmulatorError, LimitError, ServiceError
 from agenthuman_plugins.emulator._faults import Fault
 from agenthuman_plugins.emulator._gateway import MAX_MESSAGE_BYTES
@@ -126,6 +126,8 @@ class Emulator:
         if unknown := [name for name in limit_errors if name not in LIMIT_ERRORS]:
             raise EmulatorError(f"There is no limit {unknown[0]!r}: choose of {', '.join(LIMIT_ERRORS)}.")
         width, height = video_size
+        if session_limit_s is not None and not 0 < session_limit_s <= MAX_AHEAD.total_seconds():
+            raise EmulatorError(f"A session cannot last {session_limit_s:g} s: choose at most ten years.")
         limit = None if session_limit_s is None else timedelta(seconds=session_limit_s)
         own: dict[str, Any] = {
             "included_minutes": minutes,

@@ -168,15 +168,16 @@ class Service:
 
     def end(self, session: Session, by: EndedBy) -> bool:
         """End a session; its avatar leaves in the background. `False` if it had ended before."""
-        ended = self.store.end(session, by)
-        if ended and (avatar := self._avatars.pop(session.session_id, None)):
+        if not self.store.end(session, by):
+            return False
+        by = session.ended_by or by  # a session that is past its limit expired, whoever ends it
+        if avatar := self._avatars.pop(session.session_id, None):
             self._dismiss(avatar, _REASONS[by])
-        if ended and (listener := self._listeners.get(session.session_id)):
+        if listener := self._listeners.get(session.session_id):
             listener({"event": "ended"})
-        if ended:
-            self._jobs.pop(session.session_id, None)
-            self.on_end(session)
-        return ended
+        self._jobs.pop(session.session_id, None)
+        self.on_end(session)
+        return True
 
     def job(self, session: Session) -> AvatarJob | None:
         """Return what the avatar of a running session does, and where."""
@@ -208,8 +209,8 @@ class Service:
             self.faults.add(fault)
             return
         session = self.store.get(fault.session_id)
-        if not session.active:
-            raise bad_request("Session has already ended")
+        if session.status != "started":
+            raise bad_request("Session does not run", f"Its status is {session.status}")
         self.command(session, {"command": "fault", "fault": fault.kind})
 
     def reset(self) -> None:

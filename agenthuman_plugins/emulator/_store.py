@@ -212,11 +212,12 @@ class SessionStore:
             return False
         if session.started_at is None:
             raise session_not_started()
-        session.ended_at = self.clock()
-        if by == "expiry" and session.expiration is not None:  # the clock may have been moved far beyond it
-            session.ended_at = session.expiration
-        session.ended_by = by
-        session.billing = self._bill(session.ended_at - session.started_at)
+        ended_at = self.clock()
+        if session.expiration is not None and ended_at >= session.expiration:
+            # Whoever comes first after the limit: the service looks only now and then, and the clock can be moved far.
+            ended_at, by = session.expiration, "expiry"
+        session.billing = self._bill(session.started_at, ended_at)
+        session.ended_at, session.ended_by = ended_at, by
         self.note(session, {"event": "ended", "by": by})
         return True
 
@@ -310,7 +311,7 @@ class SessionStore:
     def minutes(self) -> dict[str, Any]:
         """Return the minutes as the usage call tells them."""
         plan = self.rules.plan
-        included, purchased = self._included_left, self._purchased_left
+        included, purchased = self._included_left(self.clock()), self._purchased_left
         # Those of running sessions count, too, from the included ones first.
         active = self.active_minutes
         purchased = max(0, purchased - max(0, active - included))
@@ -376,14 +377,13 @@ class SessionStore:
         if session.platform == "daily":
             session.alone_since = session.started_at  # until a gateway connection comes
 
-    @property
-    def _included_left(self) -> int:
-        """Included minutes that no bill of this period has taken."""
-        start, _ = self.period
+    def _included_left(self, moment: datetime) -> int:
+        """Included minutes that no bill of the period around a moment has taken."""
+        start, next_start = self.rules.plan.period(self._subscribed_at, moment)
         used = sum(
             session.billing["minutes_consumed"] - session.billing["minutes_billed"]
             for session in self._sessions.values()
-            if session.billing and session.ended_at and session.ended_at >= start
+            if session.billing and session.ended_at and start <= session.ended_at < next_start
         )
         return max(0, self.rules.plan.included_minutes - int(used))
 
@@ -395,10 +395,10 @@ class SessionStore:
         )
         return max(0, self.rules.plan.purchased_minutes - int(used))
 
-    def _bill(self, duration: timedelta) -> dict[str, Any]:
-        """Take the minutes of an ended session, rounded up, from the included ones first."""
-        consumed = math.ceil(duration / _MINUTE)
-        included = min(consumed, self._included_left)
+    def _bill(self, started_at: datetime, ended_at: datetime) -> dict[str, Any]:
+        """Take the minutes of a session, rounded up, from the included ones of the period that it ended in first."""
+        consumed = math.ceil((ended_at - started_at) / _MINUTE)
+        included = min(consumed, self._included_left(ended_at))
         # `mixed` and `billed` are documented, and that 15 of 45 minutes were then billed; the rest is inferred.
         source = "plan" if included == consumed else "mixed" if included else "purchased"
         return {

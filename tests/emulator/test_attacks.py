@@ -239,6 +239,8 @@ async def _answers(emulator: Emulator) -> None:
         pytest.param(b"GET /v1/usage HTTP/1.1\r\nHost: local", id="half-a-header"),
         pytest.param(b"POST /v1/links/start-session HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\n{", id="half-a-body"),
         pytest.param(b"POST /v1/sessions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\n{", id="half-a-body-without-a-key"),
+        pytest.param(b"POST /window/emulator/clock HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\n{", id="half-a-body-for-the-window"),
+        pytest.param(b"POST /watch/sess_1/offer HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\n{", id="half-an-offer"),
         pytest.param(b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n", id="half-a-handshake"),
         pytest.param(b"GET /v1/usage HTTP/1.1\r\nHost: localhost\r\n\r\nGET /v1/", id="after-a-request"),
     ],

@@ -223,3 +223,14 @@ async def test_the_emulator_does_the_same() -> None:
         emulator.reset()
         assert (emulator.export()["faults"], emulator.export()["clock"]["offset_s"]) == ([], 0)
         assert emulator.health()["room_server"] == "none"
+
+
+async def test_a_minute_that_has_begun_counts_as_running(
+    changes: AsyncIterator[dict[str, Any]], clock: FakeClock, world: World
+) -> None:
+    """The running bill rounds each session up, as the usage call and the final bill do."""
+    await world.create()
+    clock.advance(seconds=60.5)
+    account = (await next_of(changes))["account"]
+    used = account["minutes"]["included_minutes"]["used"]
+    assert (account["minutes_running"], used) == (2, 2)
