@@ -2,6 +2,7 @@
 
 import json
 
+import httpx
 import pytest
 
 from agenthuman_plugins import AgentHuman, cli
@@ -93,3 +94,22 @@ def test_the_public_service_is_no_emulator(capsys: Output, monkeypatch: pytest.M
     """A key never goes there in clear."""
     monkeypatch.setenv("AGENTHUMAN_BASE_URL", "http://api.agenthuman.com")
     assert "must be https://" in failure("reset --yes", capsys)
+
+
+@pytest.mark.parametrize("action", ["health", "clock", "reset --yes", "export"])
+def test_json_of_another_server(action: str, capsys: Output, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told from that of an emulator, in one sentence."""
+    monkeypatch.setattr(httpx, "request", lambda *_, **__: httpx.Response(200, json={"status": "ok"}))
+    assert "is no emulator" in failure(action, capsys)
+
+
+def test_an_address_that_is_none(capsys: Output, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One sentence that names the variable."""
+    monkeypatch.setenv("AGENTHUMAN_BASE_URL", "http://[")
+    assert failure("health", capsys) == "agenthuman: AGENTHUMAN_BASE_URL is no address: http://[.\n"
+
+
+def test_a_refusal_is_one_sentence(service: RunningEmulator, capsys: Output) -> None:
+    """It ends with one full stop."""
+    told = failure("clock --advance 99999d", capsys)
+    assert told == "agenthuman: The clock goes only forward, and at most ten years ahead.\n"

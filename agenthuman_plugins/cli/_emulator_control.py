@@ -106,11 +106,19 @@ def _reset(args: argparse.Namespace) -> None:
 
 
 def _export(_: argparse.Namespace) -> None:
-    print_json(_call("GET", "export"))
+    print_json(_call("GET", "export", field="emulator"))
 
 
-def _call(method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+def _call(
+    method: str, path: str, body: dict[str, Any] | None = None, *, field: str = "success"
+) -> dict[str, Any]:
     """Ask the emulator.
+
+    Args:
+        method: HTTP method.
+        path: What is asked, below `/emulator/`.
+        body: JSON body.
+        field: Field by which an answer is told from those of other servers.
 
     Raises:
         CommandError: It refuses, or there is none.
@@ -118,7 +126,10 @@ def _call(method: str, path: str, body: dict[str, Any] | None = None) -> dict[st
     import httpx  # noqa: PLC0415 - slow to import
 
     url = (os.environ.get("AGENTHUMAN_BASE_URL") or _DEFAULT_URL).rstrip("/")
-    host = urlsplit(url).hostname
+    try:
+        host = urlsplit(url).hostname
+    except ValueError:
+        raise CommandError(f"AGENTHUMAN_BASE_URL is no address: {url}.") from None
     if url.startswith("http://"):
         check_plain(host, name="AGENTHUMAN_BASE_URL", secure="https://…")
     key = os.environ.get("AGENTHUMAN_API_KEY", "")
@@ -136,7 +147,7 @@ def _call(method: str, path: str, body: dict[str, Any] | None = None) -> dict[st
         raise CommandError(f"No emulator answers at {url}: start one with `agenthuman emulator`.") from None
     except ValueError:
         raise CommandError(f"What answers at {url} is no emulator.") from None
-    if not isinstance(content, dict) or answer.status_code >= _REFUSED:
+    if not isinstance(content, dict) or answer.status_code >= _REFUSED or field not in content:
         raise CommandError(_reason(content, url))
     return content
 

@@ -33,7 +33,7 @@ def control(board: Board) -> APIRouter:
         try:
             _set_clock(service, await json_body(request))
         except EmulatorError as error:
-            raise bad_request(str(error)) from None
+            raise bad_request(str(error).rstrip(".")) from None  # a suggestion may follow
         return {"success": True, "clock": board.clock()}
 
     @router.post("/reset", **describe(reply()))
