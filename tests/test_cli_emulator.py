@@ -27,9 +27,9 @@ def run(argv: str, output: Output) -> str:
 
 def failure(argv: str, output: Output) -> str:
     assert cli.main(["emulator", *argv.split()]) != 0
-    told = output.readouterr()
-    assert told.out == ""
-    return told.err
+    printed = output.readouterr()
+    assert printed.out == ""
+    return printed.err
 
 
 @pytest.mark.agenthuman(expiry=True, session_limit_s=7200)
@@ -98,7 +98,7 @@ def test_the_public_service_is_no_emulator(capsys: Output, monkeypatch: pytest.M
 
 @pytest.mark.parametrize("action", ["health", "clock", "reset --yes", "export"])
 def test_json_of_another_server(action: str, capsys: Output, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is told from that of an emulator, in one sentence."""
+    """It is not taken for an emulator's; one sentence says so."""
     monkeypatch.setattr(httpx, "request", lambda *_, **__: httpx.Response(200, json={"status": "ok"}))
     assert "is no emulator" in failure(action, capsys)
 
@@ -111,5 +111,5 @@ def test_an_address_that_is_none(capsys: Output, monkeypatch: pytest.MonkeyPatch
 
 def test_a_refusal_is_one_sentence(service: RunningEmulator, capsys: Output) -> None:
     """It ends with one full stop."""
-    told = failure("clock --advance 99999d", capsys)
-    assert told == "agenthuman: The clock goes only forward, and at most ten years ahead.\n"
+    printed = failure("clock --advance 99999d", capsys)
+    assert printed == "agenthuman: The clock goes only forward, and at most ten years ahead.\n"

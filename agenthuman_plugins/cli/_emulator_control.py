@@ -118,7 +118,7 @@ def _call(
         method: HTTP method.
         path: What is asked, below `/emulator/`.
         body: JSON body.
-        field: Field by which an answer is told from those of other servers.
+        field: Field that only an emulator answers with.
 
     Raises:
         CommandError: It refuses, or there is none.

@@ -17,7 +17,6 @@ from agenthuman_plugins.emulator._errors import ServiceError, bad_request
 from agenthuman_plugins.emulator._faults import FaultyApp
 from agenthuman_plugins.emulator._gateway import Gateway
 from agenthuman_plugins.emulator._keys import Keys
-from agenthuman_plugins.emulator._rate_limit import RateLimit
 from agenthuman_plugins.emulator._routes._replies import Reply, hung_up, refused
 from agenthuman_plugins.emulator._routes.agents import agents
 from agenthuman_plugins.emulator._routes.avatars import avatars, pictures
@@ -35,7 +34,6 @@ from agenthuman_plugins.emulator._watch import Watch
 def create_app(
     service: Service,
     api_keys: Collection[str],
-    rate_limit: RateLimit | None = None,
     board: Board | None = None,
     allow_hosts: Iterable[str] = (),
 ) -> ASGIApp:
@@ -44,15 +42,14 @@ def create_app(
     Args:
         service: What the routes call.
         api_keys: Keys that `x-api-key` may hold; all of them belong to the same account.
-        rate_limit: Limit on the requests to `/v1`; by default there is none.
         board: Shown at `/window`, its sessions at `/watch`; by default there are no such pages.
         allow_hosts: Names of this server, besides `localhost`, that it answers to without a key.
     """
     keys = Keys(api_keys)
 
     async def count(response: Response) -> None:
-        if rate_limit is not None:
-            response.headers.update(rate_limit.take())
+        if service.rate_limit is not None:
+            response.headers.update(service.rate_limit.take())
 
     app = FastAPI(
         title="Agent Human emulator",

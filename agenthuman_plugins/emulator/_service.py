@@ -17,6 +17,7 @@ from agenthuman_plugins.emulator._ids import ulid
 from agenthuman_plugins.emulator._links import Links
 from agenthuman_plugins.emulator._pictures import decode_base64, fetch
 from agenthuman_plugins.emulator._proxy_rooms import ProxyRoom, ProxyRooms
+from agenthuman_plugins.emulator._rate_limit import RateLimit
 from agenthuman_plugins.emulator._requests import ASPECT_RATIOS, CreateRequest, RoomRequest, parse_openclaw
 from agenthuman_plugins.emulator._store import EndedBy, Session, SessionStore, timestamp, utc_now
 
@@ -42,15 +43,22 @@ class Service:
         rooms: Makes the rooms of platform `proxy`.
         start_avatar: Sends avatars into rooms.
         video_size: Width and height of the picture at 4:3; the other ratios follow from it.
+        rate_limit: Limit on the requests to `/v1`; by default there is none.
 
     Attributes:
         on_end: Is told of each session that has ended.
     """
 
     def __init__(
-        self, store: SessionStore, rooms: ProxyRooms, start_avatar: AvatarStarter, video_size: tuple[int, int]
+        self,
+        store: SessionStore,
+        rooms: ProxyRooms,
+        start_avatar: AvatarStarter,
+        video_size: tuple[int, int],
+        rate_limit: RateLimit | None = None,
     ) -> None:
         self.store = store
+        self.rate_limit = rate_limit
         store.clock.on_move = self.tick
         self.catalogue = Catalogue(store)
         self.agents = Agents(store.clock)
@@ -221,6 +229,8 @@ class Service:
         self._requests.clear()
         for board in (self.catalogue, self.agents, self.links, self.faults):
             board.clear()
+        if self.rate_limit is not None:
+            self.rate_limit.clear()
         self.store.clock.reset()
         self.store.on_note()  # what is gone cannot be noted
 

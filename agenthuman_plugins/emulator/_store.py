@@ -35,6 +35,7 @@ EndedBy = Literal["caller", "expiry", "sweep", "room_empty", "gateway_closed", "
 Generation = Literal["own-room", "managed"]
 Metadata = Literal["kept", "dropped", "refused"]
 AvatarState = Literal["none", "starting", "ready", "failed", "gone"]
+LOST = ("failed", "gone")  # avatars that do not come back
 
 
 def utc_now() -> datetime:
@@ -212,13 +213,13 @@ class SessionStore:
             return False
         if session.started_at is None:
             raise session_not_started()
-        ended_at = self.clock()
-        if session.expiration is not None and ended_at >= session.expiration:
-            # Whoever comes first after the limit: the service looks only now and then, and the clock can be moved far.
-            ended_at, by = session.expiration, "expiry"
+        now = self.clock()
+        if session.expiration is not None and now >= session.expiration:
+            by = "expiry"  # whoever comes first after the limit
+        ended_at = min(now, self._latest_end(session, by) or now)
         session.billing = self._bill(session.started_at, ended_at)
         session.ended_at, session.ended_by = ended_at, by
-        self.note(session, {"event": "ended", "by": by})
+        self.note(session, {"event": "ended", "by": by}, ended_at)
         return True
 
     def clear(self) -> None:
@@ -238,9 +239,9 @@ class SessionStore:
             if by := self._verdict(session, now):
                 yield session, by
 
-    def note(self, session: Session, event: dict[str, Any]) -> None:
-        """Write an event of a session, or of its avatar, down."""
-        now = self.clock()
+    def note(self, session: Session, event: dict[str, Any], moment: datetime | None = None) -> None:
+        """Write down what happened to a session or its avatar, at a moment or now."""
+        now = moment or self.clock()
         session.timeline.append({"at": now.isoformat(timespec="milliseconds"), **event})
         session.noted += 1
         self.on_note()
@@ -408,12 +409,27 @@ class SessionStore:
             "minutes_billed": consumed - included,
         }
 
+    def _latest_end(self, session: Session, by: EndedBy) -> datetime | None:
+        """When a session is over for a reason, if that is known beforehand.
+
+        The service looks only now and then, and the clock can be moved far beyond it.
+        """
+        if by == "expiry":
+            return session.expiration
+        if session.alone_since is None or session.avatar_state in LOST:
+            return None
+        if by == "room_empty":
+            return session.alone_since + _ROOM_EMPTY_AFTER
+        return (
+            session.alone_since + self.rules.sweep_after if by == "sweep" and self.rules.sweep_after else None
+        )
+
     def _verdict(self, session: Session, now: datetime) -> EndedBy | None:
         if session.expiration is not None and now >= session.expiration:
             return "expiry"
         if self.rules.sweep_after is None:
             return None
-        if session.avatar_state in ("failed", "gone"):
+        if session.avatar_state in LOST:
             return "sweep"
         if session.alone_since is None:
             return None

@@ -25,7 +25,6 @@ async def caller(world: World) -> AsyncIterator[httpx.AsyncClient]:
     app = create_app(
         world.service,
         [KEY],
-        None,
         Board(world.service, Watch(world.service, None), lambda: "none"),
         allow_hosts=["Emulator"],
     )

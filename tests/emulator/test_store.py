@@ -352,3 +352,22 @@ def test_no_session_outlives_its_limit(by: str, store: SessionStore, clock: Fake
     assert store.end(session, by)
     assert (session.ended_by, session.ended_at) == ("expiry", session.expiration)
     assert session.billing["minutes_consumed"] == 240
+
+
+@pytest.mark.parametrize(("left", "by", "minutes"), [(False, "sweep", 3), (True, "room_empty", 1)])
+def test_no_avatar_is_alone_beyond_its_time(
+    left: bool, by: str, minutes: int, store: SessionStore, clock: FakeClock
+):
+    """However far the clock is moved, a session that was alone ended when its time was over, and is billed up to then."""
+    session = with_avatar(store)
+    for count in (1, 0) if left else ():
+        store.note(session, {"event": "participants", "count": count})
+    clock.advance(hours=1)
+    assert due(store) == [by]
+    store.end(session, by)
+    assert session.billing["minutes_consumed"] == minutes
+    assert session.timeline[-1] == {
+        "at": session.ended_at.isoformat(timespec="milliseconds"),
+        "event": "ended",
+        "by": by,
+    }

@@ -25,7 +25,7 @@ async def refused(_: Request, error: Exception) -> Reply:
 
 
 async def hung_up(_: Request, __: Exception) -> Response:
-    """Answer a caller that has gone amid its request, so nobody reads it; the handler of `ClientDisconnect`."""
+    """Answer a caller that left before its request was complete; the handler of `ClientDisconnect`."""
     return Response()
 
 

@@ -147,7 +147,7 @@ class Server:
         except (TimeoutError, ConnectionError) as error:
             _logger.debug("A client is gone: %s", type(error).__name__)
         except Exception as error:
-            # Whatever one client sends must not end the others. What it sent is told to who looks for a fault.
+            # Whatever one client sends must not end the others. What it sent is logged at DEBUG only.
             _logger.warning("A client's request failed (%s); disconnecting it", type(error).__name__)
             _logger.debug("The failure of that request", exc_info=error)
         finally:
