@@ -110,9 +110,10 @@ class Service:
             is_data = image.startswith("data:")
             allow_private = self.store.rules.allow_private_urls
             image = decode_base64(image) if is_data else await fetch(image, allow_private)
-        from agenthuman_plugins.emulator._faces import make_avatar_pictures  # noqa: PLC0415 - OpenCV takes its time
+        from agenthuman_plugins.emulator import _faces  # noqa: PLC0415 - OpenCV takes its time
 
-        return await asyncio.to_thread(make_avatar_pictures, image)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(_faces.READER, _faces.make_avatar_pictures, image)
 
     def start(self, session: Session, ws_uri: str) -> dict[str, Any]:
         """Start a session of the older generation; until its server has booted, the answer is `try_again`.

@@ -9,6 +9,7 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
 import zlib
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -20,7 +21,7 @@ import pytest
 import websockets
 from PIL import Image
 
-from agenthuman_plugins.emulator import Emulator, _catalogue, _pictures, http_server
+from agenthuman_plugins.emulator import Emulator, _catalogue, _faces, _pictures, http_server
 from agenthuman_plugins.emulator._errors import ServiceError
 from agenthuman_plugins.emulator.face import Face
 from tests.emulator.fakes import PROXY, World
@@ -424,6 +425,20 @@ async def test_odd_pictures_are_refused(content: bytes, sound: World):
     reply = await sound.http.post("/v1/avatars/upload-face", files={"file": content})
     assert reply.status_code == 400, reply.text
     assert sound.service.catalogue.own == []
+
+
+async def test_pictures_that_wait_hold_nothing_up(sound: World, monkeypatch: pytest.MonkeyPatch):
+    """However many uploads wait for their turn, whatever else needs a thread goes on."""
+    read = threading.Event()
+    monkeypatch.setattr(_faces, "make_avatar_pictures", lambda _: read.wait(LIMIT_S))
+    more_than_threads = [asyncio.create_task(sound.service.checked_picture(b"")) for _ in range(40)]
+    await asyncio.sleep(0)  # each waits for its turn now
+    try:
+        async with asyncio.timeout(LIMIT_S / 2):
+            assert (await sound.http.get("/emulator/pictures/avat_1/preview")).status_code == 200
+    finally:
+        read.set()
+        await asyncio.gather(*more_than_threads)
 
 
 async def test_drawn_pictures_are_not_kept_without_limit(sound: World, monkeypatch: pytest.MonkeyPatch):
