@@ -230,7 +230,7 @@ def test_emulator_that_listens_to_others_says_what_is_open(start_emulator: Start
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=LIMIT_S)
     [line] = errors.splitlines()
-    assert line.startswith("agenthuman: Everybody who reaches 0.0.0.0 can watch")
+    assert line.startswith("agenthuman: Anyone who can reach 0.0.0.0 can use the window")
 
 
 @pytest.mark.parametrize(

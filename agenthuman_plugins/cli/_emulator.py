@@ -22,8 +22,8 @@ _ROOMS = {
     "url": "the LiveKit server of LIVEKIT_URL",
 }
 _OPEN = (
-    "Everybody who reaches {host} can use the window (watch sessions, set faults and the clock, reset), and start "
-    "sessions by link. Only the API needs the key."
+    "Anyone who can reach {host} can use the window (watch sessions, set faults and the clock, reset) and start "
+    "sessions by link; only the API needs the key."
 )
 _MIN_HEIGHT, _MAX_HEIGHT = 240, 1_440  # pixels; beyond, a face is not one, or not drawn in time
 
@@ -44,13 +44,13 @@ def add(commands: Commands) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="name of this machine that needs no key, besides localhost and addresses, such as that of a container;"
-        " repeat it for more",
+        help="name under which requests without the key are answered, besides localhost and IP addresses; repeat it for"
+        " more",
     )
     emulator.add_argument(
         "--allow-private-urls",
         action="store_true",
-        help="fetch pictures from this machine and from private networks, too",
+        help="also fetch pictures from this machine and private networks",
     )
     emulator.add_argument(
         "--plan",

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 _NOT_CUT = 10_000  # columns: a table that goes into a pipe or a file is never cut to a width
-_LONGEST_S = 10**12  # what a service may say is longer than what Python can print
+_LONGEST_S = 10**12  # Python cannot print much longer times, nor all large numbers
 _MOST = 10**15
 NOTHING = "-"
 
@@ -54,7 +54,7 @@ def readable(text: str) -> str:
 
 
 def copyable(text: str) -> str:
-    """An id, as a shell takes it: it may be anybody's, too."""
+    """An id on one line, quoted for a shell: anybody may have chosen it."""
     return shlex.quote(readable(text))
 
 

@@ -43,7 +43,7 @@ def create_app(
         service: What the routes call.
         api_keys: Keys that `x-api-key` may hold; all of them belong to the same account.
         board: Shown at `/window`, its sessions at `/watch`; by default there are no such pages.
-        allow_hosts: Names of this server, besides `localhost`, that it answers to without a key.
+        allow_hosts: See `Door`.
     """
     keys = Keys(api_keys)
 

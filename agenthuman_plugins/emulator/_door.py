@@ -18,8 +18,8 @@ _PICTURE_PATHS = ("/v1/sessions", "/v1/avatars/upload-face", "/window/avatars")
 class Door:
     """Middleware for the whole application.
 
-    A request with the key is a program's, wherever it comes from. Without one, only pages from here and programs on
-    the way here are answered (see `OwnPages`). WebSockets are open to all: their first message needs a token.
+    A request with the key is answered wherever it comes from. Without it, only programs and the emulator's own pages are
+    answered (see `OwnPages`). WebSockets are open to every page: their first message needs a token.
 
     Args:
         app: The application.

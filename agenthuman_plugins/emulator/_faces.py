@@ -12,8 +12,8 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from agenthuman_plugins.emulator._errors import ServiceError, bad_request
+from agenthuman_plugins.emulator._pictures import MAX_BYTES
 
-MAX_BYTES = 10 * 1024 * 1024  # of the decoded picture's file
 _PREVIEW_SIDE = 500  # pixels, as documented
 _IMAGE_WIDTH = 1_200  # pixels at most, as documented
 _SEARCH_SIDE = 640  # pixels; larger pictures are searched in a smaller copy
@@ -67,7 +67,7 @@ def _decode(content: bytes) -> Picture:
 
 
 def _read(content: bytes) -> Picture:
-    # Opening reads the header alone; what is animated shows its first picture.
+    # Opening reads only the header. Of an animation the first frame counts.
     with Image.open(io.BytesIO(content), formats=("JPEG", "PNG", "GIF", "WEBP")) as image:
         if image.width * image.height > _MAX_PIXELS or content.count(_START_OF_SCAN) > _MAX_SCANS:
             raise ValueError("It takes too much to decode.")

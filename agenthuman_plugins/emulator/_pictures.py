@@ -7,6 +7,7 @@ import email
 import email.message
 import ipaddress
 import socket
+import urllib.request
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from typing import Any
 
@@ -14,13 +15,13 @@ import httpx
 
 from agenthuman_plugins.client.addresses import is_this_machine
 from agenthuman_plugins.emulator._errors import bad_request
-from agenthuman_plugins.emulator._faces import MAX_BYTES
 from agenthuman_plugins.emulator._requests import parse_json
 
+MAX_BYTES = 10 * 1024 * 1024  # of a picture's file
 _FIELDS = ("file", "image_url", "image_base64")
 _FETCH_TIMEOUT_S = 10.0  # with all redirects
 _MAX_HOPS = 5  # redirects are followed one by one: each may lead to this machine, or away from it
-_PUBLIC_ONLY = "Use a public http or https URL; this machine and private networks have to be allowed"
+_PUBLIC_ONLY = "Use a public http or https URL; private addresses are refused unless the emulator allows them"
 _GLOBAL_UNICAST = IPv6Network("2000::/3")  # RFC 4291, section 2.4
 _MAX_PARTS = 20  # of a form; one is needed
 _MAX_HEADER = 4_096  # bytes of a part's header, of which a form needs one line or two
@@ -67,7 +68,7 @@ def decode_base64(text: str) -> bytes:
 async def fetch(url: str, allow_private: bool) -> bytes:
     """Fetch an image; from this machine without a proxy, from elsewhere as the environment says.
 
-    Every failure has the same text, which tells nothing of what is behind an address that is not public.
+    Every failure has the same text, which reveals nothing about what is behind a private address.
 
     Args:
         url: Where the image is.
@@ -81,7 +82,7 @@ async def fetch(url: str, allow_private: bool) -> bytes:
     try:
         async with asyncio.timeout(_FETCH_TIMEOUT_S):
             return await _get(httpx.URL(url), allow_private)
-    # The last three: names that are none, and a proxy of the environment that httpx cannot use.
+    # The last three: names that do not resolve, and a proxy of the environment that httpx cannot use.
     except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, OSError, ValueError, ImportError):
         raise bad_request("The image could not be fetched", _PUBLIC_ONLY) from None
 
@@ -89,11 +90,13 @@ async def fetch(url: str, allow_private: bool) -> bytes:
 async def _get(url: httpx.URL, allow_private: bool) -> bytes:
     for _ in range(_MAX_HOPS):
         address = await _resolve(url, allow_private)
+        # A proxy looks the name up itself, and could not check a certificate against an address.
+        proxied = _has_proxy(url) and not is_this_machine(address)
         async with (
-            httpx.AsyncClient(timeout=_FETCH_TIMEOUT_S, trust_env=not is_this_machine(address)) as http,
+            httpx.AsyncClient(timeout=_FETCH_TIMEOUT_S, trust_env=proxied) as http,
             http.stream(
                 "GET",
-                url.copy_with(host=address),
+                url if proxied else url.copy_with(host=address),
                 # A compressed body could be a thousand times as large as what was received.
                 headers={"host": url.netloc.decode(), "accept-encoding": "identity"},
                 extensions={"sni_hostname": url.host},
@@ -113,7 +116,7 @@ async def _get(url: httpx.URL, allow_private: bool) -> bytes:
 
 
 async def _resolve(url: httpx.URL, allow_private: bool) -> str:
-    """Return the address to connect to: what is judged is what is used, whatever the name is answered with later."""
+    """Return the address to connect to. What is checked is what is used: a second lookup could give another one."""
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(url.host, url.port, type=socket.SOCK_STREAM)
     addresses = [str(address[0]) for *_, address in found]
@@ -122,11 +125,16 @@ async def _resolve(url: httpx.URL, allow_private: bool) -> str:
     return addresses[0]
 
 
+def _has_proxy(url: httpx.URL) -> bool:
+    proxies = urllib.request.getproxies()
+    return bool(proxies.get(url.scheme) or proxies.get("all")) and not urllib.request.proxy_bypass(url.host)
+
+
 def _is_public(address: IPv4Address | IPv6Address) -> bool:
     if isinstance(address, IPv6Address) and (
         address not in _GLOBAL_UNICAST or address.sixtofour or address.teredo
     ):
-        return False  # among them all forms that lead to an IPv4 address
+        return False  # this covers all forms that lead to an IPv4 address
     return address.is_global and not address.is_multicast
 
 

@@ -51,7 +51,7 @@ class CreateRequest:
 
 
 def parse_json(body: bytes) -> Any:
-    """Parse a request body: standard JSON of a size and depth that every answer can carry back.
+    """Parse a request body: standard JSON that is small and flat enough to be sent back in an answer.
 
     Raises:
         ServiceError: It is none.

@@ -64,9 +64,9 @@ class Emulator:
         video_size: Width and height of the avatar's picture at 4:3.
         media: Whether sessions get real rooms and avatars. Without, only REST works, at no cost.
         room_server: Kind of the room server; see `RoomServer`.
-        allow_hosts: Names that requests without the key may call this machine by, besides `localhost` and its
-            addresses, such as `emulator` in a compose file.
-        allow_private_urls: Whether pictures are also fetched from this machine and from private networks.
+        allow_hosts: Names under which requests without the key are answered, besides `localhost` and IP addresses,
+            such as `emulator` in a compose file.
+        allow_private_urls: Whether pictures are also fetched from this machine and private networks.
         clock: Tells the real time; `emulator.clock` can be paused and moved forward.
         generation: `own-room` is the service of today; `managed` the one before, whose sessions are created, then
             started, in rooms of Daily that the service makes.

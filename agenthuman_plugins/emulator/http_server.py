@@ -77,9 +77,17 @@ class _Protocol(H11Protocol):
         self._watch_arrival()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait for nothing any more."""
+        """Stop waiting."""
         super().connection_lost(exc)
         self._stop_deadline()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no HTTP."""
+        cycle: Any = self.cycle  # none before the first request, which its type leaves out
+        if cycle is None or cycle.response_complete:
+            super().send_400_response(msg)
+        else:  # an answer to the request before is still being sent, and a second one would break it
+            self.transport.abort()
 
     def _watch_arrival(self) -> None:
         # A connection that has become a WebSocket has another protocol.

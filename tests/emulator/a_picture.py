@@ -1,4 +1,4 @@
-"""A child process that is given a picture, and tells what became of it and what that took; see test_attacks.py."""
+"""A child process that reads a picture and prints the refusal and what it took; see test_attacks.py."""
 
 import json
 import resource
@@ -16,7 +16,7 @@ def _peak_mb() -> float:
 
 def main() -> None:
     content = sys.stdin.buffer.read()
-    make_avatar_pictures(portrait())  # what is loaded and kept at the first picture does not count
+    make_avatar_pictures(portrait())  # what the first picture loads does not count
     before_mb, began_s = _peak_mb(), time.process_time()
     try:
         make_avatar_pictures(content)

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import io
 import json
+import logging
 import re
 import socket
 import struct
@@ -183,18 +184,14 @@ async def test_body_has_a_limit(path: str, limit: int, chunked: bool, sound: Wor
 @pytest.mark.parametrize("path", [START, "/v1/sessions"])
 async def test_body_of_a_stranger_is_not_read(path: str):
     """Over a real connection the rest of a long body is not taken; the answer tells why."""
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
     async with Emulator(media=False) as emulator:
-        reader, writer = await _connected(emulator)
-        writer.write(
-            f"POST {path} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
-        )
-        chunk = b"100000\r\n" + bytes(0x100000) + b"\r\n"
-        async with asyncio.timeout(LIMIT_S):
+        async with _connected(emulator) as (reader, writer), asyncio.timeout(LIMIT_S):
+            writer.write(head.encode())
             for _ in range(3):
-                writer.write(chunk)
+                writer.write(b"100000\r\n" + bytes(0x100000) + b"\r\n")
             status = await reader.readline()
-        assert status.split()[1] == (b"400" if path == START else b"401")
-        writer.close()
+            assert status.split()[1] == (b"400" if path == START else b"401")
         await _answers(emulator)
 
 
@@ -222,9 +219,18 @@ async def test_forms_have_limits(content_type: str, body: bytes, message: str, s
 # --- how a request arrives
 
 
-async def _connected(emulator: Emulator) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+@contextlib.asynccontextmanager
+async def _connected(
+    emulator: Emulator,
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     address = httpx.URL(emulator.url)
-    return await asyncio.open_connection(address.host, address.port)
+    reader, writer = await asyncio.open_connection(address.host, address.port)
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
 
 
 async def _answers(emulator: Emulator) -> None:
@@ -252,23 +258,19 @@ async def test_half_a_request_is_dropped(
     """A connection whose request does not arrive is closed, although it goes on drop by drop; no log line."""
     monkeypatch.setattr(http_server, "_ARRIVAL_LIMIT_S", 0.3)
     async with Emulator(media=False) as emulator:
-        reader, writer = await _connected(emulator)
-        writer.write(begun)
+        async with _connected(emulator) as (reader, writer), asyncio.timeout(LIMIT_S):
+            writer.write(begun)
 
-        async def drip() -> None:
-            while True:
-                await asyncio.sleep(0.02)
-                writer.write(b"a" if begun else b"")
+            async def drip() -> None:
+                while True:
+                    await asyncio.sleep(0.02)
+                    writer.write(b"a" if begun else b"")
 
-        dripping = asyncio.create_task(drip())
-        async with asyncio.timeout(LIMIT_S):
-            try:
+            dripping = asyncio.create_task(drip())
+            with contextlib.suppress(ConnectionError):
                 while await reader.read(1_000):
                     pass
-            except ConnectionError:
-                pass
-        dripping.cancel()
-        writer.close()
+            dripping.cancel()
         await _answers(emulator)
     assert caplog.records == []
 
@@ -299,18 +301,18 @@ async def test_slow_answers_and_open_sockets_are_not_dropped(monkeypatch: pytest
         pytest.param(b"GET /" + b"x" * 200_000 + b" HTTP/1.1\r\n\r\n", id="long-address"),
         pytest.param(b"GET /\xed\xa0\x80 HTTP/1.1\r\nHost: localhost\r\n\r\n", id="bytes-in-the-address"),
         pytest.param(b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", id="two-hosts"),
+        pytest.param(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n\x00\r\n\r\n", id="behind-a-request"),
     ],
 )
-async def test_garbage_is_refused(garbage: bytes):
-    """What is no HTTP gets 400, or nothing."""
+async def test_garbage_is_refused(garbage: bytes, caplog: pytest.LogCaptureFixture):
+    """What is no HTTP gets 400, or nothing; it is no error of ours."""
     async with Emulator(media=False) as emulator:
-        reader, writer = await _connected(emulator)
-        writer.write(garbage)
-        async with asyncio.timeout(LIMIT_S):
+        async with _connected(emulator) as (reader, writer), asyncio.timeout(LIMIT_S):
+            writer.write(garbage)
             with contextlib.suppress(ConnectionError):
-                assert re.match(rb"$|HTTP/1.1 400 ", await reader.readline())
-        writer.close()
+                assert re.match(rb"$|HTTP/1.1 40[04] ", await reader.readline())
         await _answers(emulator)
+    assert [record for record in caplog.records if record.levelno > logging.WARNING] == []
 
 
 @pytest.mark.parametrize(
@@ -560,6 +562,27 @@ async def test_redirect_leads_to_no_private_address(path: str, site: int, monkey
     _Names(monkeypatch, pictures=["127.0.0.1", "10.0.0.1"], inner=["192.168.0.1"])
     with pytest.raises(ServiceError, match="could not be fetched"):
         await _pictures.fetch(f"http://pictures.example:{site}{path}", allow_private=False)
+
+
+@pytest.mark.parametrize(("address", "asked"), [("93.184.216.34", True), ("10.0.0.1", False)])
+async def test_proxy_is_asked_for_the_name(address: str, asked: bool, monkeypatch: pytest.MonkeyPatch):
+    """Behind a proxy of the environment the name goes out as it came, if what it leads to here is public."""
+    requests: list[bytes] = []
+
+    async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        requests.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\nConnection: close\r\n\r\npicture")
+        writer.close()
+        await writer.wait_closed()
+
+    _Names(monkeypatch, pictures=[address])
+    async with await asyncio.start_server(proxy, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        for name, value in (("http_proxy", url), ("HTTP_PROXY", url), ("no_proxy", ""), ("NO_PROXY", "")):
+            monkeypatch.setenv(name, value)
+        with contextlib.nullcontext() if asked else pytest.raises(ServiceError):
+            assert await _pictures.fetch("http://pictures.example/me.png", allow_private=False) == b"picture"
+    assert [request.split()[1] for request in requests] == [b"http://pictures.example/me.png"] * asked
 
 
 async def test_fetch_has_one_limit_for_the_whole(site: int, monkeypatch: pytest.MonkeyPatch):

@@ -3,6 +3,8 @@
 import errno
 import signal
 import socket
+import subprocess
+import sys
 
 import httpx
 import psutil
@@ -38,6 +40,13 @@ async def test_open_session_stays_on_record():
     async with Emulator(media=False) as emulator, client(emulator.url, emulator.api_key) as http:
         await http.post("/v1/sessions", json=PROXY)
     assert [(s["status"], s["ended_by"]) for s in emulator.sessions()] == [("started", None)]
+
+
+def test_what_pictures_need_is_loaded_with_the_first_one():
+    """OpenCV, Pillow and numpy take 30 MB, and most emulators never see a picture."""
+    look = "import sys; import agenthuman_plugins.emulator._server; print({'cv2', 'PIL', 'numpy'} & {*sys.modules})"
+    loaded = subprocess.run([sys.executable, "-c", look], capture_output=True, check=True, text=True).stdout
+    assert loaded == "set()\n"
 
 
 async def test_expiry_comes_by_itself(clock: FakeClock):

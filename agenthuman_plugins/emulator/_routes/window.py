@@ -14,7 +14,7 @@ from starlette.types import ASGIApp
 
 from agenthuman_plugins.emulator._board import Board
 from agenthuman_plugins.emulator._errors import ServiceError
-from agenthuman_plugins.emulator._faces import MAX_BYTES
+from agenthuman_plugins.emulator._pictures import MAX_BYTES
 from agenthuman_plugins.emulator._routes._replies import Reply, hung_up, refused
 from agenthuman_plugins.emulator._routes.control import control
 

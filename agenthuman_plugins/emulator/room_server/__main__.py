@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import logging
 from typing import Any
 
 from agenthuman_plugins.emulator.process import Emit, Event, run_child
@@ -10,9 +11,12 @@ from agenthuman_plugins.emulator.room_server._signalling import serve
 
 _HOST = "127.0.0.1"  # of the signalling; media goes over the machine's other addresses
 
+_logger = logging.getLogger(__name__)
+
 
 async def _main(settings: dict[str, Any], emit: Emit, _: "asyncio.Queue[Event]") -> None:
     _aiortc.install()
+    asyncio.get_running_loop().set_exception_handler(_log_in_one_line)
     runner = await serve(
         api_key=settings["api_key"], api_secret=settings["api_secret"], host=_HOST, port=settings["port"]
     )
@@ -23,6 +27,11 @@ async def _main(settings: dict[str, Any], emit: Emit, _: "asyncio.Queue[Event]")
         await asyncio.Event().wait()
     finally:
         await runner.cleanup()
+
+
+def _log_in_one_line(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log an unhandled failure; odd offers make aiortc fail in tasks of its own."""
+    _logger.warning("%s (%s)", context["message"], type(context.get("exception")).__name__)
 
 
 if __name__ == "__main__":

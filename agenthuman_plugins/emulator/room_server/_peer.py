@@ -224,6 +224,8 @@ class Peer:
                 await self._connection.close()
         except TimeoutError:
             _logger.warning("A peer connection did not close in time")
+        except Exception as error:  # an offer that failed half-way leaves parts that do not close
+            _logger.debug("A peer connection did not close", exc_info=error)
 
     def _transceivers(self) -> dict[str, RTCRtpTransceiver]:
         return {t.mid: t for t in self._connection.getTransceivers() if t.mid is not None}

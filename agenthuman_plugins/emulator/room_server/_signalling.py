@@ -147,7 +147,7 @@ class Server:
         except (TimeoutError, ConnectionError) as error:
             _logger.debug("A client is gone: %s", type(error).__name__)
         except Exception as error:
-            # Whatever one client sends must not end the others. What it sent is logged at DEBUG only.
+            # Whatever one client sends must not end the others. The traceback is for those who debug.
             _logger.warning("A client's request failed (%s); disconnecting it", type(error).__name__)
             _logger.debug("The failure of that request", exc_info=error)
         finally:
@@ -281,7 +281,7 @@ def _now_ms() -> int:
 
 
 def _without_request(record: logging.LogRecord) -> bool:
-    """Make one line of an error, with nothing of the request in it."""
+    """Shorten an error to one line that quotes nothing of the request."""
     if record.exc_info and record.exc_info[1]:
         record.msg, record.args = "A request could not be handled (%s)", (type(record.exc_info[1]).__name__,)
         record.exc_info = None

@@ -17,6 +17,7 @@ from aiohttp import WSMsgType
 from aiohttp.test_utils import TestClient, TestServer
 from livekit.protocol import rtc
 
+from agenthuman_plugins.emulator.room_server._peer import Peer
 from agenthuman_plugins.emulator.room_server._signalling import Server, serve
 
 KEY, SECRET = "APIkey", "s" * 32
@@ -109,6 +110,14 @@ def candidate(text: str) -> bytes:
     return signal(trickle=rtc.TrickleRequest(candidateInit=text))
 
 
+HALF_BUNDLE = (
+    "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0 1\r\n"
+    "m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\nc=IN IP4 0.0.0.0\r\na=mid:1\r\na=sctp-port:5000\r\n"
+    "a=ice-ufrag:abcd\r\na=ice-pwd:abcdefghijklmnopqrstuvwx\r\na=setup:actpass\r\n"
+    f"a=fingerprint:sha-256 {':'.join(['AA'] * 32)}\r\n"
+)
+
+
 @pytest.mark.parametrize(
     "message",
     [
@@ -116,6 +125,7 @@ def candidate(text: str) -> bytes:
         pytest.param(bytes(100), id="zeros"),
         pytest.param(offer("v=0\r\nm=text 9 UDP/TLS/RTP/SAVPF 96\r\n"), id="offer of another kind"),
         pytest.param(offer("v=0\r\nm=video nine UDP/TLS/RTP/SAVPF\r\n"), id="offer without numbers"),
+        pytest.param(offer(HALF_BUNDLE), id="bundle of a missing section"),
         pytest.param(candidate("{"), id="no JSON"),
         pytest.param(candidate("[]"), id="no object"),
         pytest.param(candidate("[" * 100_000), id="deep"),
@@ -126,6 +136,7 @@ async def test_malformed_message_is_one_line(
     message: bytes, http: TestClient[Any, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     """Its sender is disconnected, the log says so in one line, and the others go on."""
+    asyncio.get_running_loop().set_exception_handler(lambda *_: None)  # aiortc's own; the process has another
     headers = bearer()
     join = f"/rtc/v1?join_request={wrapped(rtc.JoinRequest().SerializeToString())}"
     async with http.ws_connect(join, headers=headers) as socket, asyncio.timeout(LIMIT_S):
@@ -137,6 +148,15 @@ async def test_malformed_message_is_one_line(
     assert "\n" not in caplog.text.rstrip("\n")
     assert headers["Authorization"].split(".")[1] not in caplog.text
     assert (await http.get("/rtc/v1/validate", headers=headers)).status == 200
+
+
+async def test_connection_of_half_an_offer_closes() -> None:
+    """An offer that failed half-way leaves no second failure behind."""
+    asyncio.get_running_loop().set_exception_handler(lambda *_: None)  # aiortc's own, as above
+    peer = Peer(on_connected=lambda: None, on_lost=lambda: None, on_data=lambda *_: None)
+    with pytest.raises(AttributeError):
+        await peer.answer(HALF_BUNDLE, [])
+    await peer.aclose()
 
 
 async def test_message_has_a_limit(http: TestClient[Any, Any]) -> None:

@@ -1,5 +1,12 @@
-"""Failed checks show what was compared, as tests do."""
+"""What every check of the walk stands on."""
 
 import pytest
 
-pytest.register_assert_rewrite("tests.emulator.walk.checks", "tests.emulator.walk.walk")
+# Failed checks show what was compared, as tests do.
+pytest.register_assert_rewrite("tests.emulator.walk.checks")
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("API_KEY", "AVATAR", "BASE_URL", "GATEWAY_URL", "LOG"):
+        monkeypatch.delenv(f"AGENTHUMAN_{name}", raising=False)

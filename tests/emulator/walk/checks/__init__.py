@@ -1,1 +1,1 @@
-"""One module a table of `facts.toml`, one function a fact; see `tests.emulator.walk.walk.check`."""
+"""One module a table of `facts.toml`, one function a fact, whose row says the rule; see `walk.check`."""
