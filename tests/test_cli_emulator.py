@@ -2,6 +2,7 @@
 
 import json
 
+import httpx
 import pytest
 
 from agenthuman_plugins import AgentHuman, cli
@@ -26,9 +27,9 @@ def run(argv: str, output: Output) -> str:
 
 def failure(argv: str, output: Output) -> str:
     assert cli.main(["emulator", *argv.split()]) != 0
-    told = output.readouterr()
-    assert told.out == ""
-    return told.err
+    printed = output.readouterr()
+    assert printed.out == ""
+    return printed.err
 
 
 @pytest.mark.agenthuman(expiry=True, session_limit_s=7200)
@@ -123,3 +124,16 @@ def test_the_public_service_is_no_emulator(capsys: Output, monkeypatch: pytest.M
     """A key never goes there in clear."""
     monkeypatch.setenv("AGENTHUMAN_BASE_URL", "http://api.agenthuman.com")
     assert "must be https://" in failure("reset --yes", capsys)
+
+
+@pytest.mark.parametrize("action", ["health", "clock", "reset --yes", "export"])
+def test_json_of_another_server(action: str, capsys: Output, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not taken for an emulator's; one sentence says so."""
+    monkeypatch.setattr(httpx, "request", lambda *_, **__: httpx.Response(200, json={"status": "ok"}))
+    assert "is no emulator" in failure(action, capsys)
+
+
+def test_an_address_that_is_none(capsys: Output, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One sentence that names the variable."""
+    monkeypatch.setenv("AGENTHUMAN_BASE_URL", "http://[")
+    assert failure("health", capsys).startswith("agenthuman: AGENTHUMAN_BASE_URL must look like ")

@@ -122,11 +122,19 @@ def _reset(args: argparse.Namespace) -> None:
 
 
 def _export(_: argparse.Namespace) -> None:
-    print_json(_call("GET", "export"))
+    print_json(_call("GET", "export", field="emulator"))
 
 
-def _call(method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+def _call(
+    method: str, path: str, body: dict[str, Any] | None = None, *, field: str = "success"
+) -> dict[str, Any]:
     """Ask the emulator.
+
+    Args:
+        method: HTTP method.
+        path: What is asked, below `/emulator/`.
+        body: JSON body.
+        field: Field that only an emulator answers with.
 
     Raises:
         CommandError: It refuses, or there is none.
@@ -153,7 +161,7 @@ def _call(method: str, path: str, body: dict[str, Any] | None = None) -> dict[st
         raise CommandError(_no_emulator(url)) from None
     if answer.status_code == _NOT_FOUND:
         raise CommandError(_no_emulator(url))
-    if not isinstance(content, dict) or answer.status_code >= _REFUSED:
+    if not isinstance(content, dict) or answer.status_code >= _REFUSED or field not in content:
         raise CommandError(_reason(content, url))
     return content
 

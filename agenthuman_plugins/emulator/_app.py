@@ -17,8 +17,7 @@ from agenthuman_plugins.emulator._errors import ServiceError, bad_request
 from agenthuman_plugins.emulator._faults import FaultyApp
 from agenthuman_plugins.emulator._gateway import Gateway
 from agenthuman_plugins.emulator._keys import Keys
-from agenthuman_plugins.emulator._rate_limit import RateLimit
-from agenthuman_plugins.emulator._routes._replies import Reply, refused
+from agenthuman_plugins.emulator._routes._replies import Reply, hung_up, refused
 from agenthuman_plugins.emulator._routes.agents import agents
 from agenthuman_plugins.emulator._routes.avatars import avatars, pictures
 from agenthuman_plugins.emulator._routes.control import control
@@ -35,7 +34,6 @@ from agenthuman_plugins.emulator._watch import Watch
 def create_app(
     service: Service,
     api_keys: Collection[str],
-    rate_limit: RateLimit | None = None,
     board: Board | None = None,
     allow_hosts: Iterable[str] = (),
 ) -> ASGIApp:
@@ -44,15 +42,14 @@ def create_app(
     Args:
         service: What the routes call.
         api_keys: Keys that `x-api-key` may hold; all of them belong to the same account.
-        rate_limit: Limit on the requests to `/v1`; by default there is none.
         board: Shown at `/window`, its sessions at `/watch`; by default there are no such pages.
         allow_hosts: See `Door`.
     """
     keys = Keys(api_keys)
 
     async def count(response: Response) -> None:
-        if rate_limit is not None:
-            response.headers.update(rate_limit.take())
+        if service.rate_limit is not None:
+            response.headers.update(service.rate_limit.take())
 
     app = FastAPI(
         title="Agent Human emulator",
@@ -80,10 +77,11 @@ def create_app(
     app.add_exception_handler(ServiceError, refused)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _no_route)
-    app.add_exception_handler(ClientDisconnect, _hung_up)
+    app.add_exception_handler(ClientDisconnect, hung_up)
     app.add_exception_handler(Exception, _failed)
     _describe_key(app)
-    return FaultyApp(Door(app, keys, allow_hosts), service.faults)
+    # Whom the door turns away uses up no fault.
+    return Door(FaultyApp(app, service.faults), keys, allow_hosts)
 
 
 def _describe_key(app: FastAPI) -> None:
@@ -114,10 +112,6 @@ async def _no_route(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for it alone
     refusal = ServiceError(error.status_code, f"{error.detail}: {request.method} {request.url.path}")
     return Reply(refusal.body, error.status_code, error.headers)
-
-
-async def _hung_up(_: Request, __: Exception) -> Response:
-    return Response()  # nobody reads it
 
 
 async def _failed(_: Request, __: Exception) -> JSONResponse:

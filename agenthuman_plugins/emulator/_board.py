@@ -92,7 +92,12 @@ class Board:
                 parts = self._parts()
                 message = {name: part for name, part in parts.items() if sent.get(name) != _fixed(part)}
                 sent = {name: _fixed(part) for name, part in parts.items()}
-                changed = [each for each in sessions if noted.get(each.session_id, -1) != each.noted]
+                # With the room server it changes which sessions can be watched.
+                changed = [
+                    each
+                    for each in sessions
+                    if "about" in message or noted.get(each.session_id, -1) != each.noted
+                ]
                 if changed or fresh:
                     message["sessions"] = [
                         self._session(each, noted.get(each.session_id, 0)) for each in changed
@@ -128,12 +133,11 @@ class Board:
     def _account(self) -> dict[str, Any]:
         store, plan = self.service.store, self.service.store.rules.plan
         bills = [session.billing for session in store.newest_first("ended") if session.billing]
-        running = [store.duration(session) for session in store.newest_first("started")]
         return {
             "plan": plan.name,
             "session_limit_s": plan.max_session_duration.total_seconds() if store.rules.expiry else None,
             "minutes": store.minutes(),
-            "minutes_running": sum(-(-seconds // 60) for seconds in running),
+            "minutes_running": store.active_minutes,
             "minutes_ended": sum(bill["minutes_consumed"] for bill in bills),
             "minutes_billed": sum(bill["minutes_billed"] for bill in bills),
             "slots": store.concurrency,
@@ -157,13 +161,13 @@ class Board:
         record = self.service.store.record(session)
         state, text = self.watch.describe(session)
         owner = Owner.parse(session.metadata.get(CLIENT_OWNER))
-        new = session.noted - events_sent
+        timeline = record["timeline"]
         return {
             **record,
             "created_at": timestamp(session.created_at),
             "owner": owner and {"host": owner.host, "pid": owner.pid},
             "view": {"state": state, "text": text},
-            "timeline": record["timeline"][-new:],
+            "timeline": timeline[max(0, len(timeline) - (session.noted - events_sent)) :],
         }
 
 

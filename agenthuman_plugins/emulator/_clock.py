@@ -6,7 +6,7 @@ from typing import Any
 
 from agenthuman_plugins.emulator._errors import EmulatorError
 
-_MAX_AHEAD = timedelta(days=3_660)  # ten years: dates stay in the range that everybody can read
+MAX_AHEAD = timedelta(days=3_660)  # ten years: dates stay in the range that everybody can read
 
 
 class EmulatorClock:
@@ -56,7 +56,7 @@ class EmulatorClock:
             duration = timedelta(hours=hours, minutes=minutes, seconds=seconds)
         except (OverflowError, ValueError):
             duration = timedelta.max
-        if not timedelta() <= duration <= _MAX_AHEAD - self.offset:
+        if not timedelta() <= duration <= MAX_AHEAD - self.offset:
             raise EmulatorError("The clock goes only forward, and at most ten years ahead.")
         if self._paused_at is not None:
             self._paused_at += duration

@@ -1,7 +1,7 @@
 """Which pictures make an avatar: those with exactly one prominent face, found by OpenCV's bundled cascade."""
 
 import io
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -30,27 +30,27 @@ _SUGGESTION = "Use a picture of exactly one clearly visible face"
 Picture = npt.NDArray[Any]  # (H, W, 3) uint8, BGR
 
 _CASCADES = Path(cv2.__file__).parent / "data"  # they come with the package
-# A classifier keeps state between calls of its own, and a large picture takes some 100 MB while it is read.
-_one_at_a_time = threading.Lock()
+# One thread for all pictures: a classifier keeps state between calls of its own, a large picture takes some 100 MB, of
+# which each thread would keep a part, and whatever else needs a thread must not wait for pictures.
+READER = ThreadPoolExecutor(1, "pictures")
 
 
 def make_avatar_pictures(content: bytes) -> tuple[bytes, bytes]:
-    """Check a picture and return what the service serves of it: preview and image, both JPEG. Blocks.
+    """Check a picture and return what the service serves of it: preview and image, both JPEG. To be called in `READER`.
 
     Raises:
         ServiceError: It is too large, no picture, or has not exactly one prominent face.
     """
-    with _one_at_a_time:
-        picture = _decode(content)
-        for rotation in _ROTATIONS:
-            upright = picture if rotation is None else cv2.rotate(picture, rotation)
-            if faces := _prominent_faces(upright):
-                break
-        else:
-            raise bad_request("No face detected", _SUGGESTION)
-        if len(faces) > 1:
-            raise bad_request("Multiple faces detected", _SUGGESTION)
-        return _jpeg(_around(upright, faces[0])), _jpeg(_narrower(upright))
+    picture = _decode(content)
+    for rotation in _ROTATIONS:
+        upright = picture if rotation is None else cv2.rotate(picture, rotation)
+        if faces := _prominent_faces(upright):
+            break
+    else:
+        raise bad_request("No face detected", _SUGGESTION)
+    if len(faces) > 1:
+        raise bad_request("Multiple faces detected", _SUGGESTION)
+    return _jpeg(_around(upright, faces[0])), _jpeg(_narrower(upright))
 
 
 def _decode(content: bytes) -> Picture:

@@ -6,6 +6,7 @@ names a session that runs.
 
 import asyncio
 import json
+import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from fnmatch import fnmatchcase
@@ -22,6 +23,8 @@ AVATAR_FAULTS: tuple[str, ...] = get_args(AvatarFault)
 CUT = "agenthuman.cut"  # in the scope of a request: a function that drops its connection
 
 _MAX_DELAY_S = 600.0
+_MAX_TEXT = 1_000  # characters of a pattern or an id; fnmatch takes hours for a megabyte of brackets
+_HEADER_NAME = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)  # RFC 9110, section 5.6.2
 _MALFORMED = '{"success": tru'
 _BODYLESS = (204, 304)  # HTTP allows them none
 
@@ -87,14 +90,17 @@ class Fault:
 
 
 def _is_text(value: Any) -> bool:
-    return value is None or isinstance(value, str)
+    return value is None or (isinstance(value, str) and len(value) <= _MAX_TEXT)
 
 
 def _is_headers(value: Any) -> bool:
     return isinstance(value, dict) and all(
-        isinstance(item, str) and item.isascii() and item.isprintable()
-        for pair in value.items()
-        for item in pair
+        _HEADER_NAME.fullmatch(name)
+        and isinstance(text, str)
+        and text.isascii()
+        and text.isprintable()
+        and text == text.strip()
+        for name, text in value.items()
     )
 
 

@@ -18,7 +18,7 @@ from fastapi import WebSocket, WebSocketDisconnect
 from agenthuman_plugins.emulator._errors import ServiceError
 from agenthuman_plugins.emulator._requests import parse_json
 from agenthuman_plugins.emulator._service import Service
-from agenthuman_plugins.emulator._store import Session
+from agenthuman_plugins.emulator._store import LOST, Session
 from agenthuman_plugins.speech.link import SPEECH_SAMPLE_RATE
 
 MAX_MESSAGE_BYTES = 10 * 1024 * 1024
@@ -29,7 +29,6 @@ _SEND_TIMEOUT_S = 5.0
 _MIN_RATE, _MAX_RATE = 1_000, 768_000
 _NORMAL, _POLICY_VIOLATION = 1000, 1008  # RFC 6455, section 7.4.1
 
-_LOST = ("failed", "gone")  # states of an avatar that does not come back
 _FIRST = "First message must be session.init"
 
 
@@ -133,12 +132,12 @@ class Gateway:
             except TimeoutError:
                 await _send(socket, {"type": "error", "error": "The avatar did not start in time"})
                 return
-        established = session.active and session.avatar_state not in _LOST
+        established = session.active and session.avatar_state not in LOST
         if established:
             await _send(socket, {"type": "connection.established", "session_id": session.session_id})
             for message in early:
                 await _send(socket, message)
-        while session.active and session.avatar_state not in _LOST:
+        while session.active and session.avatar_state not in LOST:
             match await events.get():
                 case {"event": "gateway", "message": message}:
                     await _send(socket, message)

@@ -20,6 +20,10 @@ class RateLimit:
         self._window = 0
         self._taken = 0
 
+    def clear(self) -> None:
+        """Forget the requests of this window."""
+        self._taken = 0
+
     def take(self) -> dict[str, str]:
         """Count a request and return the headers of its answer.
 

@@ -12,7 +12,7 @@ from typing import Any, Self
 from agenthuman_plugins.emulator._app import create_app
 from agenthuman_plugins.emulator._avatars import NoAvatar, WorkerAvatar
 from agenthuman_plugins.emulator._board import Board
-from agenthuman_plugins.emulator._clock import EmulatorClock
+from agenthuman_plugins.emulator._clock import MAX_AHEAD, EmulatorClock
 from agenthuman_plugins.emulator._errors import LIMIT_ERRORS, EmulatorError, LimitError, ServiceError
 from agenthuman_plugins.emulator._faults import Fault
 from agenthuman_plugins.emulator._gateway import MAX_MESSAGE_BYTES
@@ -89,7 +89,7 @@ class Emulator:
             `advance(hours=…, minutes=…, seconds=…)`, after which the sessions that are due have ended.
 
     Raises:
-        EmulatorError: There is no such plan or limit; on entering, the address cannot be listened on.
+        EmulatorError: There is no such plan or limit, or `session_limit_s` is out of range; on entering, the address cannot be listened on.
     """
 
     def __init__(
@@ -124,8 +124,10 @@ class Emulator:
         if plan not in PLANS:
             raise EmulatorError(f"There is no plan {plan!r}: choose one of {', '.join(PLANS)}.")
         if unknown := [name for name in limit_errors if name not in LIMIT_ERRORS]:
-            raise EmulatorError(f"There is no limit {unknown[0]!r}: choose of {', '.join(LIMIT_ERRORS)}.")
+            raise EmulatorError(f"There is no limit {unknown[0]!r}: choose one of {', '.join(LIMIT_ERRORS)}.")
         width, height = video_size
+        if session_limit_s is not None and not 0 < session_limit_s <= MAX_AHEAD.total_seconds():
+            raise EmulatorError(f"A session cannot last {session_limit_s:g} s: choose at most ten years.")
         limit = None if session_limit_s is None else timedelta(seconds=session_limit_s)
         own: dict[str, Any] = {
             "included_minutes": minutes,
@@ -150,20 +152,19 @@ class Emulator:
             established_first=established_first,
             allow_private_urls=allow_private_urls,
         )
+        store = SessionStore(rules, clock)
         self._service = Service(
-            SessionStore(rules, clock),
+            store,
             rooms=self._rooms or NoRooms(),
             start_avatar=WorkerAvatar if media else NoAvatar,
             video_size=(width, height),
+            rate_limit=None if requests_per_minute is None else RateLimit(requests_per_minute, store.clock),
         )
         self._watch = Watch(self._service, self._rooms)
         self._board = Board(
             self._service, self._watch, lambda: "none" if self._rooms is None else self._rooms.status
         )
-        self.clock: EmulatorClock = self._service.store.clock
-        self._rate_limit = (
-            RateLimit(requests_per_minute, self.clock) if requests_per_minute is not None else None
-        )
+        self.clock: EmulatorClock = store.clock
         self._stack = contextlib.AsyncExitStack()
         self.api_key = api_key or new_api_key()
         self.url = ""
@@ -175,7 +176,7 @@ class Emulator:
         host, port = listener.getsockname()[:2]
         self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         self.gateway_url = self.url.replace("http", "ws", 1)
-        app = create_app(self._service, [self.api_key], self._rate_limit, self._board, self._allow_hosts)
+        app = create_app(self._service, [self.api_key], self._board, self._allow_hosts)
         async with contextlib.AsyncExitStack() as stack:
             stack.callback(listener.close)
             if self._rooms is not None:

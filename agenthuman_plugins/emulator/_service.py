@@ -17,6 +17,7 @@ from agenthuman_plugins.emulator._ids import ulid
 from agenthuman_plugins.emulator._links import Links
 from agenthuman_plugins.emulator._pictures import decode_base64, fetch
 from agenthuman_plugins.emulator._proxy_rooms import ProxyRoom, ProxyRooms
+from agenthuman_plugins.emulator._rate_limit import RateLimit
 from agenthuman_plugins.emulator._requests import ASPECT_RATIOS, CreateRequest, RoomRequest, parse_openclaw
 from agenthuman_plugins.emulator._store import EndedBy, Session, SessionStore, timestamp, utc_now
 
@@ -42,15 +43,22 @@ class Service:
         rooms: Makes the rooms of platform `proxy`.
         start_avatar: Sends avatars into rooms.
         video_size: Width and height of the picture at 4:3; the other ratios follow from it.
+        rate_limit: Limit on the requests to `/v1`; by default there is none.
 
     Attributes:
         on_end: Is told of each session that has ended.
     """
 
     def __init__(
-        self, store: SessionStore, rooms: ProxyRooms, start_avatar: AvatarStarter, video_size: tuple[int, int]
+        self,
+        store: SessionStore,
+        rooms: ProxyRooms,
+        start_avatar: AvatarStarter,
+        video_size: tuple[int, int],
+        rate_limit: RateLimit | None = None,
     ) -> None:
         self.store = store
+        self.rate_limit = rate_limit
         store.clock.on_move = self.tick
         self.catalogue = Catalogue(store)
         self.agents = Agents(store.clock)
@@ -102,9 +110,10 @@ class Service:
             is_data = image.startswith("data:")
             allow_private = self.store.rules.allow_private_urls
             image = decode_base64(image) if is_data else await fetch(image, allow_private)
-        from agenthuman_plugins.emulator._faces import make_avatar_pictures  # noqa: PLC0415 - OpenCV takes its time
+        from agenthuman_plugins.emulator import _faces  # noqa: PLC0415 - OpenCV takes its time
 
-        return await asyncio.to_thread(make_avatar_pictures, image)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(_faces.READER, _faces.make_avatar_pictures, image)
 
     def start(self, session: Session, ws_uri: str) -> dict[str, Any]:
         """Start a session of the older generation; until its server has booted, the answer is `try_again`.
@@ -168,15 +177,16 @@ class Service:
 
     def end(self, session: Session, by: EndedBy) -> bool:
         """End a session; its avatar leaves in the background. `False` if it had ended before."""
-        ended = self.store.end(session, by)
-        if ended and (avatar := self._avatars.pop(session.session_id, None)):
+        if not self.store.end(session, by):
+            return False
+        by = session.ended_by or by  # a session that is past its limit expired, whoever ends it
+        if avatar := self._avatars.pop(session.session_id, None):
             self._dismiss(avatar, _REASONS[by])
-        if ended and (listener := self._listeners.get(session.session_id)):
+        if listener := self._listeners.get(session.session_id):
             listener({"event": "ended"})
-        if ended:
-            self._jobs.pop(session.session_id, None)
-            self.on_end(session)
-        return ended
+        self._jobs.pop(session.session_id, None)
+        self.on_end(session)
+        return True
 
     def job(self, session: Session) -> AvatarJob | None:
         """Return what the avatar of a running session does, and where."""
@@ -208,8 +218,8 @@ class Service:
             self.faults.add(fault)
             return
         session = self.store.get(fault.session_id)
-        if not session.active:
-            raise bad_request("Session has already ended")
+        if session.status != "started":
+            raise bad_request("Session does not run", f"Its status is {session.status}")
         self.command(session, {"command": "fault", "fault": fault.kind})
 
     def reset(self) -> None:
@@ -220,6 +230,8 @@ class Service:
         self._requests.clear()
         for board in (self.catalogue, self.agents, self.links, self.faults):
             board.clear()
+        if self.rate_limit is not None:
+            self.rate_limit.clear()
         self.store.clock.reset()
         self.store.on_note()  # what is gone cannot be noted
 

@@ -35,6 +35,7 @@ EndedBy = Literal["caller", "expiry", "sweep", "room_empty", "gateway_closed", "
 Generation = Literal["own-room", "managed"]
 Metadata = Literal["kept", "dropped", "refused"]
 AvatarState = Literal["none", "starting", "ready", "failed", "gone"]
+LOST = ("failed", "gone")  # avatars that do not come back
 
 
 def utc_now() -> datetime:
@@ -212,11 +213,13 @@ class SessionStore:
             return False
         if session.started_at is None:
             raise session_not_started()
-        # The clock may have been moved far beyond the moment at which the session was due.
-        session.ended_at = min(self.clock(), self._due_at(session, by) or self.clock())
-        session.ended_by = by
-        session.billing = self._bill(session.ended_at - session.started_at)
-        self.note(session, {"event": "ended", "by": by}, session.ended_at)
+        now = self.clock()
+        if session.expiration is not None and now >= session.expiration:
+            by = "expiry"  # whoever comes first after the limit
+        ended_at = min(now, self._latest_end(session, by) or now)
+        session.billing = self._bill(session.started_at, ended_at)
+        session.ended_at, session.ended_by = ended_at, by
+        self.note(session, {"event": "ended", "by": by}, ended_at)
         return True
 
     def clear(self) -> None:
@@ -236,9 +239,9 @@ class SessionStore:
             if by := self._verdict(session, now):
                 yield session, by
 
-    def note(self, session: Session, event: dict[str, Any], at: datetime | None = None) -> None:
-        """Write an event of a session, or of its avatar, down; by default it happens now."""
-        now = at or self.clock()
+    def note(self, session: Session, event: dict[str, Any], moment: datetime | None = None) -> None:
+        """Write down what happened to a session or its avatar, at a moment or now."""
+        now = moment or self.clock()
         session.timeline.append({"at": now.isoformat(timespec="milliseconds"), **event})
         session.noted += 1
         self.on_note()
@@ -309,7 +312,7 @@ class SessionStore:
     def minutes(self) -> dict[str, Any]:
         """Return the minutes as the usage call tells them."""
         plan = self.rules.plan
-        included, purchased = self._included_left, self._purchased_left
+        included, purchased = self._included_left(self.clock()), self._purchased_left
         # Those of running sessions count, too, from the included ones first.
         active = self.active_minutes
         purchased = max(0, purchased - max(0, active - included))
@@ -375,14 +378,13 @@ class SessionStore:
         if session.platform == "daily":
             session.alone_since = session.started_at  # until a gateway connection comes
 
-    @property
-    def _included_left(self) -> int:
-        """Included minutes that no bill of this period has taken."""
-        start, _ = self.period
+    def _included_left(self, moment: datetime) -> int:
+        """Included minutes that no bill of the period around a moment has taken."""
+        start, next_start = self.rules.plan.period(self._subscribed_at, moment)
         used = sum(
             session.billing["minutes_consumed"] - session.billing["minutes_billed"]
             for session in self._sessions.values()
-            if session.billing and session.ended_at and session.ended_at >= start
+            if session.billing and session.ended_at and start <= session.ended_at < next_start
         )
         return max(0, self.rules.plan.included_minutes - int(used))
 
@@ -394,10 +396,10 @@ class SessionStore:
         )
         return max(0, self.rules.plan.purchased_minutes - int(used))
 
-    def _bill(self, duration: timedelta) -> dict[str, Any]:
-        """Take the minutes of an ended session, rounded up, from the included ones first."""
-        consumed = math.ceil(duration / _MINUTE)
-        included = min(consumed, self._included_left)
+    def _bill(self, started_at: datetime, ended_at: datetime) -> dict[str, Any]:
+        """Take the minutes of a session, rounded up, from the included ones of the period that it ended in first."""
+        consumed = math.ceil((ended_at - started_at) / _MINUTE)
+        included = min(consumed, self._included_left(ended_at))
         # `mixed` and `billed` are documented, and that 15 of 45 minutes were then billed; the rest is inferred.
         source = "plan" if included == consumed else "mixed" if included else "purchased"
         return {
@@ -407,12 +409,27 @@ class SessionStore:
             "minutes_billed": consumed - included,
         }
 
+    def _latest_end(self, session: Session, by: EndedBy) -> datetime | None:
+        """When a session is over for a reason, if that is known beforehand.
+
+        The service looks only now and then, and the clock can be moved far beyond it.
+        """
+        if by == "expiry":
+            return session.expiration
+        if session.alone_since is None or session.avatar_state in LOST:
+            return None
+        if by == "room_empty":
+            return session.alone_since + _ROOM_EMPTY_AFTER
+        if by == "sweep" and self.rules.sweep_after is not None:
+            return session.alone_since + self.rules.sweep_after
+        return None
+
     def _verdict(self, session: Session, now: datetime) -> EndedBy | None:
         if session.expiration is not None and now >= session.expiration:
             return "expiry"
         if self.rules.sweep_after is None:
             return None
-        if session.avatar_state in ("failed", "gone"):
+        if session.avatar_state in LOST:
             return "sweep"
         if session.alone_since is None:
             return None
@@ -420,18 +437,6 @@ class SessionStore:
         if session.had_participants and alone >= _ROOM_EMPTY_AFTER:
             return "room_empty"
         return "sweep" if alone >= self.rules.sweep_after else None
-
-    def _due_at(self, session: Session, by: EndedBy) -> datetime | None:
-        """When a rule of time ends a session; `None` for every other reason."""
-        alone_since, sweep_after = session.alone_since, self.rules.sweep_after
-        if by == "expiry":
-            return session.expiration
-        if by == "room_empty" and alone_since is not None:
-            return alone_since + _ROOM_EMPTY_AFTER
-        failed = session.avatar_state in ("failed", "gone")
-        if by == "sweep" and not failed and alone_since is not None and sweep_after is not None:
-            return alone_since + sweep_after
-        return None
 
 
 def _daily_room(session_id: str) -> dict[str, str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from agenthuman_plugins.emulator._errors import ServiceError
 from agenthuman_plugins.emulator._proxy_rooms import RoomServerRooms
 from agenthuman_plugins.emulator._service import Service
-from agenthuman_plugins.emulator._store import EndedBy, Session
+from agenthuman_plugins.emulator._store import LOST, EndedBy, Session
 from agenthuman_plugins.emulator.rooms import RoomServer
 from agenthuman_plugins.speech._wire import origin
 from agenthuman_plugins.viewer import ViewerError
@@ -84,7 +84,7 @@ class Watch:
             return "unseen", _NO_MEDIA
         if session.platform == "daily":
             return "unseen", _DAILY
-        if session.avatar_state in ("failed", "gone"):
+        if session.avatar_state in LOST:
             return (
                 "unseen",
                 "The avatar of this session has failed. GET /emulator/sessions shows what happened.",

@@ -10,6 +10,7 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
 import zlib
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -21,7 +22,7 @@ import pytest
 import websockets
 from PIL import Image
 
-from agenthuman_plugins.emulator import Emulator, _catalogue, _pictures, http_server
+from agenthuman_plugins.emulator import Emulator, _catalogue, _faces, _pictures, http_server
 from agenthuman_plugins.emulator._errors import ServiceError
 from agenthuman_plugins.emulator.face import Face
 from tests.emulator.fakes import PROXY, World
@@ -245,6 +246,8 @@ async def _answers(emulator: Emulator) -> None:
         pytest.param(b"GET /v1/usage HTTP/1.1\r\nHost: local", id="half-a-header"),
         pytest.param(b"POST /v1/links/start-session HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\n{", id="half-a-body"),
         pytest.param(b"POST /v1/sessions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\n{", id="half-a-body-without-a-key"),
+        pytest.param(b"POST /window/emulator/clock HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\n{", id="half-a-body-for-the-window"),
+        pytest.param(b"POST /watch/sess_1/offer HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\n{", id="half-an-offer"),
         pytest.param(b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n", id="half-a-handshake"),
         pytest.param(b"GET /v1/usage HTTP/1.1\r\nHost: localhost\r\n\r\nGET /v1/", id="after-a-request"),
     ],
@@ -424,6 +427,20 @@ async def test_odd_pictures_are_refused(content: bytes, sound: World):
     reply = await sound.http.post("/v1/avatars/upload-face", files={"file": content})
     assert reply.status_code == 400, reply.text
     assert sound.service.catalogue.own == []
+
+
+async def test_pictures_that_wait_hold_nothing_up(sound: World, monkeypatch: pytest.MonkeyPatch):
+    """However many uploads wait for their turn, whatever else needs a thread goes on."""
+    read = threading.Event()
+    monkeypatch.setattr(_faces, "make_avatar_pictures", lambda _: read.wait(LIMIT_S))
+    more_than_threads = [asyncio.create_task(sound.service.checked_picture(b"")) for _ in range(40)]
+    await asyncio.sleep(0)  # each waits for its turn now
+    try:
+        async with asyncio.timeout(LIMIT_S / 2):
+            assert (await sound.http.get("/emulator/pictures/avat_1/preview")).status_code == 200
+    finally:
+        read.set()
+        await asyncio.gather(*more_than_threads)
 
 
 async def test_drawn_pictures_are_not_kept_without_limit(sound: World, monkeypatch: pytest.MonkeyPatch):

@@ -223,3 +223,28 @@ async def test_the_emulator_does_the_same() -> None:
         emulator.reset()
         assert (emulator.export()["faults"], emulator.export()["clock"]["offset_s"]) == ([], 0)
         assert emulator.health()["room_server"] == "none"
+
+
+async def test_a_minute_that_has_begun_counts_as_running(
+    changes: AsyncIterator[dict[str, Any]], clock: FakeClock, world: World
+) -> None:
+    """The running bill rounds each session up, as the usage call and the final bill do."""
+    await world.create()
+    clock.advance(seconds=60.5)
+    account = (await next_of(changes))["account"]
+    used = account["minutes"]["included_minutes"]["used"]
+    assert (account["minutes_running"], used) == (2, 2)
+
+
+async def test_a_room_server_that_starts_changes_what_can_be_watched(world: World) -> None:
+    """Each session is sent again, without its events: the page must not say for ever that the server is starting."""
+    kinds = ["starting"]
+    board = Board(world.service, Watch(world.service, None), lambda: kinds[0])
+    changes = board.changes()
+    await world.create()
+    await next_of(changes)
+    kinds[0] = "embedded"
+    change = await next_of(changes)
+    assert change["about"]["room_server"] == "embedded"
+    assert [session["timeline"] for session in change["sessions"]] == [[]]
+    await changes.aclose()  # type: ignore[attr-defined]

@@ -133,3 +133,19 @@ async def test_the_request_rate_goes_by_the_clock() -> None:
         assert [(await http.get("/v1/sessions")).status_code for _ in range(2)] == [200, 429]
         emulator.clock.advance(minutes=1)
         assert (await http.get("/v1/sessions")).status_code == 200
+
+
+async def test_the_next_expiry_can_be_too_far(world: World) -> None:
+    """What would move the clock beyond its bound is refused, whichever way it is asked for."""
+    await world.http.post("/emulator/clock", json={"advance_s": 3_660 * 86_400 - 60})
+    await world.create()
+    refusal = await world.http.post("/emulator/clock", json={"advance_to": "next_expiry"})
+    assert refusal.status_code == 400
+    assert "ten years" in refusal.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("limit_s", [0, -1, 1e9, 1e13, 1e300, float("nan")])
+def test_a_session_has_a_limit_that_the_clock_can_reach(limit_s: float) -> None:
+    """An odd limit is one sentence at the start, and not an error of each create."""
+    with pytest.raises(EmulatorError, match="at most ten years"):
+        Emulator(media=False, session_limit_s=limit_s)

@@ -10,6 +10,7 @@ import websockets
 from agenthuman_plugins.emulator import Emulator
 from agenthuman_plugins.emulator._app import create_app
 from agenthuman_plugins.emulator._board import Board
+from agenthuman_plugins.emulator._faults import Fault
 from agenthuman_plugins.emulator._watch import Watch
 from agenthuman_plugins.testing import RunningEmulator
 from tests.emulator.fakes import KEY, PROXY, World
@@ -24,7 +25,6 @@ async def caller(world: World) -> AsyncIterator[httpx.AsyncClient]:
     app = create_app(
         world.service,
         [KEY],
-        None,
         Board(world.service, Watch(world.service, None), lambda: "none"),
         allow_hosts=["Emulator"],
     )
@@ -120,3 +120,13 @@ async def test_gateway_is_open_to_every_origin():
         ) as socket:
             await socket.send(json.dumps(first))
             assert json.loads(await socket.recv())["type"] == "connection.established"
+
+
+@pytest.mark.parametrize("headers", [{"origin": "https://evil.example"}, {"host": "evil.example"}])
+async def test_another_site_uses_up_no_fault(
+    headers: dict[str, str], caller: httpx.AsyncClient, world: World
+):
+    """A fault waits for a request that is let in."""
+    world.service.inject(Fault("status"))
+    assert (await caller.get("/v1/sessions", headers=headers)).status_code in (400, 403)
+    assert (await caller.get("/v1/sessions", headers={"x-api-key": KEY})).status_code == 503

@@ -87,6 +87,11 @@ async def test_avatar_gets_its_fault(kind: str, world: World):
         {"fault": "status", "times": 0},
         {"fault": "status", "colour": "red"},
         {"fault": "status", "headers": {"a": "b\r\nc: d"}},
+        {"fault": "status", "headers": {"a b": "c"}},
+        {"fault": "status", "headers": {"": "c"}},
+        {"fault": "status", "headers": {"a": " c"}},
+        {"fault": "status", "headers": {"a": 1}},
+        {"fault": "status", "path": "[" * 1_001},  # a pattern that takes fnmatch hours
         {"fault": "delay", "delay_s": "soon"},
     ],
 )
@@ -151,3 +156,14 @@ async def test_list_without_metadata(world_of: Any):
     assert "metadata" not in (await world.http.get("/v1/sessions")).json()["sessions"][0]
     got = await world.http.get(f"/v1/sessions/{session['session_id']}")
     assert got.json()["session"]["metadata"] == {"a": 1}
+
+
+async def test_fault_of_a_session_that_does_not_run(world_of: Any):
+    """A session that has not started has no avatar that could fail, so the fault is refused, not forgotten."""
+    world = world_of(generation="managed")
+    created = await world.http.post("/v1/sessions", json={"avatar_id": "avat_1"})
+    session_id = created.json()["session"]["session_id"]
+    reply = await world.http.post(
+        "/emulator/faults", json={"fault": "avatar_crash", "session_id": session_id}
+    )
+    assert (reply.status_code, reply.json()["error"]["message"]) == (400, "Session does not run")

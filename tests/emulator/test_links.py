@@ -112,3 +112,5 @@ async def test_page_of_a_link_shows_its_avatar(chromium: str):
             await page.goto(url)
             await page.wait_for_selector("#veil-text >> text=Link is expired.")
             assert len(emulator.sessions()) == 1
+            await page.goto(f"{emulator.url}/s/%E0%A4%A")  # cut off within a character
+            await page.wait_for_selector("#veil-text >> text=Link not found.")

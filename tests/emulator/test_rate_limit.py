@@ -6,6 +6,7 @@ import pytest
 from agenthuman_plugins.emulator import Emulator
 from agenthuman_plugins.emulator._errors import TooManyRequestsError
 from agenthuman_plugins.emulator._rate_limit import RateLimit
+from agenthuman_plugins.testing import RunningEmulator
 from tests.emulator.conftest import FakeClock
 
 
@@ -32,3 +33,15 @@ async def test_limit_over_http(clock: FakeClock):
         assert (good.status_code, refused.status_code) == (200, 429)
         assert good.headers["x-ratelimit-limit"] == refused.headers["x-ratelimit-limit"] == "1"
         assert (await http.get("/emulator/sessions")).status_code == 200
+
+
+@pytest.mark.agenthuman(requests_per_minute=1)
+def test_reset_allows_requests_again(agenthuman_emulator: RunningEmulator):
+    """After a reset the limit is that of an emulator that has just been started."""
+    agenthuman_emulator.clock.pause()  # no minute begins meanwhile
+    headers = {"x-api-key": agenthuman_emulator.api_key}
+    for _ in range(2):
+        reply = httpx.get(f"{agenthuman_emulator.url}/v1/sessions", headers=headers, trust_env=False)
+        assert reply.status_code == 200
+        agenthuman_emulator.reset()
+        agenthuman_emulator.clock.pause()

@@ -149,7 +149,7 @@ async def test_refusal_of_a_limit_can_be_given():
 
 def test_unknown_limit_is_one_sentence():
     """A limit that does not exist is an error that names the limits."""
-    with pytest.raises(EmulatorError, match="choose of minutes, sessions, avatars"):
+    with pytest.raises(EmulatorError, match="choose one of minutes, sessions, avatars"):
         Emulator(limit_errors={"concurrency": LimitError(429)})
 
 

@@ -340,3 +340,52 @@ def test_ids_are_unique_and_sort_by_time(clock: FakeClock):
         clock.advance(milliseconds=1)
     assert all(len(i) == len("sess_") + 26 and i.startswith("sess_") for i in ids)
     assert ids == sorted(set(ids))
+
+
+def test_bill_is_of_the_period_that_the_session_ended_in(clock: FakeClock):
+    """A session whose limit lay in the last period is billed there, although the clock was moved to the next one."""
+    plan = replace(PLANS["free"], included_minutes=60, max_session_duration=timedelta(minutes=30))
+    store = SessionStore(Rules(plan), clock)
+    for _ in range(2):
+        session = store.create(REQUEST)
+        clock.advance(minutes=20)
+        store.end(session, "caller")
+    session = store.create(REQUEST)
+    clock.advance(days=40)
+    store.end(session, "expiry")
+    assert session.billing == {
+        "minutes_consumed": 30,
+        "minutes_source": "mixed",
+        "billing_status": "billed",
+        "minutes_billed": 10,
+    }
+    assert store.minutes()["included_minutes"]["remaining"] == 60
+
+
+@pytest.mark.parametrize("by", ["caller", "gateway_closed", "room_empty"])
+def test_no_session_outlives_its_limit(by: str, store: SessionStore, clock: FakeClock):
+    """Whoever ends it between its limit and the service's next look, it expired, and costs no minute more."""
+    session = store.create(REQUEST)
+    clock.advance(hours=4, milliseconds=200)
+    assert store.end(session, by)
+    assert (session.ended_by, session.ended_at) == ("expiry", session.expiration)
+    assert session.billing["minutes_consumed"] == 240
+
+
+@pytest.mark.parametrize(("left", "by", "minutes"), [(False, "sweep", 3), (True, "room_empty", 1)])
+def test_no_avatar_is_alone_beyond_its_time(
+    left: bool, by: str, minutes: int, store: SessionStore, clock: FakeClock
+):
+    """However far the clock is moved, a session that was alone ended when its time was over, and is billed up to then."""
+    session = with_avatar(store)
+    for count in (1, 0) if left else ():
+        store.note(session, {"event": "participants", "count": count})
+    clock.advance(hours=1)
+    assert due(store) == [by]
+    store.end(session, by)
+    assert session.billing["minutes_consumed"] == minutes
+    assert session.timeline[-1] == {
+        "at": session.ended_at.isoformat(timespec="milliseconds"),
+        "event": "ended",
+        "by": by,
+    }

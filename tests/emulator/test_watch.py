@@ -80,7 +80,7 @@ async def watch(world: World, rooms: Rooms, viewers: list[FakeViewer]) -> AsyncI
 async def browser(world: World, watch: Watch) -> AsyncIterator[httpx.AsyncClient]:
     """A browser at the page; it sends no key."""
     transport = httpx.ASGITransport(
-        create_app(world.service, [KEY], None, Board(world.service, watch, lambda: "url"))
+        create_app(world.service, [KEY], Board(world.service, watch, lambda: "url"))
     )
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000") as client:
         yield client

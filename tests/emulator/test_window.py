@@ -1,4 +1,4 @@
-"""The routes of the emulator's window; the page itself is used in `tests/emulator/window/test_browser.py`."""
+"""The routes of the emulator's window; the page itself is used in `test_window_browser.py`."""
 
 import json
 import re

@@ -287,3 +287,17 @@ async def test_the_page_comes_back_with_the_emulator(chromium: str) -> None:
                 await page.wait_for_selector("#link[data-state=live]")
                 await page.wait_for_selector("#notice", state="hidden")
                 await page.wait_for_selector("#no-sessions:visible")
+
+
+async def test_texts_of_others_are_shown_as_they_are(chromium: str) -> None:
+    """Metadata and faults are text, whatever they look like; what would turn or hide the rest is spelt out."""
+    markup = "<img src=x onerror=alert(1)>"
+    async with showing(chromium) as (emulator, client, page, complaints):
+        await client.sessions.create(metadata={"note": f"{markup}\u202eeno", "client_ref": "lc-1"})
+        await page.wait_for_selector("#session-facts >> text=note")
+        facts = await page.inner_text("#session-facts")
+        assert f"{markup}\\u202eeno" in facts
+        emulator.fail("status", path=f"/v1/{markup}\u202eeno")
+        await page.wait_for_selector("#pending li", state="attached")
+        assert f"{markup}\\u202eeno" in str(await page.text_content("#pending"))
+        assert complaints == []

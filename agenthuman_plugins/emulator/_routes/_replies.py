@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from fastapi import Request
+from fastapi import Request, Response
 from fastapi.responses import JSONResponse
 
 from agenthuman_plugins.emulator._errors import ServiceError
@@ -22,6 +22,11 @@ async def refused(_: Request, error: Exception) -> Reply:
     """Answer with what a call was refused for; the handler of `ServiceError`."""
     assert isinstance(error, ServiceError)  # noqa: S101 - registered for it alone
     return Reply(error.body, error.status, dict(error.headers))
+
+
+async def hung_up(_: Request, __: Exception) -> Response:
+    """Answer a caller that left before its request was complete; the handler of `ClientDisconnect`."""
+    return Response()
 
 
 def base_url(request: Request) -> str:

@@ -30,7 +30,10 @@ def control(board: Board) -> APIRouter:
     @router.post("/clock", **describe(reply(clock=CLOCK), body=CLOCK_BODY))
     async def set_clock(request: Request) -> dict[str, Any]:
         """Pause the clock, let it go on, or move it forward; sessions that are due have ended when this answers."""
-        _set_clock(service, await json_body(request))
+        try:
+            _set_clock(service, await json_body(request))
+        except EmulatorError as error:
+            raise bad_request(str(error).rstrip(".")) from None  # a suggestion may follow
         return {"success": True, "clock": board.clock()}
 
     @router.post("/reset", **describe(reply()))
@@ -70,10 +73,7 @@ def _set_clock(service: Service, body: Any) -> None:
         case {"paused": bool(paused), **rest} if not rest:
             clock.pause() if paused else clock.resume()
         case {"advance_s": int() | float() as seconds, **rest} if not rest and type(seconds) is not bool:
-            try:
-                clock.advance(seconds=seconds)
-            except EmulatorError as error:
-                raise bad_request(str(error).rstrip(".")) from None
+            clock.advance(seconds=seconds)
         case {"advance_to": "next_expiry", **rest} if not rest:
             service.advance_to_expiry()
         case _:

@@ -2,9 +2,11 @@
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import FileResponse, JSONResponse, Response
+from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from agenthuman_plugins.emulator._routes._replies import hung_up
 from agenthuman_plugins.emulator._watch import Watch
 from agenthuman_plugins.viewer import ViewerError, web
 
@@ -51,5 +53,6 @@ def _application(watch: Watch) -> ASGIApp:
         return JSONResponse(watch.state())
 
     app.include_router(router)
+    app.add_exception_handler(ClientDisconnect, hung_up)
     app.mount("/viewer", web.files())
     return app

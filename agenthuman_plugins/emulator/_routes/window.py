@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.responses import RedirectResponse, Response, StreamingResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
@@ -14,7 +15,7 @@ from starlette.types import ASGIApp
 from agenthuman_plugins.emulator._board import Board
 from agenthuman_plugins.emulator._errors import ServiceError
 from agenthuman_plugins.emulator._pictures import MAX_BYTES
-from agenthuman_plugins.emulator._routes._replies import Reply, refused
+from agenthuman_plugins.emulator._routes._replies import Reply, hung_up, refused
 from agenthuman_plugins.emulator._routes.control import control
 
 _FILES = Path(__file__).parents[1] / "window"
@@ -60,6 +61,7 @@ def _application(board: Board) -> ASGIApp:
         return {"success": True, "avatar_id": avatar.avatar_id}
 
     app.add_exception_handler(ServiceError, refused)
+    app.add_exception_handler(ClientDisconnect, hung_up)
     app.mount("/window", StaticFiles(directory=_FILES, html=True))
     return app
 

@@ -2,17 +2,22 @@
 
 export const get = (id) => document.getElementById(id);
 
+// Control characters, among them those that turn the direction of writing, would change how the rest is read.
+const UNSEEN = /[\u0000-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g;
+const readable = (text) => text.replace(UNSEEN, (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}`);
+
 // Makes an element: make("td", { class: "number" }, "12").
 export function make(name, attributes = {}, ...children) {
   const element = document.createElement(name);
   for (const [key, value] of Object.entries(attributes)) {
     if (value !== null && value !== false) element.setAttribute(key, value === true ? "" : value);
   }
-  element.append(...children);
+  element.append(...children.map((child) => (typeof child === "string" ? readable(child) : child)));
   return element;
 }
 
 export function write(element, text) {
+  text = readable(text);
   if (element.textContent !== text) element.textContent = text;
 }
 

@@ -231,7 +231,7 @@ function lasted({ started_at: from, ended_at: to }) {
   return from ? span((to ? Date.parse(to) : now()) - Date.parse(from)) : "–";
 }
 
-export function pictureOf(avatar) {
+function pictureOf(avatar) {
   return `/emulator/pictures/${encodeURIComponent(avatar)}/preview`;
 }
 

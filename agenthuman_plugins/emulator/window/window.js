@@ -16,10 +16,10 @@ const VIEWS = ["sessions", "avatars", "faults"];
 
 const state = { sessions: new Map() };
 let online = false; // whether what is shown is the present state
-let told = { server: Date.now(), page: performance.now() }; // the emulator's time, and when we were told
+let synced = { server: Date.now(), page: performance.now() }; // the emulator's time, and the page's at that moment
 
 function now() {
-  return state.clock?.paused ? told.server : told.server + performance.now() - told.page;
+  return state.clock?.paused ? synced.server : synced.server + performance.now() - synced.page;
 }
 
 function connect() {
@@ -47,7 +47,7 @@ function apply({ fresh, sessions: changed = [], ...parts }) {
     state.sessions.set(session.session_id, { ...session, timeline: [...before, ...session.timeline] });
   }
   if (parts.clock) {
-    told = { server: Date.parse(parts.clock.now), page: performance.now() };
+    synced = { server: Date.parse(parts.clock.now), page: performance.now() };
     showClock();
   }
   if (parts.about) showAbout(parts.about);
@@ -87,7 +87,7 @@ function showClock() {
   const time = new Date(now());
   write(get("time"), time.toISOString().slice(11, 19));
   get("time").dateTime = time.toISOString();
-  const offset = clock.offset_s * 1000 - (clock.paused ? performance.now() - told.page : 0);
+  const offset = clock.offset_s * 1000 - (clock.paused ? performance.now() - synced.page : 0);
   const ahead = Math.abs(offset) > 1500 ? `${words(Math.abs(offset))} ${offset > 0 ? "ahead" : "behind"}` : "";
   write(get("time-more"), [clock.paused && "paused", ahead].filter(Boolean).join(", ") || `UTC, ${time.toISOString().slice(0, 10)}`);
   write(get("pause"), clock.paused ? "Resume" : "Pause");

@@ -9,7 +9,7 @@ document.getElementById("veil-text").textContent = refusal;
 
 // Leaves the page, or returns the sentence that says why it cannot.
 async function start() {
-  const link_id = decodeURIComponent(location.pathname.split("/").at(-1));
+  const link_id = location.pathname.split("/").at(-1);
   let answer;
   try {
     const response = await fetch("/v1/links/start-session", {

@@ -108,7 +108,7 @@ class Walk:
         return reply.status_code, error if isinstance(error, str) else error["message"]
 
     async def create(self, **changes: Any) -> dict[str, Any]:
-        """Create a session and return it as the create shows it; `None` leaves a field out."""
+        """Create a session and return it as the create shows it; `...` leaves a field out."""
         return (await self.ok("POST", "/v1/sessions", create_body(**changes)))["session"]
 
     async def refused_create(self, **changes: Any) -> tuple[int, str]:
@@ -184,7 +184,7 @@ async def walking(found: Check) -> AsyncIterator[list[Walk]]:
             await stack.enter_async_context(emulator)
             http = httpx.AsyncClient(base_url=emulator.url, headers=headers, trust_env=False, timeout=LIMIT_S)
         else:
-            app = create_app(emulator._service, [emulator.api_key], emulator._rate_limit)
+            app = create_app(emulator._service, [emulator.api_key])
             transport = httpx.ASGITransport(app, raise_app_exceptions=False)
             http = httpx.AsyncClient(transport=transport, base_url=_ADDRESS, headers=headers)
             stack.push_async_callback(emulator._service.aclose)
