@@ -89,7 +89,8 @@ class Emulator:
             `advance(hours=…, minutes=…, seconds=…)`, after which the sessions that are due have ended.
 
     Raises:
-        EmulatorError: There is no such plan or limit, or `session_limit_s` is out of range; on entering, the address cannot be listened on.
+        EmulatorError: There is no such plan or limit, or `session_limit_s` is out of range; on entering, the address
+            cannot be listened on.
     """
 
     def __init__(
