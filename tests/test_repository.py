@@ -38,3 +38,23 @@ def test_no_tracked_file_matches(pattern: re.Pattern[str]) -> None:
         if path.is_file() and (match := pattern.search(path.read_text(errors="replace")))
     ]
     assert not found
+
+
+_FRONT_PAGES = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "cassettes/README.md")
+
+
+@pytest.mark.parametrize("page", _FRONT_PAGES)
+def test_links_between_files_lead_somewhere(page: str) -> None:
+    """A page that a forge shows links to files, and to headings, that exist."""
+    folder = (_ROOT / page).parent
+    targets = re.findall(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)", (_ROOT / page).read_text())
+    for path, heading in targets:
+        file = folder / path if path else _ROOT / page
+        assert file.exists(), path
+        if heading:
+            slugs = [
+                re.sub(r"[^\w -]", "", line.lstrip("# ").lower()).strip().replace(" ", "-")
+                for line in file.read_text().splitlines()
+                if line.startswith("#")
+            ]
+            assert heading in slugs, f"{path}#{heading}"
