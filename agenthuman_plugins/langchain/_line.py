@@ -120,7 +120,10 @@ class Line:
                     raise
                 # Hung up or handed over: the caller learns how far it came.
                 task.uncancel()
-                return await self._outcome(said)
+                spoken = await self._outcome(said)
+                if self._over == HANDED_OVER and not spoken.complete:
+                    raise await self._failed(said, self._over) from None
+                return spoken
 
     async def connect(self) -> None:
         """Connect, unless that is done or under way.
@@ -188,8 +191,8 @@ class Line:
                 await to_the_end(lambda: self._silence(link))
                 raise
         except SpeechLinkError as error:
-            if self._link is not None and not error.retryable:
-                # Lost. The reason, and whether it was handed over, may still be on its way to us.
+            if self._link is not None:
+                # If it was lost, the reason, and whether it was handed over, may still be on its way to us.
                 await self._changes.within(_REPORT_LIMIT_S, lambda: bool(self._lost))
             raise await self._failed(said, str(error)) from None
 

@@ -202,7 +202,7 @@ async def test_an_example_is_watched_from_its_first_word(chromium: str) -> None:
             await page.evaluate(WITNESS)
             await page.wait_for_selector("#status >> text=Speaking")
             await page.evaluate(HEARD, {"loud": True, "ms": 0, "since": 0})
-            assert (await page.evaluate("witness"))["pictures"] > 0
+            await page.wait_for_function("witness.pictures > 0")
             async with asyncio.timeout(WAIT_S):
                 output, _ = await example.communicate()
             assert b"tool: Spoken: " in output

@@ -113,5 +113,4 @@ async def test_avatar_that_crashes(emulator: Emulator, toolkit: AgentHumanToolki
                 break
     assert "avatar_started" in [event["type"] for event in out]
     assert out[-1]["reason"]
-    assert len(out[-1]["audio"]) > 16_000  # half a second at least: there were six seconds to be said
     assert [session["status"] for session in emulator.sessions()] == ["ended"]
