@@ -32,6 +32,7 @@ _TURN_LIMIT_S = 180.0  # the longest text takes more than two minutes to speak
 _LONGEST_S = 300.0  # of speech; a voice that makes more of 2,000 characters does not come to an end
 _PLAYBACK_MARGIN_S = 10.0  # a link reports the end at most 2 s late; this is for one that fails to
 _REPORT_LIMIT_S = 0.5  # for what a link has reported already to reach the call
+_LOSS_LIMIT_S = 2.0  # for a link to notice that it was lost, after a send has failed
 _SILENCE_LIMIT_S = 4.0  # interrupting takes 2 s at most
 _HANG_UP_LIMIT_S = 6.0
 _TOLERANCE_S = 0.1  # avatars count in steps of this length
@@ -191,9 +192,9 @@ class Line:
                 await to_the_end(lambda: self._silence(link))
                 raise
         except SpeechLinkError as error:
-            if self._link is not None:
-                # If it was lost, the reason, and whether it was handed over, may still be on its way to us.
-                await self._changes.within(_REPORT_LIMIT_S, lambda: bool(self._lost))
+            if self._link is not None and not self._avatar_gone:
+                # Lost, most likely. The reason, and whether it was handed over, may still be on its way to us.
+                await self._changes.within(_LOSS_LIMIT_S, lambda: bool(self._lost))
             raise await self._failed(said, str(error)) from None
 
     async def _speak(self, link: SpeechLink, speech: AsyncIterator[bytes], said: "_Said") -> None:

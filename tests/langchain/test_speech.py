@@ -168,6 +168,33 @@ async def test_who_speaks_learns_of_the_hand_over(room: Make) -> None:
     assert len(on.handed_over) == 1
 
 
+@pytest.mark.parametrize("first", ["a send fails", "the text is cut"])
+async def test_hand_over_that_shows_otherwise_first(
+    first: str, room: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The call that speaks is told of the hand-over also if it meets a failed send, or the end of its text, before."""
+    monkeypatch.setattr(_line, "_REPORT_LIMIT_S", 0.01)
+    on = room()
+
+    class Replaced(Link):
+        async def send(self, pcm: bytes) -> int:
+            if not self.heard.is_set():
+                return await super().send(pcm)
+            asyncio.get_running_loop().call_later(0.1, self._replace)
+            if first == "a send fails":
+                raise SpeechLinkError("Speech could not be sent.", retryable=True)
+            await super().interrupt()
+            return 1
+
+        def _replace(self) -> None:
+            self._close("The room was lost: duplicate identity.", lost=True, replaced=True)
+
+    wire = Wire(SESSION, lambda: Replaced([]), one_link=False, advice=ADVICE)
+    async with asyncio.timeout(LIMIT_S):
+        with pytest.raises(SayError, match=ANOTHER_WORKER):
+            await on.speech.aspeak(wire, "long")
+
+
 async def test_hand_over_does_not_wait_for_a_slow_voice(room: Make) -> None:
     """A call that still waits for its voice is told at once, not at its first piece."""
     voice = Gated()
