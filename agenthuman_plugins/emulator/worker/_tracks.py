@@ -27,7 +27,6 @@ class VoiceTrack:
     async def play(self, pcm: bytes) -> None:
         """Take a block; waits while the queue is full."""
         # Without a time limit: on a busy machine, or one that sleeps, the queue stands still for seconds.
-        # Locked by test_avatar_survives_a_machine_that_stands_still.
         await self._source.capture_frame(rtc.AudioFrame(pcm, SPEECH_SAMPLE_RATE, 1, len(pcm) // 2))
 
     def clear(self) -> None:
