@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,11 @@ os.environ["PATH"] += os.pathsep + str(_ROOT / ".tools" / "bin")
 # A shell's background job ignores Ctrl-C, and so would the programs that tests start and interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Before 3.11.8 a parse fails if another one runs inside it. A traceback that is logged while the garbage is collected
+# does that: Python parses the failed line to underline a part of it. Without the underlining there is no second parse.
+if sys.version_info < (3, 11, 8):
+    traceback._extract_caret_anchors_from_line_segment = lambda _segment: None  # type: ignore[attr-defined]
 
 
 class _NoSilentSkips:
