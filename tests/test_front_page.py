@@ -66,6 +66,17 @@ def test_a_picture_that_is_a_link_keeps_both_addresses(hook: ModuleType) -> None
     assert clip == f"[![It]({DOCS}/images/a.webp)]({DOCS}/images/a.mp4)"
 
 
+def test_what_ends_with_the_release_is_left_out(hook: ModuleType) -> None:
+    """A page of an index does not say that the package is on none."""
+    markdown = (
+        "Before\n\n<!-- unpublished -->\nNot yet.\n```console\npip\n```\n<!-- /unpublished -->\n\nAfter\n"
+    )
+    assert hook.with_addresses(markdown, hook.Addresses("", "", "1.2")) == "Before\n\nAfter\n"
+    assert "not on PyPI" not in hook.with_addresses(
+        (_ROOT / "README.md").read_text(), hook.Addresses("", "", "1")
+    )
+
+
 def test_every_distribution_has_the_same_hook() -> None:
     """A source distribution holds no file from outside its folder, so the namesakes have copies."""
     assert len({(_ROOT / folder / "hatch_build.py").read_text() for folder in _FOLDERS}) == 1
