@@ -37,6 +37,7 @@ def hook() -> ModuleType:
         ("docs/how-to/cli.md#a", f"{DOCS}/how-to/cli/#a", f"{REPOSITORY}/blob/v1.2/docs/how-to/cli.md#a"),
         ("docs/index.md", f"{DOCS}/", f"{REPOSITORY}/blob/v1.2/docs/index.md"),
         ("docs/images/demo.png", f"{DOCS}/images/demo.png", f"{REPOSITORY}/raw/v1.2/docs/images/demo.png"),
+        ("../../docs/index.md", f"{DOCS}/", f"{REPOSITORY}/blob/v1.2/docs/index.md"),
         ("examples", f"{REPOSITORY}/blob/v1.2/examples", f"{REPOSITORY}/blob/v1.2/examples"),
         ("#development", f"{REPOSITORY}/blob/v1.2/README.md#development", f"{REPOSITORY}/blob/v1.2/README.md#development"),
         ("https://docs.agenthuman.com", "https://docs.agenthuman.com", "https://docs.agenthuman.com"),

@@ -45,7 +45,7 @@ class Addresses:
         """Where a link of the README leads, relative to the repository or already complete; empty if nowhere."""
         if "://" in target:
             return target
-        path, hash_, anchor = target.partition("#")
+        path, hash_, anchor = target.removeprefix("../../").partition("#")  # as from `distributions/NAME`
         if self._docs and path.startswith("docs/"):
             page = path.removeprefix("docs/")
             if page.endswith(".md"):
