@@ -37,17 +37,35 @@ class EmulatorClock:
         return self._paused_at is not None
 
     def pause(self) -> None:
-        """Stand still; harmless when repeated."""
+        """Stand still; harmless when repeated.
+
+        Example:
+            ```python
+            emulator.clock.pause()
+            assert emulator.clock() == emulator.clock()
+            ```
+        """
         self._paused_at = self()
 
     def resume(self) -> None:
-        """Go on from where it stood; harmless when repeated."""
+        """Go on from where it stood; harmless when repeated.
+
+        Example:
+            ```python
+            emulator.clock.resume()
+            ```
+        """
         if self._paused_at is not None:
             self._ahead = self._paused_at - self._source()
             self._paused_at = None
 
     def advance(self, *, hours: float = 0, minutes: float = 0, seconds: float = 0) -> None:
         """Move forward, also while paused. Sessions whose time is over have ended when this returns.
+
+        Example:
+            ```python
+            emulator.clock.advance(hours=4)  # to the limit of a session
+            ```
 
         Raises:
             EmulatorError: The duration is negative, or ends more than ten years ahead.

@@ -42,8 +42,13 @@ class Emulator:
     Use it as an async context manager; leaving it stops every child process. Sessions that are still open then
     stay on record as open, so that a leak shows.
 
-        async with Emulator() as emulator:
+    Example:
+        ```python
+        async with Emulator(plan="explorer") as emulator:
             client = AsyncAgentHuman(api_key=emulator.api_key, base_url=emulator.url)
+            async with client, client.sessions.open() as session:
+                print(session.session_id)
+        ```
 
     Args:
         host: Address to listen on.
@@ -210,6 +215,11 @@ class Emulator:
 
         Requests are answered before that; the first one that needs a room waits by itself.
 
+        Example:
+            ```python
+            print(await emulator.wait_ready())  # such as "embedded"
+            ```
+
         Raises:
             EmulatorError: There is no room server to be had; the text says what to do.
         """
@@ -221,6 +231,11 @@ class Emulator:
 
     def fail(self, fault: str, **details: Any) -> None:
         """Let something go wrong, as `POST /emulator/faults` does.
+
+        Example:
+            ```python
+            emulator.fail("status", status=503, times=3, path="/v1/sessions")
+            ```
 
         Args:
             fault: What: see the reference of that call.
@@ -236,11 +251,25 @@ class Emulator:
             raise EmulatorError(f"{error}. {advice}".strip()) from None
 
     def clear_faults(self) -> None:
-        """Let nothing go wrong any more."""
+        """Let nothing go wrong any more.
+
+        Example:
+            ```python
+            emulator.fail("avatar_silent", times=10)
+            emulator.clear_faults()
+            ```
+        """
         self._service.faults.clear()
 
     def sessions(self) -> list[dict[str, Any]]:
-        """Return what `GET /emulator/sessions` answers: all sessions, newest first, and who ended each."""
+        """Return what `GET /emulator/sessions` answers: all sessions, newest first, and who ended each.
+
+        Example:
+            ```python
+            for session in emulator.sessions():
+                print(session["session_id"], session["ended_by"])
+            ```
+        """
         store = self._service.store
         return [store.record(session) for session in store.newest_first()]
 
@@ -248,15 +277,33 @@ class Emulator:
         """Forget sessions, avatars, agents, links and faults, and set the clock right, as if just started.
 
         Running sessions end, and their avatars leave in the background.
+
+        Example:
+            ```python
+            emulator.reset()
+            assert emulator.sessions() == []
+            ```
         """
         self._service.reset()
 
     def export(self) -> dict[str, Any]:
-        """Return what `GET /emulator/export` answers: the whole state and each session's timeline, without secrets."""
+        """Return what `GET /emulator/export` answers: the whole state and each session's timeline, without secrets.
+
+        Example:
+            ```python
+            Path("state.json").write_text(json.dumps(emulator.export()))
+            ```
+        """
         return self._board.export(self.url)
 
     def health(self) -> dict[str, Any]:
-        """Return what `GET /emulator/health` answers: `status`, version, room server, and the number of sessions."""
+        """Return what `GET /emulator/health` answers: `status`, version, room server, and the number of sessions.
+
+        Example:
+            ```python
+            assert emulator.health()["status"] == "ok"
+            ```
+        """
         return self._board.health()
 
     @property

@@ -49,13 +49,7 @@ class AgentHumanToolkit(BaseToolkit):
     """Agent Human sessions as tools of a LangChain agent.
 
     Sessions are billed by the minute. Only a context manager around the run ends them however the run ends; no hook
-    of an agent sees all of its ends (a model error, the recursion limit, a cancellation):
-
-        with AgentHumanToolkit() as toolkit:
-            agent = create_agent(model, toolkit.get_tools())
-            agent.invoke(...)
-
-    Leaving the block ends every session that these tools opened. `async with` does the same for async agents.
+    of an agent sees all of its ends (a model error, the recursion limit, a cancellation). Leaving the block ends every session that these tools opened. `async with` does the same for async agents.
 
     A session belongs to the thread (`thread_id`) of the call that opened it: tools see the sessions of their own
     thread alone, so one toolkit may serve many users, and `end_sessions` ends those of one thread. A subagent sees the
@@ -64,6 +58,13 @@ class AgentHumanToolkit(BaseToolkit):
 
     A call is carried out once: when a checkpoint is replayed, the create tool returns the session that it opened
     before, also in another process if the agent has a checkpointer.
+
+    Example:
+        ```python
+        with AgentHumanToolkit() as toolkit:
+            agent = create_agent("openai:gpt-5-mini", toolkit.get_tools())
+            state = agent.invoke({"messages": [("user", "Show yourself by video.")]})
+        ```
 
     Attributes:
         api_key: API key; `None` reads `AGENTHUMAN_API_KEY`. Not needed with clients of your own.
@@ -234,7 +235,13 @@ class AgentHumanToolkit(BaseToolkit):
         self._tools = [self._made.build(name) for name in names]
 
     def get_tools(self) -> list[BaseTool]:
-        """The tools that were selected, in the order in which an agent uses them."""
+        """The tools that were selected, in the order in which an agent uses them.
+
+        Example:
+            ```python
+            print([tool.name for tool in toolkit.get_tools()])
+            ```
+        """
         return list(self._tools)
 
     @property
@@ -252,6 +259,11 @@ class AgentHumanToolkit(BaseToolkit):
 
         With a `namespace` also those that another worker opened, which costs a request for the list.
 
+        Example:
+            ```python
+            toolkit.end_sessions("ada")  # when her conversation is over
+            ```
+
         Args:
             thread_id: Its `thread_id`, as text or as what has that text, such as a UUID; `None` means the calls
                 outside of any.
@@ -263,6 +275,11 @@ class AgentHumanToolkit(BaseToolkit):
 
     async def aend_sessions(self, thread_id: object) -> None:
         """End the sessions of one conversation, when that is over; see `end_sessions`. Cancelling waits for it.
+
+        Example:
+            ```python
+            await toolkit.aend_sessions("ada")
+            ```
 
         Args:
             thread_id: Its `thread_id`; `None` means the calls outside of any.

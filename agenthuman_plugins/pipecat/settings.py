@@ -20,6 +20,12 @@ class AgentHumanVideoSettings(ServiceSettings):
 
     The constructor's other arguments (ratio, room, metadata, key, client) belong to the service's whole life.
 
+    Example:
+        ```python
+        settings = AgentHumanVideoSettings(max_idle_secs=120, on_failure="fail")
+        avatar = AgentHumanVideoService(settings=settings)
+        ```
+
     Attributes:
         avatar: Avatar id; `None` reads `AGENTHUMAN_AVATAR`, then takes the default of the vendor's LiveKit plugin
             (inferred). A new one takes over at the end of a reply, and `on_avatar_changed` reports it. One that is refused changes nothing.
@@ -99,7 +105,14 @@ _TIMES = {
 
 @dataclass
 class AgentHumanVideoUpdateSettingsFrame(ServiceUpdateSettingsFrame[AgentHumanVideoSettings]):
-    """Changes settings of a running `AgentHumanVideoService`; pass them as `delta`."""
+    """Changes settings of a running `AgentHumanVideoService`; pass them as `delta`.
+
+    Example:
+        ```python
+        delta = AgentHumanVideoSettings(avatar="PUBLIC/Avatars/sara-office")
+        await worker.queue_frame(AgentHumanVideoUpdateSettingsFrame(delta=delta))
+        ```
+    """
 
 
 def complete_settings(given: ServiceSettings | None) -> AgentHumanVideoSettings:

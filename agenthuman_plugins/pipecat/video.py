@@ -114,6 +114,15 @@ class AgentHumanVideoService(AIService):
 
     The service can be used again: each run of a pipeline opens and ends sessions of its own.
 
+    Example:
+        ```python
+        avatar = AgentHumanVideoService(
+            connect="first_speech",
+            settings=AgentHumanVideoService.Settings(max_session_secs=3600),
+        )
+        pipeline = Pipeline([transport.input(), stt, llm, tts, avatar, transport.output()])
+        ```
+
     Args:
         api_key: API key; `None` reads `AGENTHUMAN_API_KEY`.
         avatar: Avatar id; `None` takes that of `settings`, then reads `AGENTHUMAN_AVATAR`, then takes the default of the

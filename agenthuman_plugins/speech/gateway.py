@@ -68,6 +68,12 @@ class GatewaySpeechLink(LinkBase):
     piece (or after the one before it), and is over when what was confirmed has had time to be played. Every
     `PlaybackFinished` is therefore `estimated`.
 
+    Example:
+        ```python
+        link = GatewaySpeechLink(session.session_id, session.session_token.get_secret_value())
+        await link.connect(timeout_s=20)
+        ```
+
     Args:
         session_id: The session to speak through.
         session_token: From the reply to its create; never logged.

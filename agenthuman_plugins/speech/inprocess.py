@@ -38,6 +38,12 @@ class InProcessSpeechLink(LinkBase):
     Its time is counted in blocks of `1 / fps` seconds. They are played at real-time pace, or, with
     `paced=False`, only by `step`: then a test decides what has happened when.
 
+    Example:
+        ```python
+        link = InProcessSpeechLink(paced=False)  # for tests: no server, no clock
+        await link.connect(timeout_s=1)
+        ```
+
     Args:
         draw: Draws the pictures, on a thread; by default a plain one whose brightness follows the sound.
         width: Pixels of a picture.

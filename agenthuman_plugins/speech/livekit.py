@@ -55,6 +55,12 @@ _abandoned: set[asyncio.Task[None]] = set()  # joins that nobody waits for, to b
 class LiveKitSpeechLink(LinkBase):
     """A `SpeechLink` to an avatar in a LiveKit room. It connects once; make a new one to connect again.
 
+    Example:
+        ```python
+        link = LiveKitSpeechLink(room.url, room.agent_token, avatar_identity=room.avatar_identity)
+        await link.connect(timeout_s=20)
+        ```
+
     Args:
         url: `wss://…` of the LiveKit server, or `ws://…` of one on this machine or in a network of your own.
         token: Access token of our own participant; never logged.

@@ -23,6 +23,18 @@ def speech_link(
     | a `LiveKitRoom` with an `agent_token` | LiveKit, into that room | only with `media=True` |
     | a `LiveKitRoom` without one, or a `DailyRoom` | the gateway, which ends the session when it is closed | never |
 
+    Example:
+        ```python
+        link = speech_link(session)
+        try:
+            await link.connect(timeout_s=20)
+            await link.send(pcm)  # 16 kHz, 16 bit, mono
+            await link.end_utterance()
+            await link.wait_playback(timeout_s=60)
+        finally:
+            await link.aclose()
+        ```
+
     Args:
         session: As `sessions.create` returned it: a later `get` holds no tokens. One of the older generation needs
             `ws_uri` and `daily_room` of what `sessions.start` returned, too.

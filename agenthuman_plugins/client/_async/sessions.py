@@ -42,6 +42,12 @@ class AsyncSessions:
         A service of the older, Daily-managed generation refuses the call and gets it in its own form, if `room` is
         `None`. Its session is `created`, and not billed before it is started: see `start`.
 
+        Example:
+            ```python
+            session = await client.sessions.create(metadata={"customer": 42})
+            await client.sessions.end(session.session_id)  # yours to end: `open` does it by itself
+            ```
+
         Args:
             avatar: Avatar id (`avat_...`); `None` takes `AGENTHUMAN_AVATAR`, then the default of the
                 vendor's LiveKit plugin (inferred). A public
@@ -73,6 +79,12 @@ class AsyncSessions:
     async def get(self, session_id: str, **options: Unpack[CallOptions]) -> Session:
         """Get a session as it is now.
 
+        Example:
+            ```python
+            session = await client.sessions.get(session.session_id)
+            print(session.status, session.duration)
+            ```
+
         Args:
             session_id: `sess_...`
             options: `timeout` and `extra_headers`, see `CallOptions`.
@@ -88,6 +100,12 @@ class AsyncSessions:
         An entry that cannot be read is left out, with a warning in the log. Each entry has the `headers` and the
         `request_id` of the answer; an empty list has none.
 
+        Example:
+            ```python
+            for session in await client.sessions.list("started"):
+                print(session.session_id, session.duration)
+            ```
+
         Args:
             status: `all`, `started` or `ended`.
             options: `timeout` and `extra_headers`, see `CallOptions`.
@@ -98,6 +116,12 @@ class AsyncSessions:
         """Find a session, running or ended, by the reference of its create; `None` if there is none.
 
         Asks for the list, and for up to 20 single sessions if the list leaves metadata out.
+
+        Example:
+            ```python
+            session = await client.sessions.find("order-42")  # the client_ref of its create
+            print("none" if session is None else session.status)
+            ```
 
         Args:
             client_ref: What stands in its `metadata["client_ref"]`; `SessionOutcomeUnknownError` carries it.
@@ -114,6 +138,12 @@ class AsyncSessions:
 
         Only needed for a session that `create` returned with status `created`; today's are started by it, and
         returned as they are. It is billed from here on. Harmless when repeated.
+
+        Example:
+            ```python
+            session = await client.sessions.start(session)
+            print(session.status)
+            ```
 
         Args:
             session: What `create` returned, or its id (`sess_...`).
@@ -136,6 +166,13 @@ class AsyncSessions:
         """End a session, and with it its billing. Harmless when repeated.
 
         The reply has few fields; `get` tells the rest, `billing` included.
+
+        Example:
+            ```python
+            await client.sessions.end(session.session_id)
+            ended = await client.sessions.get(session.session_id)
+            print(ended.billing)
+            ```
 
         Args:
             session_id: `sess_...`
@@ -161,6 +198,12 @@ class AsyncSessions:
         Return, exception, cancellation and KeyboardInterrupt all end it. If ending fails, that is raised,
         unless the block raised something itself: then it is logged.
 
+        Example:
+            ```python
+            async with client.sessions.open(aspect_ratio="1:1") as session:
+                print(session.session_id)
+            ```
+
         Args:
             avatar: As in `create`.
             room: As in `create`.
@@ -182,6 +225,12 @@ class AsyncSessions:
         `track_owner=False`). Without `owner`, those sessions are ended whose process ran on this machine and is
         proven dead. After a reboot, from another machine or container, or when in doubt, nothing is proven: then
         name the owner.
+
+        Example:
+            ```python
+            for session in await client.sessions.reap(dry_run=True):
+                print("left open:", session.session_id)
+            ```
 
         Args:
             owner: Whose sessions to end, running or not: the whole `client_owner`.

@@ -49,6 +49,12 @@ class Avatars:
         Each one counts against the plan, so an upload is sent again only if the service surely did not process it.
         Size and type are checked before anything is sent.
 
+        Example:
+            ```python
+            avatar = client.avatars.upload_face("me.jpg")
+            print(avatar.avatar_id)
+            ```
+
         Args:
             file: Path, bytes, or a file opened in binary mode, which stays open.
             image_url: Public http(s) address, instead of `file`.
@@ -75,6 +81,12 @@ class Avatars:
     def list(self, **options: Unpack[CallOptions]) -> AvatarList:
         """List the avatars that a session can show; no paging is documented.
 
+        Example:
+            ```python
+            for avatar in (client.avatars.list()).public_avatars:
+                print(avatar.avatar_id, avatar.tags)
+            ```
+
         Args:
             options: `timeout` and `extra_headers`, see `CallOptions`.
 
@@ -84,6 +96,12 @@ class Avatars:
 
     def preview(self, avatar_id: str, **options: Unpack[BodyOptions]) -> AvatarPreview:
         """Make a link to try an avatar with; opening it starts a live session.
+
+        Example:
+            ```python
+            preview = client.avatars.preview("PUBLIC/Avatars/sara-office")
+            print(preview.url)
+            ```
 
         Args:
             avatar_id: `avat_...` or `PUBLIC/...`
@@ -98,6 +116,11 @@ class Avatars:
 
     def delete(self, avatar_id: str, **options: Unpack[CallOptions]) -> None:
         """Delete one of the account's own avatars, for good.
+
+        Example:
+            ```python
+            client.avatars.delete(avatar.avatar_id)
+            ```
 
         Args:
             avatar_id: `avat_...`
@@ -121,6 +144,12 @@ class UsageReports:
 
     def get(self, **options: Unpack[CallOptions]) -> Usage:
         """Get the minutes, sessions and plan of the account as they are now.
+
+        Example:
+            ```python
+            usage = client.usage.get()
+            print(usage.total_remaining)
+            ```
 
         Args:
             options: `timeout` and `extra_headers`, see `CallOptions`.
@@ -146,6 +175,16 @@ class Agents:
     ) -> Agent:
         """Create an agent; sent again only if the service surely did not process it.
 
+        Example:
+            ```python
+            agent = client.agents.create(
+                name="Support",
+                voice_agent={"provider": "ElevenLabs", "agent_id": "el_agent_1", "auth_method": "public"},
+                avatar_image_url="https://example.com/face.jpg",
+            )
+            print(agent.agent_id)
+            ```
+
         Args:
             name: Name.
             voice_agent: The voice behind it: `provider`, `agent_id` (at that provider) and `auth_method`
@@ -164,6 +203,12 @@ class Agents:
     def get(self, agent_id: str, **options: Unpack[CallOptions]) -> Agent:
         """Get an agent.
 
+        Example:
+            ```python
+            agent = client.agents.get(agent.agent_id)
+            print(agent.name)
+            ```
+
         Args:
             agent_id: `agnt_...`
             options: `timeout` and `extra_headers`, see `CallOptions`.
@@ -175,6 +220,12 @@ class Agents:
 
     def list(self, **options: Unpack[CallOptions]) -> AgentList:
         """List the agents of the account; no paging is documented.
+
+        Example:
+            ```python
+            for agent in client.agents.list():
+                print(agent.agent_id, agent.name)
+            ```
 
         Args:
             options: `timeout` and `extra_headers`, see `CallOptions`.
@@ -191,6 +242,12 @@ class Agents:
         **options: Unpack[BodyOptions],
     ) -> Agent:
         """Change an agent; what is left out stays as it is.
+
+        Example:
+            ```python
+            agent = client.agents.update(agent.agent_id, name="Sales")
+            print(agent.name)
+            ```
 
         Args:
             agent_id: `agnt_...`
@@ -212,6 +269,11 @@ class Agents:
 
     def delete(self, agent_id: str, **options: Unpack[CallOptions]) -> None:
         """Delete an agent, for good.
+
+        Example:
+            ```python
+            client.agents.delete(agent.agent_id)
+            ```
 
         Args:
             agent_id: `agnt_...`
@@ -242,6 +304,12 @@ class Links:
 
         Sent again only if the service surely did not process it.
 
+        Example:
+            ```python
+            link = client.links.create(agent_id=agent.agent_id, use_limit=100)
+            print(link.url)
+            ```
+
         Args:
             agent_id: The agent that it leads to, `agnt_...`
             name: Name; `None` has the service make one of the date.
@@ -260,6 +328,12 @@ class Links:
     def get(self, link_id: str, **options: Unpack[CallOptions]) -> Link:
         """Get a link.
 
+        Example:
+            ```python
+            link = client.links.get(link.link_id)
+            print(link.uses)
+            ```
+
         Args:
             link_id: `lnk_...`
             options: `timeout` and `extra_headers`, see `CallOptions`.
@@ -274,6 +348,12 @@ class Links:
 
     def list(self, status: LinkFilter = "all", **options: Unpack[CallOptions]) -> LinkList:
         """List the links of the account, newest first.
+
+        Example:
+            ```python
+            for link in client.links.list("active"):
+                print(link.name, link.uses)
+            ```
 
         Args:
             status: `all`, `active`, `paused` or `expired`.
@@ -293,6 +373,12 @@ class Links:
         **options: Unpack[BodyOptions],
     ) -> Link:
         """Change a link; what is left out stays as it is.
+
+        Example:
+            ```python
+            link = client.links.update(link.link_id, status="paused")
+            print(link.status)
+            ```
 
         Args:
             link_id: `lnk_...`
@@ -316,6 +402,11 @@ class Links:
 
     def delete(self, link_id: str, **options: Unpack[CallOptions]) -> None:
         """Delete a link, for good.
+
+        Example:
+            ```python
+            client.links.delete(link.link_id)
+            ```
 
         Args:
             link_id: `lnk_...`
@@ -342,6 +433,12 @@ class Links:
         others, so it is started again only if the service surely did not process the first request, and a lost
         answer cannot be looked up. A call that is given up returns at once, and what it opens is ended in the
         background. End the session with `sessions.end`.
+
+        Example:
+            ```python
+            started = client.links.start_session(link.link_id)
+            client.sessions.end(started.session_id)
+            ```
 
         Args:
             link_id: `lnk_...`
