@@ -126,7 +126,7 @@ class LiveKitRoom:
         agent_identity = agent_identity or f"agent-{uuid.uuid4().hex[:12]}"
         if agent_identity == avatar_identity:
             raise ConfigurationError(
-                f"Agent and avatar cannot both be {avatar_identity!r}: the second to join would evict the first. "
+                f"Agent and avatar cannot both be {avatar_identity!r}: the second to join would disconnect the first. "
                 "Leave agent_identity out to get a unique one."
             )
 
@@ -204,7 +204,7 @@ def _check_pair(avatar_token: str, agent_token: str) -> None:
         return  # not ours to judge: the server will
     if agent.get("sub") is not None and agent.get("sub") == avatar.get("sub"):
         raise ConfigurationError(
-            "avatar_token and agent_token carry the same identity: the second to join would evict the first."
+            "avatar_token and agent_token carry the same identity: the second to join would disconnect the first."
         )
     attributes = avatar.get("attributes")
     listens_to = attributes.get(ON_BEHALF_OF) if isinstance(attributes, dict) else None

@@ -10,7 +10,7 @@ MAX_AHEAD = timedelta(days=3_660)  # ten years: dates stay in the range that eve
 
 
 class EmulatorClock:
-    """Tells the time to everything that has a limit: sessions, links, periods and request rates.
+    """The time of everything that has a limit: sessions, links, periods and request rates.
 
     Avatars do not follow it: they speak at their own pace, whatever it shows.
 

@@ -68,13 +68,13 @@ class Emulator:
         limit_errors: How a call is refused when `minutes`, `sessions` or `avatars` are used up, by those names: a
             `LimitError` with `status`, `code` and `details`, which the pages leave open in part.
         requests_per_minute: Limit on the requests to `/v1`, 60 at the real service; by default there is none.
-        video_size: Width and height of the avatar's picture at 4:3.
+        video_size: Width and height of the avatar's video at 4:3.
         media: Whether sessions get real rooms and avatars. Without, only REST works, at no cost.
         room_server: Kind of the room server; see `RoomServer`.
         allow_hosts: Names under which requests without the key are answered, besides `localhost` and IP addresses,
             such as `emulator` in a compose file.
         allow_private_urls: Whether pictures are also fetched from this machine and private networks.
-        clock: Tells the real time; `emulator.clock` can be paused and moved forward.
+        clock: Returns the real time; `emulator.clock` can be paused and moved forward.
         generation: `own-room` is the service of today; `managed` the one before, whose sessions are created, then
             started, in rooms of Daily that the service makes.
         boot_s: For `managed`: how long the server of a started session takes to boot, in seconds. Until then the
@@ -251,7 +251,7 @@ class Emulator:
             raise EmulatorError(f"{error}. {advice}".strip()) from None
 
     def clear_faults(self) -> None:
-        """Let nothing go wrong any more.
+        """Drop all pending faults.
 
         Example:
             ```python

@@ -33,12 +33,12 @@ class AvatarAudio:
 
 @dataclass(frozen=True, slots=True)
 class AvatarVideo:
-    """One picture of the avatar.
+    """One frame of the avatar's video.
 
     Attributes:
         rgb: `height * width * 3` bytes, row by row.
-        width: Pixels; may change from one picture to the next.
-        height: Pixels; may change from one picture to the next.
+        width: Pixels; may change from one frame to the next.
+        height: Pixels; may change from one frame to the next.
         timestamp_us: Media time in microseconds from an arbitrary start.
     """
 
@@ -50,12 +50,12 @@ class AvatarVideo:
 
 @dataclass(frozen=True, slots=True)
 class AvatarConnected:
-    """The avatar is in the room and shows its picture: it can be spoken through."""
+    """The avatar is in the room and sends video: it can be spoken through."""
 
 
 @dataclass(frozen=True, slots=True)
 class AvatarDisconnected:
-    """The avatar left or lost its picture, and was not back within two seconds; the link itself stands."""
+    """The avatar left or lost its video, and was not back within two seconds; the link itself stands."""
 
     reason: str
 
@@ -215,7 +215,7 @@ class SpeechLink(Protocol):
         """
 
     def video(self) -> AsyncIterator[AvatarVideo]:
-        """The avatar's picture until the link is closed; a slow reader misses pictures, never lags behind.
+        """The avatar's video until the link is closed; a slow reader misses frames, and never lags behind.
 
         Example:
             ```python

@@ -69,7 +69,7 @@ class RunningEmulator:
         self._call(lambda: self._emulator.fail(fault, **details))
 
     def clear_faults(self) -> None:
-        """Let nothing go wrong any more.
+        """Drop all pending faults.
 
         Example:
             ```python

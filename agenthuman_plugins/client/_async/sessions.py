@@ -151,7 +151,7 @@ class AsyncSessions:
 
         Returns:
             The session, with `ws_uri` (the speech gateway) and `daily_room` (where its viewers go). It has a
-            `session_token` if `session` was what `create` returned: only its reply told one.
+            `session_token` if `session` was what `create` returned: only its reply carries one.
 
         Raises:
             NotFoundError: There is no such session.
@@ -165,7 +165,7 @@ class AsyncSessions:
     async def end(self, session_id: str, **options: Unpack[BodyOptions]) -> Session:
         """End a session, and with it its billing. Harmless when repeated.
 
-        The reply has few fields; `get` tells the rest, `billing` included.
+        The reply has few fields; `get` returns the rest, `billing` included.
 
         Example:
             ```python

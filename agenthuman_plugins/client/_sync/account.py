@@ -429,7 +429,7 @@ class Links:
     ) -> LinkSession:
         """Start a session by a link, as its visitors do: from here on it is billed until it ends.
 
-        The API key is not sent, because the link is the credential. Nothing in a list tells this session from
+        The API key is not sent, because the link is the credential. Nothing in a list distinguishes this session from
         others, so it is started again only if the service surely did not process the first request, and a lost
         answer cannot be looked up. A call that is given up returns at once, and what it opens is ended in the
         background. End the session with `sessions.end`.

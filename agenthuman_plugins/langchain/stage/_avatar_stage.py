@@ -32,8 +32,8 @@ class AvatarStage:
 
     Events are dicts or objects with a `type`. All of them pass in order and unchanged, unknown ones untouched, also
     while the avatar connects or is lost. It reads `stt_chunk` and `stt_output` (`transcript`), `agent_chunk`
-    (`text`), `agent_end` and `tts_chunk` (`audio`: signed 16-bit mono PCM, cut anywhere; `words`, if the voice tells
-    them: pairs of a word and the second of the reply at which it begins). It adds dicts with `type` and `ts`:
+    (`text`), `agent_end` and `tts_chunk` (`audio`: signed 16-bit mono PCM, cut anywhere; `words`, if the voice
+    gives them: pairs of a word and the second of the reply at which it begins). It adds dicts with `type` and `ts`:
 
     | type | when | with |
     | --- | --- | --- |
@@ -45,7 +45,7 @@ class AvatarStage:
 
     A reply is interrupted when the user speaks. An agent reads nothing while it streams, so `listen` belongs right
     after speech-to-text: it passes events on and interrupts at once. Without it, the stage interrupts when the
-    user's words come to it. `agent_end` makes the end of a reply exact; without one, a pause tells.
+    user's words come to it. `agent_end` makes the end of a reply exact; without one, a pause decides.
 
     Sessions are billed by the minute. The session is opened at the first event and ended however the stream ends.
     A program that leaves its loop early leaves generators behind that Python closes some time later; to end the
