@@ -255,7 +255,7 @@ class Link(Answered):
         uses: How often it was used.
         use_limit: How often it can be used; `None`: without limit.
         created_at: When it was made.
-        expires_at: Until when it can be used; `None`: for ever.
+        expires_at: Until when it can be used; `None`: forever.
     """
 
     link_id: str = Field(min_length=1)

@@ -33,11 +33,11 @@ class EmulatorClock:
 
     @property
     def paused(self) -> bool:
-        """Whether it stands still."""
+        """Whether it is paused."""
         return self._paused_at is not None
 
     def pause(self) -> None:
-        """Stand still; harmless when repeated.
+        """Pause; harmless when repeated.
 
         Example:
             ```python
@@ -48,7 +48,7 @@ class EmulatorClock:
         self._paused_at = self()
 
     def resume(self) -> None:
-        """Go on from where it stood; harmless when repeated.
+        """Resume where it was paused; harmless when repeated.
 
         Example:
             ```python

@@ -230,7 +230,7 @@ class Emulator:
         return server.kind
 
     def fail(self, fault: str, **details: Any) -> None:
-        """Let something go wrong, as `POST /emulator/faults` does.
+        """Inject a fault, as `POST /emulator/faults` does.
 
         Example:
             ```python
@@ -274,7 +274,7 @@ class Emulator:
         return [store.record(session) for session in store.newest_first()]
 
     def reset(self) -> None:
-        """Forget sessions, avatars, agents, links and faults, and set the clock right, as if just started.
+        """Forget sessions, avatars, agents, links and faults, and reset the clock, as if it had just started.
 
         Running sessions end, and their avatars leave in the background.
 

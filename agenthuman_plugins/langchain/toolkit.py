@@ -51,8 +51,8 @@ class AgentHumanToolkit(BaseToolkit):
     Sessions are billed by the minute. Only a context manager around the run ends them however the run ends; no hook
     of an agent sees all of its ends (a model error, the recursion limit, a cancellation). Leaving the block ends every session that these tools opened. `async with` does the same for async agents.
 
-    A session belongs to the thread (`thread_id`) of the call that opened it: tools see the sessions of their own
-    thread alone, so one toolkit may serve many users, and `end_sessions` ends those of one thread. A subagent sees the
+    A session belongs to the thread (`thread_id`) of the call that opened it: tools see only the sessions of their own
+    thread, so one toolkit may serve many users, and `end_sessions` ends those of one thread. A subagent sees the
     sessions that it opened itself. With a `namespace`, every worker of an application knows the sessions of a thread,
     also after a restart.
 
@@ -74,7 +74,7 @@ class AgentHumanToolkit(BaseToolkit):
         aspect_ratio: Ratio when the model names none: `4:3`, `3:4` or `1:1`.
         room: Room for the avatar to join, or a function (sync, or async for async agents) that makes one for the
             request that it is given. `None`: the service is asked to make the room. That is inferred: the public pages
-            list rooms of your own alone. With a `namespace`, it is called for a session that another worker opened, too:
+            list only rooms of your own. With a `namespace`, it is called for a session that another worker opened, too:
             `request.session` is that session, and the room must be its room, with an agent token for
             `request.agent_identity`. It never comes from the model.
         metadata: JSON to keep with each session at the service: a dict, or a function of the request.
@@ -248,7 +248,7 @@ class AgentHumanToolkit(BaseToolkit):
     def sessions(self) -> Mapping[str, Session]:
         """Sessions that the tools opened or were asked for, by id; with its room and token if the service made one (inferred).
 
-        The last 1,000 ended ones are among them; `session.has_ended` is true as soon as a tool has learnt of the end.
+        The last 1,000 ended ones are among them; `session.has_ended` is true as soon as a tool has learned of the end.
         For the application alone: they hold tokens. It is a copy, which does not change.
         """
         entries = reversed(self._ledger.entries())

@@ -33,7 +33,7 @@ class AgentHumanVideoSettings(ServiceSettings):
             default 3.
         no_audio_timeout_s: Seconds without a voice from the avatar while it should speak, after which it counts
             as failed; a pause in the speech itself does not count. Default 3.
-        on_failure: `fall_back` (default) goes on with plain audio and brings the avatar back in the background;
+        on_failure: `fall_back` (default) continues with plain audio and brings the avatar back in the background;
             `fail` gives up the avatar with a permanent error, on which the pipeline's `ProcessorUnusablePolicy`
             decides whether the bot ends. While it goes on, it keeps its voice.
         max_idle_secs: Seconds without speech, the bot's or the user's, after which the session is ended, so that nobody

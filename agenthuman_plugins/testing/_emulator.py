@@ -49,7 +49,7 @@ class RunningEmulator:
         return self._call(self._emulator.sessions)
 
     def fail(self, fault: str, **details: Any) -> None:
-        """Let something go wrong.
+        """Inject a fault.
 
         Example:
             ```python
@@ -80,7 +80,7 @@ class RunningEmulator:
         self._call(self._emulator.clear_faults)
 
     def reset(self) -> None:
-        """Forget sessions, avatars, agents, links and faults, and set the clock right, as if just started.
+        """Forget sessions, avatars, agents, links and faults, and reset the clock, as if it had just started.
 
         Example:
             ```python
@@ -118,7 +118,7 @@ class RunningEmulator:
 
 
 class RunningClock:
-    """The clock of a running emulator: sessions, links, periods and request rates go by it, speech does not."""
+    """The clock of a running emulator: sessions, links, periods and request rates follow it, speech does not."""
 
     def __init__(self, clock: "EmulatorClock", call: Callable[[Callable[[], Any]], Any]) -> None:
         self._clock = clock
@@ -135,7 +135,7 @@ class RunningClock:
         return self._clock()
 
     def pause(self) -> None:
-        """Stand still; harmless when repeated.
+        """Pause; harmless when repeated.
 
         Example:
             ```python
@@ -146,7 +146,7 @@ class RunningClock:
         self._call(self._clock.pause)
 
     def resume(self) -> None:
-        """Go on from where it stood; harmless when repeated.
+        """Resume where it was paused; harmless when repeated.
 
         Example:
             ```python

@@ -30,7 +30,7 @@ from agenthuman_plugins.client.rooms import AspectRatio
 
 
 class AsyncAvatars:
-    """The avatars of an account, and those that everybody may use. Reached as `client.avatars`."""
+    """The avatars of an account, and those that everybody may use. Available as `client.avatars`."""
 
     def __init__(self, driver: AsyncDriver) -> None:
         self._driver = driver
@@ -46,7 +46,7 @@ class AsyncAvatars:
     ) -> Avatar:
         """Make an avatar of a picture with exactly one prominent face: jpeg, png, gif or webp, up to 10 MB.
 
-        Each one counts against the plan, so an upload is sent again only if the service surely did not process it.
+        Each one counts against the plan, so an upload is sent again only if the service cannot have processed it.
         Size and type are checked before anything is sent.
 
         Example:
@@ -115,7 +115,7 @@ class AsyncAvatars:
         return await self._driver.call(with_options(calls.preview_avatar(avatar_id), options))
 
     async def delete(self, avatar_id: str, **options: Unpack[CallOptions]) -> None:
-        """Delete one of the account's own avatars, for good.
+        """Delete one of the account's own avatars permanently.
 
         Example:
             ```python
@@ -137,7 +137,7 @@ class AsyncAvatars:
 
 
 class AsyncUsageReports:
-    """What the account has used. Reached as `client.usage`."""
+    """What the account has used. Available as `client.usage`."""
 
     def __init__(self, driver: AsyncDriver) -> None:
         self._driver = driver
@@ -160,7 +160,7 @@ class AsyncUsageReports:
 
 
 class AsyncAgents:
-    """The voice agents of an account. Reached as `client.agents`."""
+    """The voice agents of an account. Available as `client.agents`."""
 
     def __init__(self, driver: AsyncDriver) -> None:
         self._driver = driver
@@ -173,7 +173,7 @@ class AsyncAgents:
         avatar_image_url: str | None = None,
         **options: Unpack[BodyOptions],
     ) -> Agent:
-        """Create an agent; sent again only if the service surely did not process it.
+        """Create an agent; sent again only if the service cannot have processed it.
 
         Example:
             ```python
@@ -268,7 +268,7 @@ class AsyncAgents:
         return await self._driver.call(with_options(call, options))
 
     async def delete(self, agent_id: str, **options: Unpack[CallOptions]) -> None:
-        """Delete an agent, for good.
+        """Delete an agent permanently.
 
         Example:
             ```python
@@ -286,7 +286,7 @@ class AsyncAgents:
 
 
 class AsyncLinks:
-    """The links of an account. Reached as `client.links`."""
+    """The links of an account. Available as `client.links`."""
 
     def __init__(self, driver: AsyncDriver) -> None:
         self._driver = driver
@@ -302,7 +302,7 @@ class AsyncLinks:
     ) -> Link:
         """Create a link, by which others start sessions at the account's cost.
 
-        Sent again only if the service surely did not process it.
+        Sent again only if the service cannot have processed it.
 
         Example:
             ```python
@@ -313,7 +313,7 @@ class AsyncLinks:
         Args:
             agent_id: The agent that it leads to, `agnt_...`
             name: Name; `None` has the service make one of the date.
-            expires_at: Until when it can be used, with a time zone; `None`: for ever.
+            expires_at: Until when it can be used, with a time zone; `None`: forever.
             use_limit: How often it can be used; `None`: without limit.
             options: `timeout`, `extra_headers` and `extra_body`, see `BodyOptions`.
 
@@ -384,7 +384,7 @@ class AsyncLinks:
             link_id: `lnk_...`
             name: New name; `None` clears it.
             status: `paused` stops it from being used, `active` lets it.
-            expires_at: Until when it can be used, with a time zone; `None`: for ever.
+            expires_at: Until when it can be used, with a time zone; `None`: forever.
             use_limit: How often it can be used, more than it was already; `None`: without limit.
             options: `timeout`, `extra_headers` and `extra_body`, see `BodyOptions`.
 
@@ -401,7 +401,7 @@ class AsyncLinks:
         return await self._driver.call(with_options(call, options))
 
     async def delete(self, link_id: str, **options: Unpack[CallOptions]) -> None:
-        """Delete a link, for good.
+        """Delete a link permanently.
 
         Example:
             ```python
@@ -430,7 +430,7 @@ class AsyncLinks:
         """Start a session by a link, as its visitors do: from here on it is billed until it ends.
 
         The API key is not sent, because the link is the credential. Nothing in a list distinguishes this session from
-        others, so it is started again only if the service surely did not process the first request, and a lost
+        others, so it is started again only if the service cannot have processed the first request, and a lost
         answer cannot be looked up. A call that is given up returns at once, and what it opens is ended in the
         background. End the session with `sessions.end`.
 

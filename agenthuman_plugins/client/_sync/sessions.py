@@ -17,7 +17,7 @@ from agenthuman_plugins.client.rooms import AspectRatio, Room
 
 
 class Sessions:
-    """The sessions of an account. Reached as `client.sessions`."""
+    """The sessions of an account. Available as `client.sessions`."""
 
     def __init__(self, driver: Driver) -> None:
         self._driver = driver
@@ -33,7 +33,7 @@ class Sessions:
     ) -> Session:
         """Create a session, which also starts it: it is billed from here (inferred) until it ends.
 
-        Sent again only if the service surely did not process it. An answer that is lost is looked up by
+        Sent again only if the service cannot have processed it. An answer that is lost is looked up by
         the reference in `metadata["client_ref"]`; a session found that way has no `session_token` and no
         `room.token`, which only the create's own answer carries. A call that is given up (cancellation,
         KeyboardInterrupt) returns at once; what it may have opened is ended in the background, and closing the
@@ -53,7 +53,7 @@ class Sessions:
                 vendor's LiveKit plugin (inferred). A public
                 image URL or a `data:image/...` URI needs a paid plan and takes longer.
             room: Room for the avatar to join; `None` asks the service to make one, returned as `session.room`. That is
-                inferred: the public pages know rooms of your own alone.
+                inferred: the public pages list only rooms of your own.
             aspect_ratio: `4:3`, `3:4` or `1:1`.
             metadata: JSON object to keep with the session. A `client_ref` of your own, unique to the wanted
                 session, replaces the generated one; so does a `client_owner` (see `reap`).
@@ -223,7 +223,7 @@ class Sessions:
 
         Every create marks its session with this machine and process (`metadata["client_owner"]`, switched off by
         `track_owner=False`). Without `owner`, those sessions are ended whose process ran on this machine and is
-        proven dead. After a reboot, from another machine or container, or when in doubt, nothing is proven: then
+        known to be dead. After a reboot, from another machine or container, or when in doubt, nothing is known: then
         name the owner.
 
         Example:
