@@ -6,6 +6,8 @@ AGENTS := .venv-agents/bin
 QUICK := $(BIN)/python -m pytest -m "not chain" -n 4 --dist loadfile
 RECORDED := $(wildcard tests/*/test_cassettes.py)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Every pytest and every program under test would compile our modules anew: ten seconds each time.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test quick test-oldest generate lint docs dist bench soak campaign record record-live livekit-server chromium mermaid requirements clean

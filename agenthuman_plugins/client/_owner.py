@@ -83,7 +83,7 @@ def this_process() -> str | None:
 
 
 # By process id, because a fork inherits the cache.
-@functools.lru_cache(maxsize=1)
+@functools.cache
 def _mark_of(pid: int) -> str | None:
     start = _start_of(pid)
     return None if start is None else str(Owner(_host(), _machine(), pid, start))
