@@ -27,6 +27,7 @@ _MERMAID = "javascripts/mermaid.min.js"  # in the site
 _MARKER = re.compile(
     r"^(?P<indent>[ \t]*)<!-- (?P<kind>table|diagram):\s*(?P<source>.*?)\s*-->[ \t]*$", re.MULTILINE
 )
+_CODE_MARKER = re.compile(r"^[ \t]*<!-- code\b.*? -->\n", re.MULTILINE)  # for scripts/page_code alone
 _TABLE_ROW = re.compile(r"^\|.*\|$", re.MULTILINE)
 
 
@@ -51,7 +52,7 @@ def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
             text = f"```mermaid\n{text}\n```"
         return textwrap.indent(text, marker["indent"])
 
-    return _MARKER.sub(printed, markdown)
+    return _MARKER.sub(printed, _CODE_MARKER.sub("", markdown))
 
 
 # After the plugin that writes llms.txt: there the source of a diagram says more than the tag of a script.

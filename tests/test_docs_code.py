@@ -19,8 +19,7 @@ _BLOCK = re.compile(r"^(?P<indent> *)```python\n(?P<code>.*?)^(?P=indent)```", r
 
 def _blocks(page: Path) -> Iterator[str]:
     for block in _BLOCK.finditer(page.read_text()):
-        if "--8<--" not in block["code"]:  # a part of an example, which is run by a test of its own
-            yield textwrap.dedent(block["code"])
+        yield textwrap.dedent(block["code"])
 
 
 @pytest.mark.parametrize("page", _PAGES, ids=lambda page: str(page.relative_to(_ROOT)))
@@ -66,3 +65,15 @@ def test_reference_lists_each_category_of_errors() -> None:
     """What a failure may be called stands in the table of errors."""
     told = {cells[0] for cells in _first_cells("Errors")}
     assert told == {category.name for category in _errors._CATEGORIES.values()} | {"UNKNOWN"}
+
+
+def test_messages_in_troubleshooting_are_those_of_the_code() -> None:
+    """What a reader looks for in the first column of a table is what the package writes, but for what `…` stands for."""
+    page = (_ROOT / "docs" / "how-to" / "troubleshooting.md").read_text()
+    cells = re.findall(r"^\| ([^|]*) \|", page, re.MULTILINE)
+    messages = [message for cell in cells for message in re.findall(r"`([^`]* [^`]*)`", cell)]
+    assert messages
+    code = "".join(module.read_text() for module in (_ROOT / "agenthuman_plugins").rglob("*.py"))
+    written = re.sub(r'"\s*\n\s*f?"', "", code)  # texts that go on in the next line
+    parts = [part.strip() for message in messages for part in message.split("…")]
+    assert [part for part in parts if part not in written] == []

@@ -66,7 +66,7 @@ class SessionAvatar(Answered):
 
 
 class SessionRoom(Answered):
-    """The room that the service made, and our way in.
+    """The room that the service made (platform `proxy`, which is inferred), and our way in.
 
     Attributes:
         url: `wss://…` of the LiveKit server, or the address of the Daily room.
@@ -100,7 +100,7 @@ class Session(Answered):
         status: `created`, `started` or `ended` as documented; older data says `active` or `completed`, and
             new words must be expected. Use `has_ended` to decide.
         session_token: Token for the speech gateway; only in the reply to create.
-        started_at: Start; billing runs from here.
+        started_at: Start; billing runs from here (inferred for sessions of today).
         ended_at: End, `None` while it runs.
         created_at: Where the service tells it.
         expiration: When the service ends the session by itself; `None`: unlimited, or not told.

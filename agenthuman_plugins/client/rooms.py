@@ -36,7 +36,7 @@ class LiveKitRoom:
         avatar_token: Token that the avatar joins with.
         agent_token: Token that our own side joins with to speak through the avatar. Its identity must be
             the one that the avatar's attribute `lk.publish_on_behalf` names, and nobody else's: a second
-            join under one identity evicts the first.
+            join under one identity disconnects the first.
 
     Raises:
         ConfigurationError: The URL is not a LiveKit one or has a user in it, a token is missing, or the two tokens contradict
@@ -92,8 +92,8 @@ class LiveKitRoom:
     ) -> "LiveKitRoom":
         """Make both tokens for a room on your own LiveKit server.
 
-        The avatar's token carries the attribute `lk.publish_on_behalf` with the agent's identity, which is
-        how the avatar knows whom to listen to. The secret is used here and not kept.
+        The avatar's token carries the attribute `lk.publish_on_behalf` with the agent's identity, by
+        which the avatar knows whom to listen to (inferred). The secret is used here and not kept.
 
         Args:
             url: `wss://…` of the LiveKit server.

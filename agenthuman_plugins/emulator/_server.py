@@ -54,10 +54,12 @@ class Emulator:
             for `sweep_after_s`. Without it and `expiry` only callers end sessions.
         sweep_after_s: Time that an avatar may be alone in its room, in seconds.
         expiry: Whether sessions end when the plan's limit is reached.
-        minutes: Minutes that the plan includes; by default as many as the plan has.
+        minutes: Minutes that the plan includes. The documents list none for the plans: by default 120 (free, as in their
+            examples), 600, 1,500 or 4,000, which are the emulator's own.
         purchased_minutes: Minutes on top of them, which are used last.
         slots: Sessions at the same time; by default as many as the plan has.
-        session_limit_s: Seconds after which a session ends, with `expiry`; by default the plan's limit.
+        session_limit_s: Seconds after which a session ends, with `expiry`; by default 4 hours on every plan, as in the
+            documents' examples.
         limit_errors: How a call is refused when `minutes`, `sessions` or `avatars` are used up, by those names: a
             `LimitError` with `status`, `code` and `details`, which the pages leave open in part.
         requests_per_minute: Limit on the requests to `/v1`, 60 at the real service; by default there is none.

@@ -68,11 +68,12 @@ class AgentHumanToolkit(BaseToolkit):
     Attributes:
         api_key: API key; `None` reads `AGENTHUMAN_API_KEY`. Not needed with clients of your own.
         base_url: Address of the service; `None` reads `AGENTHUMAN_BASE_URL`, then takes the public one.
-        avatar: Avatar when the model names none; `None` takes `AGENTHUMAN_AVATAR`, then the default one.
+        avatar: Avatar when the model names none; `None` takes `AGENTHUMAN_AVATAR`, then the default of the
+            vendor's LiveKit plugin (inferred).
         aspect_ratio: Ratio when the model names none: `4:3`, `3:4` or `1:1`.
         room: Room for the avatar to join, or a function (sync, or async for async agents) that makes one for the
-            request that it is given. `None`: the service makes the room, which is inferred (the public pages list rooms
-            of your own alone). With a `namespace`, it is called for a session that another worker opened, too:
+            request that it is given. `None`: the service is asked to make the room. That is inferred: the public pages
+            list rooms of your own alone. With a `namespace`, it is called for a session that another worker opened, too:
             `request.session` is that session, and the room must be its room, with an agent token for
             `request.agent_identity`. It never comes from the model.
         metadata: JSON to keep with each session at the service: a dict, or a function of the request.
@@ -238,7 +239,7 @@ class AgentHumanToolkit(BaseToolkit):
 
     @property
     def sessions(self) -> Mapping[str, Session]:
-        """Sessions that the tools opened or were asked for, by id, with room and, where the service made it, its token.
+        """Sessions that the tools opened or were asked for, by id; with its room and token if the service made one (inferred).
 
         The last 1,000 ended ones are among them; `session.has_ended` is true as soon as a tool has learnt of the end.
         For the application alone: they hold tokens. It is a copy, which does not change.

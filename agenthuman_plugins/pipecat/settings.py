@@ -21,8 +21,8 @@ class AgentHumanVideoSettings(ServiceSettings):
     The constructor's other arguments (ratio, room, metadata, key, client) belong to the service's whole life.
 
     Attributes:
-        avatar: Avatar id; `None` reads `AGENTHUMAN_AVATAR`, then takes the documented default. A new one takes over at
-            the end of a reply, and `on_avatar_changed` reports it. One that is refused changes nothing.
+        avatar: Avatar id; `None` reads `AGENTHUMAN_AVATAR`, then takes the default of the vendor's LiveKit plugin
+            (inferred). A new one takes over at the end of a reply, and `on_avatar_changed` reports it. One that is refused changes nothing.
         avatar_wait_s: Seconds that speech waits for an avatar that is on its way before it passes as plain audio;
             default 3.
         no_audio_timeout_s: Seconds without a voice from the avatar while it should speak, after which it counts

@@ -19,7 +19,7 @@ def speech_link(
 
     | the avatar is in | link | voice and picture |
     | --- | --- | --- |
-    | a room that the service made (`room=None`) | LiveKit, into that room | unless `media=False` |
+    | a room that the service made (`room=None`; inferred) | LiveKit, into that room | unless `media=False` |
     | a `LiveKitRoom` with an `agent_token` | LiveKit, into that room | only with `media=True` |
     | a `LiveKitRoom` without one, or a `DailyRoom` | the gateway, which ends the session when it is closed | never |
 

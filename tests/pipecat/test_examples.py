@@ -17,6 +17,7 @@ from agenthuman_plugins.client.rooms import AVATAR_IDENTITY
 from agenthuman_plugins.emulator.rooms import media_interface
 from agenthuman_plugins.speech.proxies import direct_to
 from tests.demo.conftest import START_TIMEOUT_S, Demo
+from tests.demo.test_browser import WITNESS, browsing
 from tests.demo.visitor import WAIT_S, Visitor
 from tests.emulator.processes import still_alive
 
@@ -90,6 +91,28 @@ async def test_a_browser_is_greeted_by_a_face(example: str, reply: str, unused_t
         finally:
             caller.vanish()
     await caller.leave()
+
+
+async def test_the_page_needs_nobody_else(chromium: str, unused_tcp_port: int) -> None:
+    """After Connect, our page shows a moving face and what it says, and answers text, without a foreign request."""
+    pytest.importorskip("python_multipart", reason="Pipecat's runner needs it")
+    ready = r"Uvicorn running on (http://localhost:\d+)"
+    async with (
+        _local_bot("pipecat_smallwebrtc.py", ready, "--port", str(unused_tcp_port)) as (_, found),
+        browsing(chromium, found[1]) as (page, complaints),
+    ):
+        await page.click("button >> text=Connect")
+        await page.wait_for_selector("#veil.lifted", state="attached")
+        await page.evaluate(WITNESS)
+        await page.wait_for_selector("#log .bot.speaking >> text=Hello! Ask me who I am")
+        await page.wait_for_function("witness.changes > 10 && witness.levels.some(({ loud }) => loud)")
+        await page.fill("#text", "Tell me a story")
+        await page.keyboard.press("Enter")
+        await page.wait_for_selector("#log .bot.cut >> text=Hello!")
+        await page.wait_for_selector("#log .user >> text=Tell me a story")
+        await page.wait_for_selector("#log .bot.speaking >> text=quiet forest")
+        assert "ms" in await page.inner_text("#voice-delay")
+        assert not complaints
 
 
 async def test_the_avatar_publishes_in_the_guests_room() -> None:

@@ -31,7 +31,7 @@ class AsyncSessions:
         metadata: Mapping[str, Any] | None = None,
         **options: Unpack[BodyOptions],
     ) -> Session:
-        """Create a session, which also starts it: from here on it is billed until it ends.
+        """Create a session, which also starts it: it is billed from here (inferred) until it ends.
 
         Sent again only if the service surely did not process it. An answer that is lost is looked up by
         the reference in `metadata["client_ref"]`; a session found that way has no `session_token` and no
@@ -43,10 +43,11 @@ class AsyncSessions:
         `None`. Its session is `created`, and not billed before it is started: see `start`.
 
         Args:
-            avatar: Avatar id (`avat_...`); `None` takes `AGENTHUMAN_AVATAR`, then the default one. A public
+            avatar: Avatar id (`avat_...`); `None` takes `AGENTHUMAN_AVATAR`, then the default of the
+                vendor's LiveKit plugin (inferred). A public
                 image URL or a `data:image/...` URI needs a paid plan and takes longer.
-            room: Room for the avatar to join; `None` has the service make one, returned as `session.room`. The public
-                pages know rooms of your own alone: see `agenthuman_plugins.client.rooms`.
+            room: Room for the avatar to join; `None` asks the service to make one, returned as `session.room`. That is
+                inferred: the public pages know rooms of your own alone.
             aspect_ratio: `4:3`, `3:4` or `1:1`.
             metadata: JSON object to keep with the session. A `client_ref` of your own, unique to the wanted
                 session, replaces the generated one; so does a `client_owner` (see `reap`).
@@ -59,7 +60,8 @@ class AsyncSessions:
         Raises:
             ConfigurationError: An argument is wrong; nothing was sent.
             UsageLimitError: Minutes or concurrent sessions are used up.
-            PermissionDeniedError: The avatar is not yours, or the plan does not allow images.
+            PermissionDeniedError: The plan does not allow images, or the avatar is another account's (inferred for
+                sessions of today).
             SessionOutcomeUnknownError: The answer did not come in time, and what it opens is ended in the background;
                 or it was lost, and no session carries our reference.
 

@@ -104,8 +104,9 @@ class Avatars:
             options: `timeout` and `extra_headers`, see `CallOptions`.
 
         Raises:
-            NotFoundError: There is no such avatar.
-            PermissionDeniedError: It is not the account's own.
+            NotFoundError: There is no such avatar, or it is another account's: in the oldest pages a 404, in today's
+                left open.
+            PermissionDeniedError: It is another account's, should the service answer with a 403 (inferred).
 
         Source: docs.agenthuman.com, endpoints/delete-avatar.
         """

@@ -63,7 +63,7 @@ class AvatarStage:
     Args:
         toolkit: Opens the session by its own rules.
         session: A session of the program's own, instead: it is spoken through and never ended.
-        room: The room that `session` was created with; `None` for one that the service made.
+        room: The room that `session` was created with; `None` for one that the service made (inferred).
         gateway_url: Address of the speech gateway; `None` takes the toolkit's, then the public one.
         sample_rate: Hz of the `tts_chunk` events.
         thread_id: The conversation; `None` takes the `thread_id` of the run that the stage is part of.

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pipecat.pipeline.worker import PipelineWorker
 from pipecat.transports.base_transport import TransportParams
 
-AVATAR_FPS = 25
+AVATAR_FPS = 25  # inferred: the emulator's rate; no page has the service's
 _GOOD_FPS = 30  # at the avatar's own rate a picture waits for the next slot, which is 40 ms
 _SAME_SHAPE = 0.02  # a distortion that nobody sees
 
@@ -16,7 +16,7 @@ def check_params(params: TransportParams, *, aspect_ratio: str, fps: int = AVATA
     Args:
         params: What the transport was made with.
         aspect_ratio: The avatar's, as `4:3`.
-        fps: Pictures a second that the avatar sends.
+        fps: Frames a second that the avatar is expected to send.
 
     Returns:
         One sentence for each thing that is wrong, with what to write instead.
@@ -82,7 +82,7 @@ def _pace_problems(params: TransportParams, fps: int) -> Iterator[str]:
     if shown_fps <= fps:
         harm = "each waits for the next slot" if shown_fps == fps else "some are dropped and the others late"
         yield (
-            f"The transport shows {shown_fps} pictures a second and the avatar sends {fps}, so {harm}: set"
+            f"The transport shows {shown_fps} frames a second and the avatar is expected to send {fps}, so {harm}: set"
             f" video_out_framerate={max(_GOOD_FPS, fps + 5)}."
         )
 
