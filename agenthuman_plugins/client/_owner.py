@@ -151,7 +151,7 @@ def check_owner(owner: object) -> None:
 
 
 def left_open(sessions: Iterable[Session], owner: str | None) -> list[Session]:
-    """The sessions of `owner`, or without one those of processes of this machine that are proven dead.
+    """The sessions of `owner`, or without one those of processes of this machine that are known to be dead.
 
     Asks the operating system about processes, which may take a moment.
     """
