@@ -139,8 +139,28 @@ def test_demo_gets_its_arguments(monkeypatch: pytest.MonkeyPatch):
     demo = ModuleType("agenthuman_plugins.demo")
     demo.main = lambda args: seen.append(args) or 3
     monkeypatch.setitem(sys.modules, demo.__name__, demo)
-    assert cli.main(["demo", "--say", "Hi", "--record", "out.mp4", "--port", "8080"]) == 3
-    assert (seen[0].say, seen[0].record, seen[0].port) == ("Hi", "out.mp4", 8080)
+    words = [
+        "demo",
+        "--say",
+        "Hi",
+        "--say",
+        "Ho",
+        "--record",
+        "out.mp4",
+        "--interrupt-at",
+        "4",
+        "--port",
+        "8080",
+    ]
+    assert cli.main(words) == 3
+    assert (seen[0].say, seen[0].record, seen[0].port) == (["Hi", "Ho"], "out.mp4", 8080)
+    assert seen[0].interrupt_at == [4.0]
+
+
+def test_demo_in_the_browser_is_interrupted_there(capsys: pytest.CaptureFixture[str]):
+    """A moment of a recording needs a recording."""
+    assert cli.main(["demo", "--interrupt-at", "4"]) == 2
+    assert "--interrupt-at needs --record" in capsys.readouterr().err
 
 
 class RunningEmulator(NamedTuple):

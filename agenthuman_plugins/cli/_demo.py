@@ -3,7 +3,8 @@
 import argparse
 from importlib import import_module
 
-from agenthuman_plugins.cli._arguments import Commands, port
+from agenthuman_plugins.cli._arguments import Commands, port, positive
+from agenthuman_plugins.cli._errors import UsageError
 
 
 def add(commands: Commands) -> None:
@@ -12,9 +13,19 @@ def add(commands: Commands) -> None:
         "demo", help="talk to an avatar in the browser, without any key", description="Talk to an avatar."
     )
     demo.add_argument(
-        "--say", metavar="TEXT", help="what the avatar says first; with --record, all that it says"
+        "--say",
+        metavar="TEXT",
+        action="append",
+        help="what the avatar says first; with --record, all that it says. Repeat it for one reply after the other",
     )
     demo.add_argument("--record", metavar="FILE.mp4", help="write what the avatar says into a video file")
+    demo.add_argument(
+        "--interrupt-at",
+        metavar="S",
+        type=positive(float, "a number of seconds"),
+        action="append",
+        help="interrupt the avatar at this second of the recording; the next --say follows. Repeat it for more",
+    )
     demo.add_argument(
         "--port", type=port, default=7860, help="port of the page; 0 takes a free one (default: %(default)s)"
     )
@@ -22,5 +33,7 @@ def add(commands: Commands) -> None:
 
 
 def _run(args: argparse.Namespace) -> int | None:
+    if args.interrupt_at and not args.record:
+        raise UsageError("--interrupt-at needs --record: in the browser you interrupt the avatar yourself.")
     code: int | None = import_module("agenthuman_plugins.demo").main(args)
     return code

@@ -4,16 +4,14 @@ import argparse
 import asyncio
 import contextlib
 import ipaddress
-import math
 import os
 import re
 import shlex
 import signal
 import sys
-from collections.abc import Callable
 
 from agenthuman_plugins.cli import _emulator_control
-from agenthuman_plugins.cli._arguments import Commands, port
+from agenthuman_plugins.cli._arguments import Commands, port, positive
 from agenthuman_plugins.cli._errors import CommandError
 from agenthuman_plugins.cli._output import say
 
@@ -91,13 +89,13 @@ def add(commands: Commands) -> None:
     emulator.add_argument("--no-expiry", action="store_true", help="never end sessions at the plan's limit")
     emulator.add_argument(
         "--slots",
-        type=_positive(int, "a whole number"),
+        type=positive(int, "a whole number"),
         metavar="N",
         help="sessions at the same time (default: the plan's)",
     )
     emulator.add_argument(
         "--session-limit",
-        type=_positive(float, "a number of seconds"),
+        type=positive(float, "a number of seconds"),
         metavar="S",
         help="seconds after which a session ends (default: the plan's)",
     )
@@ -181,19 +179,6 @@ def _host(text: str) -> str:
             f"{text!r} is not a host name or IP address: leave out scheme and port"
         )
     return text
-
-
-def _positive(kind: type[int] | type[float], what: str) -> Callable[[str], int | float]:
-    def number(text: str) -> int | float:
-        try:
-            value = kind(text)
-        except ValueError:
-            value = 0
-        if not 0 < value < math.inf:
-            raise argparse.ArgumentTypeError(f"{text!r} is not {what} above 0")
-        return value
-
-    return number
 
 
 def _video_size(text: str) -> tuple[int, int]:
