@@ -37,6 +37,7 @@ def hook() -> ModuleType:
         ("docs/how-to/cli.md#a", f"{DOCS}/how-to/cli/#a", f"{REPOSITORY}/blob/v1.2/docs/how-to/cli.md#a"),
         ("docs/index.md", f"{DOCS}/", f"{REPOSITORY}/blob/v1.2/docs/index.md"),
         ("docs/images/demo.png", f"{DOCS}/images/demo.png", f"{REPOSITORY}/raw/v1.2/docs/images/demo.png"),
+        ("../../docs/index.md", f"{DOCS}/", f"{REPOSITORY}/blob/v1.2/docs/index.md"),
         ("examples", f"{REPOSITORY}/blob/v1.2/examples", f"{REPOSITORY}/blob/v1.2/examples"),
         ("#development", f"{REPOSITORY}/blob/v1.2/README.md#development", f"{REPOSITORY}/blob/v1.2/README.md#development"),
         ("https://docs.agenthuman.com", "https://docs.agenthuman.com", "https://docs.agenthuman.com"),
@@ -64,6 +65,17 @@ def test_a_picture_that_is_a_link_keeps_both_addresses(hook: ModuleType) -> None
         "[![It](docs/images/a.webp)](docs/images/a.mp4)", hook.Addresses("", DOCS, "1.2")
     )
     assert clip == f"[![It]({DOCS}/images/a.webp)]({DOCS}/images/a.mp4)"
+
+
+def test_what_ends_with_the_release_is_left_out(hook: ModuleType) -> None:
+    """A page of an index does not say that the package is on none."""
+    markdown = (
+        "Before\n\n<!-- unpublished -->\nNot yet.\n```console\npip\n```\n<!-- /unpublished -->\n\nAfter\n"
+    )
+    assert hook.with_addresses(markdown, hook.Addresses("", "", "1.2")) == "Before\n\nAfter\n"
+    assert "not on PyPI" not in hook.with_addresses(
+        (_ROOT / "README.md").read_text(), hook.Addresses("", "", "1")
+    )
 
 
 def test_every_distribution_has_the_same_hook() -> None:

@@ -4,9 +4,6 @@ import argparse
 import math
 import re
 from collections.abc import Callable
-from typing import TypeAlias
-
-Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001 - it has no other name
 
 _MAX_PORT = 65_535
 _SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}

@@ -3,14 +3,27 @@
 import argparse
 from importlib import import_module
 
-from agenthuman_plugins.cli._arguments import Commands, port, positive
+from agenthuman_plugins.cli._arguments import port, positive
 from agenthuman_plugins.cli._errors import UsageError
+from agenthuman_plugins.cli._parser import Commands
 
 
 def add(commands: Commands) -> None:
     """Add the command."""
     demo = commands.add_parser(
-        "demo", help="talk to an avatar in the browser, without any key", description="Talk to an avatar."
+        "demo",
+        help="talk to an avatar in the browser, without any key",
+        description="Talk to an avatar of the local emulator in the browser, or record what it says. No key is needed.",
+        environment={
+            "OPENAI_API_KEY": "a model answers, and understands speech",
+            "OPENAI_BASE_URL": "another OpenAI-compatible service",
+            "OPENAI_MODEL": "another model",
+        },
+        examples=(
+            "agenthuman demo",
+            'agenthuman demo --say "Hello!" --record hello.mp4',
+            'agenthuman demo --record clip.mp4 --interrupt-at 4 --say "…" --say "…"',
+        ),
     )
     demo.add_argument(
         "--say",

@@ -8,12 +8,12 @@ import os
 import re
 import shlex
 import signal
-import sys
 
 from agenthuman_plugins.cli import _emulator_control
-from agenthuman_plugins.cli._arguments import Commands, port, positive
+from agenthuman_plugins.cli._arguments import port, positive
 from agenthuman_plugins.cli._errors import CommandError
-from agenthuman_plugins.cli._output import say
+from agenthuman_plugins.cli._output import complain, say
+from agenthuman_plugins.cli._parser import Commands
 
 _HOST, _PORT = "127.0.0.1", 8000
 _KEY_VARIABLE = "AGENTHUMAN_EMULATOR_KEY"
@@ -34,8 +34,17 @@ def add(commands: Commands) -> None:
     emulator = commands.add_parser(
         "emulator",
         help="run a local Agent Human service",
-        description="Run a local Agent Human service until Ctrl-C: REST API, rooms, and avatars with a rendered face."
-        f" {_KEY_VARIABLE} fixes its key; by default it makes a new one at each start.",
+        usage="agenthuman emulator [options] [ACTION]",
+        description="Run a local Agent Human service until Ctrl-C: REST API, rooms, and avatars with a rendered face.",
+        environment={
+            _KEY_VARIABLE: "its key; by default a new one at each start",
+            "LIVEKIT_URL": "use this LiveKit server for its rooms",
+        },
+        examples=(
+            "agenthuman emulator",
+            "agenthuman emulator --plan growth --port 8010",
+            "agenthuman emulator clock --advance 2h",
+        ),
     )
     emulator.add_argument("--host", type=_host, help=f"address to listen on (default: {_HOST})")
     emulator.add_argument("--port", type=port, help=f"0 takes a free one (default: {_PORT})")
@@ -138,7 +147,7 @@ async def _serve(args: argparse.Namespace) -> None:
     ) as emulator:
         kind = await emulator.wait_ready()
         if not _is_loopback(host):
-            sys.stderr.write(f"agenthuman: {_OPEN.format(host=host)}\n")
+            complain(_OPEN.format(host=host))
         say(f"Agent Human emulator: {emulator.url} (plan {args.plan}, rooms on {_ROOMS[kind]})\n")
         say(f"  export AGENTHUMAN_BASE_URL={shlex.quote(emulator.url)}")
         say(f"  export AGENTHUMAN_API_KEY={shlex.quote(emulator.api_key)}")

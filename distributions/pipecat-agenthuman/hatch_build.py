@@ -1,7 +1,8 @@
 """Addresses for the package's page on an index: its links, and a README whose own links work outside the repository.
 
 They come from two variables of the build, `AGENTHUMAN_REPOSITORY_URL` and `AGENTHUMAN_DOCS_URL`. What has no address is
-left out: a link becomes its text, and a picture disappears. The namesakes in `distributions/` have copies of this file.
+left out: a link becomes its text, and a picture disappears. So is what is true only until the package is published. The
+namesakes in `distributions/` have copies of this file.
 """
 
 import os
@@ -12,6 +13,7 @@ from typing import Any
 from hatchling.metadata.plugin.interface import MetadataHookInterface
 
 _BLOCKS_OF_CODE = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)
+_UNPUBLISHED = re.compile(r"<!-- unpublished -->.*?<!-- /unpublished -->\n*", re.DOTALL)
 _PICTURE = re.compile(r"!\[(?P<text>[^\]]*)\]\((?P<target>[^)\s]+)\)")
 _LINK = re.compile(r"(?<!!)\[(?P<text>(?:!\[[^\]]*\]\([^)]*\)|[^\[\]])*)\]\((?P<target>[^)\s]+)\)")
 
@@ -43,7 +45,7 @@ class Addresses:
         """Where a link of the README leads, relative to the repository or already complete; empty if nowhere."""
         if "://" in target:
             return target
-        path, hash_, anchor = target.partition("#")
+        path, hash_, anchor = target.removeprefix("../../").partition("#")  # as from `distributions/NAME`
         if self._docs and path.startswith("docs/"):
             page = path.removeprefix("docs/")
             if page.endswith(".md"):
@@ -66,7 +68,7 @@ def with_addresses(markdown: str, addresses: Addresses) -> str:
         url = addresses.of(found["target"])
         return f"[{found['text']}]({url})" if url and found["text"] else found["text"]
 
-    parts = _BLOCKS_OF_CODE.split(markdown)
+    parts = _BLOCKS_OF_CODE.split(_UNPUBLISHED.sub("", markdown))
     parts[::2] = [_LINK.sub(link, _PICTURE.sub(picture, part)) for part in parts[::2]]
     return "".join(parts)
 

@@ -6,7 +6,9 @@ import os
 import shutil
 import subprocess
 import sys
-from types import MappingProxyType
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+from types import MappingProxyType, ModuleType
 
 import numpy as np
 import pytest
@@ -108,6 +110,24 @@ def test_the_avatar_is_interrupted_and_goes_on_with_the_next_text(tmp_path):
     check_takes(take, tmp_path / "out.mp4", check_interrupted)
 
 
+def test_the_clip_of_the_front_pages():
+    """It is short and small, holds its interruptions, and lips and voice are in step also after one."""
+    loader = SourceFileLoader("clip", str(Path(__file__).parents[2] / "scripts" / "clip"))
+    clip = ModuleType("clip")
+    clip.__file__ = loader.path
+    loader.exec_module(clip)
+    made = recording.read(clip.CLIP)
+    assert 20 <= made.picture_times[-1] <= 40
+    assert clip.CLIP.stat().st_size < 2_000_000
+    assert clip.PICTURE.stat().st_size < 1_500_000
+    speeches = made.speeches
+    assert len(speeches) == len(clip.SPEECHES)
+    for interrupted_s, (_, stopped_s) in zip(clip.INTERRUPT_AT_S, speeches, strict=False):
+        assert interrupted_s - 0.1 <= stopped_s <= interrupted_s + SILENT_WITHIN_S
+    assert min(made.fps(*span) for span in speeches) >= 24
+    assert abs(recording.voice_behind_s(made, *speeches[1], clip.SPEECHES[1])) <= 0.04
+
+
 @pytest.mark.usefixtures("network")
 @dead.every_kind
 def test_proxies_of_the_environment_are_left_aside(proxies, tmp_path):
@@ -156,6 +176,6 @@ async def test_a_pipeline_that_dies_is_told_at_once(tmp_path, monkeypatch):
     monkeypatch.setattr(_recording, "running", running)
     services = Services("http://127.0.0.1:9", "test-key", in_process=True)
     with pytest.raises(DemoError, match="pipeline") as caught:
-        await _recording.record(services, SENTENCE, tmp_path / "out.mp4", lambda *_: None)
+        await _recording.record(services, [SENTENCE], tmp_path / "out.mp4", lambda *_: None)
     assert isinstance(caught.value.__cause__, RuntimeError)
     assert not list(tmp_path.iterdir())
