@@ -148,7 +148,8 @@ async def _serve(args: argparse.Namespace) -> None:
         kind = await emulator.wait_ready()
         if not _is_loopback(host):
             complain(_OPEN.format(host=host))
-        say(f"Agent Human emulator: {emulator.url} (plan {args.plan}, rooms on {_ROOMS[kind]})\n")
+        say(f"Agent Human emulator: {emulator.url}")
+        say(f"Plan {args.plan}, rooms on {_ROOMS[kind]}.\n")
         say(f"  export AGENTHUMAN_BASE_URL={shlex.quote(emulator.url)}")
         say(f"  export AGENTHUMAN_API_KEY={shlex.quote(emulator.api_key)}")
         if args.generation == "own-room":  # the older one tells its address with each session

@@ -5,6 +5,7 @@ import contextlib
 import logging
 import os
 import signal
+import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
@@ -25,8 +26,9 @@ if TYPE_CHECKING:
 
 _STOPPED = 130  # as shells report SIGINT; only a recording loses anything by it
 
-_out = Console(highlight=False, soft_wrap=True)
-_err = Console(highlight=False, soft_wrap=True, stderr=True)
+# Lines are broken for a terminal alone: a program reads whole sentences.
+_out = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+_err = Console(highlight=False, soft_wrap=not sys.stderr.isatty(), stderr=True)
 
 
 def run(
@@ -72,11 +74,12 @@ async def _record(say: Sequence[str], path: Path, interrupt_at: Sequence[float])
     from agenthuman_plugins.demo._services import NO_NETWORK  # noqa: PLC0415
 
     _recording.check_file(path)
+    script = _recording.make_script(say, interrupt_at)
     async with _emulator() as services:
         if services.in_process:
             _out.print(NO_NETWORK)
         with _progress() as on_progress:
-            await _recording.record(services, say, path, on_progress, interrupt_at=interrupt_at)
+            await _recording.record(services, script, path, on_progress)
         _out.print(f"Wrote {path}", markup=False)
 
 

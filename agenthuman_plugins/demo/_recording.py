@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -66,39 +67,46 @@ def plan(speech_s: Sequence[float], interrupt_at: Sequence[float]) -> float:
     return end_s + _SILENCE_S
 
 
-async def record(
-    services: Services,
-    texts: Sequence[str],
-    path: Path,
-    on_progress: OnProgress,
-    *,
-    interrupt_at: Sequence[float] = (),
-) -> None:
-    """Let the avatar say the texts one after the other, and write that into `path`.
+@dataclass(frozen=True, slots=True)
+class Script:
+    """What happens in a recording.
 
-    Args:
-        services: Where the avatar comes from.
-        texts: What it says.
-        path: The file.
-        on_progress: Called after each picture.
+    Attributes:
+        speeches: Each text that the avatar says, and how many seconds it would last.
         interrupt_at: Seconds of the recording at which the user interrupts; the next text follows.
+        length_s: Of the whole, in seconds.
+    """
+
+    speeches: Sequence[tuple[str, float]]
+    interrupt_at: Sequence[float]
+    length_s: float
+
+
+def make_script(texts: Sequence[str], interrupt_at: Sequence[float]) -> Script:
+    """Find out how long a recording will be.
 
     Raises:
-        DemoError: The avatar did not appear or did not speak to the end, there is nothing to interrupt, or the file
-            could not be written.
+        DemoError: There is nothing to say, or nothing to interrupt.
     """
     voice = Voice()
-    speech_s = []
-    for text in texts:
-        speech = await asyncio.to_thread(voice.synthesize, text)
-        if not speech:
-            raise DemoError("There is nothing to say: --say needs a text with at least one word.")
-        speech_s.append(len(speech) / 2 / SPEECH_SAMPLE_RATE)
-    total_s = plan(speech_s, interrupt_at)
+    speech_s = [len(voice.synthesize(text)) / 2 / SPEECH_SAMPLE_RATE for text in texts]
+    if not all(speech_s):
+        raise DemoError("There is nothing to say: --say needs a text with at least one word.")
+    length_s = plan(speech_s, interrupt_at)
+    return Script(list(zip(texts, speech_s, strict=True)), sorted(interrupt_at), length_s)
+
+
+async def record(services: Services, script: Script, path: Path, on_progress: OnProgress) -> None:
+    """Let the avatar say its texts, with the interruptions, and write that into `path`.
+
+    Raises:
+        DemoError: The avatar did not appear or did not speak to the end, or the file could not be written.
+    """
     recorder = Recorder(path, size=VIDEO_SIZE, fps=VIDEO_FPS, sample_rate=SPEECH_SAMPLE_RATE)
     try:
-        take = _Take(services, voice, recorder, lambda done_s: on_progress(min(done_s, total_s), total_s))
-        await take.run(list(zip(texts, speech_s, strict=True)), sorted(interrupt_at))
+        total_s = script.length_s
+        take = _Take(services, recorder, lambda done_s: on_progress(min(done_s, total_s), total_s))
+        await take.run(script)
         try:
             await recorder.finish()
         except OSError as error:
@@ -110,9 +118,7 @@ async def record(
 class _Take:
     """One recording."""
 
-    def __init__(
-        self, services: Services, voice: Voice, recorder: Recorder, on_picture: Callable[[float], None]
-    ) -> None:
+    def __init__(self, services: Services, recorder: Recorder, on_picture: Callable[[float], None]) -> None:
         self._tell_picture = on_picture
         self._begin_s = 0.0
         self._shown = asyncio.Event()
@@ -128,14 +134,15 @@ class _Take:
         avatar.add_event_handler("on_playback_started", self._on_playback_started)
         avatar.add_event_handler("on_playback_finished", self._on_playback_finished)
         avatar.add_event_handler("on_fallback_started", self._on_fallback_started)
-        self._worker = make_worker([OfflineTTSService(voice), avatar, output])
+        self._worker = make_worker([OfflineTTSService(Voice()), avatar, output])
 
-    async def run(self, speeches: Sequence[tuple[str, float]], interrupt_at: list[float]) -> None:
-        """Record each text, which would last so many seconds, with silence around it."""
+    async def run(self, script: Script) -> None:
+        """Record each text with silence around it."""
+        interrupt_at = [*script.interrupt_at]
         async with running(self._worker) as self._pipeline:
             await self._within(_FIRST_PICTURE_TIMEOUT_S, "The avatar did not appear", self._shown.wait())
             await asyncio.sleep(_SILENCE_S)
-            for text, speech_s in speeches:
+            for text, speech_s in script.speeches:
                 self._playing.clear()
                 self._played.clear()
                 await self._worker.queue_frame(TTSSpeakFrame(text))

@@ -16,6 +16,12 @@ def run(**arguments):
     ("arguments", "sentence"),
     [
         pytest.param({"record": "out.mp4"}, "--record needs --say TEXT", id="nothing-to-say"),
+        pytest.param({"say": ["…"], "record": "out.mp4"}, "at least one word", id="no-word"),
+        pytest.param(
+            {"say": ["Hi"], "record": "out.mp4", "interrupt_at": [9.0]},
+            "nothing to interrupt at second 9",
+            id="interrupted-in-silence",
+        ),
         pytest.param({"say": ["Hi"], "record": "out.avi"}, "ends in .mp4", id="another-format"),
         pytest.param({"say": ["Hi"], "record": "nowhere/out.mp4"}, "no folder nowhere", id="no-folder"),
         pytest.param({"say": ["Hi"], "record": "folder.mp4"}, "is a folder", id="a-folder"),

@@ -175,7 +175,8 @@ async def test_a_pipeline_that_dies_is_told_at_once(tmp_path, monkeypatch):
 
     monkeypatch.setattr(_recording, "running", running)
     services = Services("http://127.0.0.1:9", "test-key", in_process=True)
+    script = _recording.make_script([SENTENCE], [])
     with pytest.raises(DemoError, match="pipeline") as caught:
-        await _recording.record(services, [SENTENCE], tmp_path / "out.mp4", lambda *_: None)
+        await _recording.record(services, script, tmp_path / "out.mp4", lambda *_: None)
     assert isinstance(caught.value.__cause__, RuntimeError)
     assert not list(tmp_path.iterdir())
