@@ -11,11 +11,12 @@ On this machine alone, with a browser in place of the Daily room:
     pip install "agenthuman-plugins[demo]" "pipecat-ai[runner]"
     python pipecat_daily.py --local
 
-Open the address that it prints.
+Open the address that it prints. With `--local`, press Connect and type.
 """
 
 import argparse
 import os
+import sys
 from typing import Any
 
 from loguru import logger
@@ -39,6 +40,7 @@ from pipecat.workers.runner import WorkerRunner
 
 from agenthuman_plugins.pipecat import AgentHumanVideoService
 
+KEYS = ("OPENAI_API_KEY", "AGENTHUMAN_API_KEY", "DAILY_API_KEY")
 INSTRUCTION = (
     "You are a friendly assistant with a face. Your words are spoken: answer briefly, in plain text."
 )
@@ -154,6 +156,12 @@ async def bot(runner_args: RunnerArguments) -> None:
         )
 
 
+def check_keys() -> None:
+    """Say at the start what is missing: later, only this terminal would show it, and the page would stay empty."""
+    if missing := [name for name in KEYS if not os.environ.get(name)]:
+        sys.exit(f"Set {' and '.join(missing)}, or run with --local, which needs no key.")
+
+
 if __name__ == "__main__":
     from pipecat.runner.run import main
 
@@ -161,4 +169,10 @@ if __name__ == "__main__":
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--local", action="store_true", help="run without keys, on the emulator")
+    if "--local" in sys.argv:
+        from agenthuman_plugins.demo.local import serve_page
+
+        serve_page()
+    elif not {"-h", "--help"}.intersection(sys.argv):
+        check_keys()
     main(parser)

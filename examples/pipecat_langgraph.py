@@ -11,11 +11,12 @@ On this machine alone, with a scripted model, the emulator's avatar and an offli
     pip install "agenthuman-plugins[demo]" "pipecat-ai[runner]" langchain
     python pipecat_langgraph.py --local
 
-Open the address that it prints, and type; with `OPENAI_API_KEY`, talk.
+Open the address that it prints and press Connect. Type, or with `OPENAI_API_KEY` allow the microphone and talk.
 """
 
 import argparse
 import os
+import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -53,6 +54,7 @@ from pipecat.workers.runner import WorkerRunner
 
 from agenthuman_plugins.pipecat import AgentHumanVideoService
 
+KEYS = ("OPENAI_API_KEY", "AGENTHUMAN_API_KEY")
 INSTRUCTION = (
     "You are a friendly assistant with a face. Your words are spoken: answer briefly, in plain text."
 )
@@ -209,6 +211,12 @@ async def bot(runner_args: RunnerArguments) -> None:
         )
 
 
+def check_keys() -> None:
+    """Say at the start what is missing: later, only this terminal would show it, and the page would stay empty."""
+    if missing := [name for name in KEYS if not os.environ.get(name)]:
+        sys.exit(f"Set {' and '.join(missing)}, or run with --local, which needs no key.")
+
+
 if __name__ == "__main__":
     from pipecat.runner.run import main
 
@@ -216,4 +224,10 @@ if __name__ == "__main__":
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--local", action="store_true", help="run without keys, on the emulator")
+    if "--local" in sys.argv:
+        from agenthuman_plugins.demo.local import serve_page
+
+        serve_page()
+    elif not {"-h", "--help"}.intersection(sys.argv):
+        check_keys()
     main(parser)

@@ -45,6 +45,7 @@ from agenthuman_plugins import LiveKitRoom
 from agenthuman_plugins.pipecat import AgentHumanVideoService
 from agenthuman_plugins.speech import AVATAR_IDENTITY
 
+KEYS = ("OPENAI_API_KEY", "AGENTHUMAN_API_KEY", "LIVEKIT_URL", "LIVEKIT_API_KEY", "LIVEKIT_API_SECRET")
 INSTRUCTION = (
     "You are a friendly assistant with a face. Your words are spoken: answer briefly, in plain text."
 )
@@ -158,10 +159,18 @@ async def run_locally() -> None:
         )
 
 
+def check_keys() -> None:
+    """Say at the start what is missing: later, only this terminal would show it."""
+    if missing := [name for name in KEYS if not os.environ.get(name)]:
+        sys.exit(f"Set {' and '.join(missing)}, or run with --local, which needs no key.")
+
+
 if __name__ == "__main__":
     if "--local" in sys.argv:
         asyncio.run(run_locally())
     else:
         from pipecat.runner.run import main
 
+        if not {"-h", "--help"}.intersection(sys.argv):
+            check_keys()
         main()

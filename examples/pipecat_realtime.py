@@ -11,13 +11,14 @@ On this machine alone, with a scripted model, the emulator's avatar and an offli
     pip install "agenthuman-plugins[demo]" "pipecat-ai[runner]"
     python pipecat_realtime.py --local
 
-Open the address that it prints, and talk; with `--local`, type.
+Open the address that it prints and press Connect. Allow the microphone and talk; with `--local`, type.
 """
 
 import argparse
 import asyncio
 import os
 import re
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -46,6 +47,7 @@ from pipecat.workers.runner import WorkerRunner
 
 from agenthuman_plugins.pipecat import AgentHumanVideoService
 
+KEYS = ("OPENAI_API_KEY", "AGENTHUMAN_API_KEY")
 INSTRUCTION = "You are a friendly assistant with a face. Answer briefly."
 
 TRANSPORTS = {
@@ -152,6 +154,12 @@ async def bot(runner_args: RunnerArguments) -> None:
         await run_bot(transport, runner_args, model=model, avatar=AgentHumanVideoService())
 
 
+def check_keys() -> None:
+    """Say at the start what is missing: later, only this terminal would show it, and the page would stay empty."""
+    if missing := [name for name in KEYS if not os.environ.get(name)]:
+        sys.exit(f"Set {' and '.join(missing)}, or run with --local, which needs no key.")
+
+
 if __name__ == "__main__":
     from pipecat.runner.run import main
 
@@ -159,4 +167,10 @@ if __name__ == "__main__":
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--local", action="store_true", help="run without keys, on the emulator")
+    if "--local" in sys.argv:
+        from agenthuman_plugins.demo.local import serve_page
+
+        serve_page()
+    elif not {"-h", "--help"}.intersection(sys.argv):
+        check_keys()
     main(parser)

@@ -11,11 +11,12 @@ On this machine alone, with the emulator's avatar and an offline voice:
     pip install "agenthuman-plugins[demo]" "pipecat-ai[runner]"
     python pipecat_smallwebrtc.py --local
 
-Open the address that it prints, and type; with `OPENAI_API_KEY`, talk.
+Open the address that it prints and press Connect. Type, or with `OPENAI_API_KEY` allow the microphone and talk.
 """
 
 import argparse
 import os
+import sys
 
 from pipecat.audio.vad.silero import SileroVADAnalyzer
 from pipecat.frames.frames import LLMRunFrame
@@ -130,6 +131,17 @@ async def bot(runner_args: RunnerArguments) -> None:
         )
 
 
+# --8<-- [start:keys]
+KEYS = ("OPENAI_API_KEY", "AGENTHUMAN_API_KEY")
+
+
+def check_keys() -> None:
+    """Say at the start what is missing: later, only this terminal would show it, and the page would stay empty."""
+    if missing := [name for name in KEYS if not os.environ.get(name)]:
+        sys.exit(f"Set {' and '.join(missing)}, or run with --local, which needs no key.")
+
+
+# --8<-- [end:keys]
 if __name__ == "__main__":
     from pipecat.runner.run import main
 
@@ -137,4 +149,10 @@ if __name__ == "__main__":
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--local", action="store_true", help="run without keys, on the emulator")
+    if "--local" in sys.argv:
+        from agenthuman_plugins.demo.local import serve_page
+
+        serve_page()
+    elif not {"-h", "--help"}.intersection(sys.argv):
+        check_keys()
     main(parser)

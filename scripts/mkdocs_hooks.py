@@ -33,6 +33,7 @@ _MERMAID = "javascripts/mermaid.min.js"  # in the site
 _MARKER = re.compile(
     r"^(?P<indent>[ \t]*)<!-- (?P<kind>table|diagram):\s*(?P<source>.*?)\s*-->[ \t]*$", re.MULTILINE
 )
+_CODE_MARKER = re.compile(r"^[ \t]*<!-- code\b.*? -->\n", re.MULTILINE)  # for scripts/page_code alone
 _NAMES = "<!-- names -->"
 _ENTRY = re.compile(r"^::: (?P<path>[\w.]+)\n(?P<options>(?:(?: {4}.*)?\n)*)", re.MULTILINE)
 _TABLE_ROW = re.compile(r"^\|.*\|$", re.MULTILINE)
@@ -59,6 +60,7 @@ def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
             text = f"```mermaid\n{text}\n```"
         return textwrap.indent(text, marker["indent"])
 
+    markdown = _CODE_MARKER.sub("", markdown)
     if _NAMES in markdown:
         markdown = markdown.replace(_NAMES, _table(names(markdown)))
     return _MARKER.sub(printed, markdown)

@@ -20,8 +20,7 @@ _BLOCK = re.compile(r"^(?P<indent> *)```python\n(?P<code>.*?)^(?P=indent)```", r
 
 def _blocks(page: Path) -> Iterator[str]:
     for block in _BLOCK.finditer(page.read_text()):
-        if "--8<--" not in block["code"]:  # a part of an example, which is run by a test of its own
-            yield textwrap.dedent(block["code"])
+        yield textwrap.dedent(block["code"])
 
 
 @pytest.mark.parametrize("page", _PAGES, ids=lambda page: str(page.relative_to(_ROOT)))

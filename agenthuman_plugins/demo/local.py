@@ -8,6 +8,7 @@ import contextlib
 import signal
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import FrameType
 from typing import Literal
 
@@ -15,6 +16,11 @@ import httpx
 from loguru import logger
 from pipecat.processors.filters.identity_filter import IdentityFilter
 from pipecat.processors.frame_processor import FrameProcessor
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import RedirectResponse
+from starlette.routing import Mount
+from starlette.staticfiles import StaticFiles
 
 from agenthuman_plugins.client import LiveKitRoom
 from agenthuman_plugins.client.rooms import AVATAR_IDENTITY, ON_BEHALF_OF
@@ -25,8 +31,11 @@ from agenthuman_plugins.emulator.rooms import RoomServer
 from agenthuman_plugins.emulator.voice import Voice
 from agenthuman_plugins.pipecat import AgentHumanVideoService
 from agenthuman_plugins.speech.proxies import direct_to
+from agenthuman_plugins.viewer import web
 
-__all__ = ["LocalRoom", "LocalServices", "livekit_room", "local_services"]
+__all__ = ["LocalRoom", "LocalServices", "livekit_room", "local_services", "serve_page"]
+
+_PAGE = Path(__file__).parent / "page"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +129,24 @@ async def livekit_room(name: str, *, agent_identity: str) -> AsyncIterator[Local
                 guest_token=server.mint(room=name, identity="guest"),
                 avatar=LiveKitRoom(server.url, avatar_token=avatar_token, agent_token=agent_token),
             )
+
+
+def serve_page() -> None:
+    """Make Pipecat's runner serve the demo's page, which loads nothing from elsewhere, in place of its own.
+
+    Call it before the runner's `main`, which adds its own page at the same path: the first one is served.
+    """
+    from pipecat.runner.run import app  # noqa: PLC0415 - reads the .env file when it is imported
+
+    page = Starlette(
+        routes=[Mount("/viewer", web.files()), Mount("/", StaticFiles(directory=_PAGE, html=True))]
+    )
+    app.mount("/client", web.OwnPages(page))
+    app.add_route("/", _to_page)
+
+
+async def _to_page(_: Request) -> RedirectResponse:
+    return RedirectResponse("/client/")
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ of a Daily room in ROOM_URL and a token for it in ROOM_TOKEN:
 import asyncio
 import os
 import signal
+import sys
 from typing import Any
 
 from loguru import logger
@@ -34,6 +35,7 @@ from pipecat.workers.runner import WorkerRunner
 
 from agenthuman_plugins.pipecat import AgentHumanVideoService
 
+KEYS = ("OPENAI_API_KEY", "AGENTHUMAN_API_KEY", "ROOM_URL")
 FLEET = "support"  # in the metadata of every session, so that a job finds those that were left open
 DRAIN_SECS = float(os.environ.get("DRAIN_SECS", "90"))  # for a call to end by itself after SIGTERM
 GOODBYE = "I am sorry, I have to go now. Please call again in a moment. Goodbye!"
@@ -140,6 +142,8 @@ async def bot(runner_args: RunnerArguments) -> None:
 
 
 async def main() -> None:
+    if missing := [name for name in KEYS if not os.environ.get(name)]:
+        sys.exit(f"Set {' and '.join(missing)}.")
     runner_args = DailyRunnerArguments(room_url=os.environ["ROOM_URL"], token=os.environ.get("ROOM_TOKEN"))
     runner_args.handle_sigint = runner_args.handle_sigterm = True  # the process is ours alone
     await bot(runner_args)

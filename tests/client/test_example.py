@@ -97,7 +97,7 @@ def without_what_varies(text: str) -> str:
 )
 def test_example_prints_what_the_page_shows(name: str, page: str) -> None:
     """Run without a key, the example prints the text that its page shows after it."""
-    shown = (EXAMPLES.parent / "docs" / page).read_text().partition(f'--8<-- "examples/{name}.py')[2]
+    shown = (EXAMPLES.parent / "docs" / page).read_text().partition(f"<!-- code: examples/{name}.py")[2]
     expected = shown.partition("```text\n")[2].partition("```")[0]
     env = {key: value for key, value in os.environ.items() if not key.startswith("AGENTHUMAN_")}
     done = subprocess.run(

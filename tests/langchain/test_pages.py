@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-import textwrap
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -27,8 +26,6 @@ KEYS = {
 }
 
 _BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
-_SNIPPET = re.compile(r'^--8<-- "(?P<path>[^":]+)(:(?P<section>[\w-]+))?"$', re.MULTILINE)
-_MARK = re.compile(r"^ *# --8<-- .*\n", re.MULTILINE)
 
 
 @pytest.fixture
@@ -46,21 +43,12 @@ async def emulator(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Emulator]:
         yield emulator
 
 
-def shown(snippet: re.Match[str]) -> str:
-    """What the site shows in the place of a snippet."""
-    source = (ROOT / snippet["path"]).read_text()
-    if snippet["section"]:
-        source = source.split(f"[start:{snippet['section']}]\n")[1].split(f"[end:{snippet['section']}]")[0]
-        source = source[: source.rindex("\n") + 1]
-    return textwrap.dedent(_MARK.sub("", source)).rstrip()
-
-
 def blocks(page: Path) -> list[str]:
-    """The Python blocks of a page, as the site shows them."""
+    """The Python blocks of a page."""
     text = page.read_text()
     if page == README:
         text = text.split("## A face for your LangChain agent")[1].split("\n## ")[0]
-    return [_SNIPPET.sub(shown, block) for block in _BLOCK.findall(text)]
+    return _BLOCK.findall(text)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

@@ -4,6 +4,7 @@ import { Call } from "./viewer/call.js";
 import { Stage } from "./viewer/stage.js";
 import { Conversation } from "./conversation.js";
 import { Figures } from "./figures.js";
+import { server } from "./server.js";
 
 const NOTICE_MS = 12_000;
 
@@ -11,11 +12,7 @@ const get = (id) => document.getElementById(id);
 const [face, form, text] = ["face", "say", "text"].map(get);
 const [mic, interrupt, again] = ["mic", "interrupt", "again"].map(get);
 
-const call = new Call({
-  offer: "/api/offer",
-  microphone: true,
-  silent: "The demo does not answer: start it again with “agenthuman demo”.",
-});
+const call = new Call({ offer: "/api/offer", microphone: true, silent: server.silent });
 const stage = new Stage();
 const conversation = new Conversation(get("log"));
 const figures = new Figures(call, face);
@@ -45,8 +42,14 @@ function end(sentence) {
   setConnected(false);
   interrupt.disabled = true;
   stage.close(sentence);
+  again.textContent = "Try again";
   again.hidden = false;
   stage.setStatus("ended", "Not connected");
+}
+
+function send(message) {
+  const written = server.write(message);
+  if (written) call.send(written);
 }
 
 function say(words) {
@@ -55,11 +58,11 @@ function say(words) {
   notify("");
   conversation.addUser(message);
   figures.ask();
-  call.send({ type: "text", text: message });
+  send({ type: "text", text: message });
 }
 
 function stopSpeaking() {
-  if (!interrupt.disabled) call.send({ type: "interrupt" });
+  if (!interrupt.disabled) send({ type: "interrupt" });
 }
 
 async function toggleMicrophone() {
@@ -74,7 +77,7 @@ async function toggleMicrophone() {
   mic.classList.remove("hearing");
   if (on && !understandsSpeech && !micExplained) {
     micExplained = true;
-    conversation.addNote("Speak to interrupt. To be understood, start the demo with OPENAI_API_KEY set.");
+    conversation.addNote(server.unheard);
   }
 }
 
@@ -109,15 +112,18 @@ call.addEventListener("open", () => {
   setConnected(true);
   stage.hear(voice); // not before: the demo is told when its user can hear
 });
-call.addEventListener("message", ({ detail }) => onMessage[detail.type]?.(detail));
-call.addEventListener("lost", () => end("The demo has stopped, or lost this page."));
+call.addEventListener("message", ({ detail }) => {
+  const message = server.read(detail);
+  if (message) onMessage[message.type]?.(message);
+});
+call.addEventListener("lost", () => end(server.lost));
 stage.addEventListener("shown", () => !ended && stage.setStatus("live", "Live"));
 stage.addEventListener("heard", ({ detail: stream }) => {
   figures.listen(stream, (heard) => stage.light(heard));
-  call.send({ type: "sound" });
+  send({ type: "sound" });
 });
 // The channel may go down with the page before a word gets through; a beacon does not.
-addEventListener("pagehide", () => id && navigator.sendBeacon(`/api/leave/${id}`));
+addEventListener("pagehide", () => id && server.leave(id));
 
 form.addEventListener("submit", (event) => {
   event.preventDefault();
@@ -127,15 +133,32 @@ form.addEventListener("submit", (event) => {
 for (const idea of get("ideas").children) idea.addEventListener("click", () => say(idea.textContent));
 interrupt.addEventListener("click", stopSpeaking);
 mic.addEventListener("click", toggleMicrophone);
-again.addEventListener("click", () => location.reload());
+again.addEventListener("click", () => (ended ? location.reload() : connect()));
 addEventListener("keydown", (event) => {
   if (event.key === "Escape") stopSpeaking();
 });
 addEventListener("pageshow", ({ persisted }) => persisted && location.reload()); // the call did not survive the wait
 
+async function connect() {
+  again.hidden = true;
+  stage.wait("Waking the avatar …");
+  stage.setStatus("connecting", "Connecting …");
+  try {
+    ({ pc_id: id, understands_speech: understandsSpeech } = await call.connect());
+  } catch (error) {
+    end(error.message);
+  }
+}
+
+get("server").textContent = server.name;
+interrupt.hidden = !server.interrupts;
 setConnected(false);
-try {
-  ({ pc_id: id, understands_speech: understandsSpeech } = await call.connect());
-} catch (error) {
-  end(error.message);
+if (server.greetsAtOnce) {
+  // The click also lets the browser play the greeting.
+  stage.close("Press Connect to talk to the bot.");
+  stage.setStatus("ended", "Not connected");
+  again.textContent = "Connect";
+  again.hidden = false;
+} else {
+  await connect();
 }
