@@ -236,8 +236,10 @@ def test_pipecat_cloud_deploys_the_same_bot() -> None:
     """The manifest names a Dockerfile that is there, and the same keys as Kubernetes gets."""
     manifest = tomllib.loads((FILES / "pcc-deploy.toml").read_text())
     assert (FILES / manifest["build"]["dockerfile"]).is_file()
-    assert set(manifest) == {"agent_name", "secret_set", "scaling", "build"}
+    # Names that Pipecat's command line knows: it refuses a manifest with any other.
+    assert set(manifest) == {"agent_name", "secret_set", "max_session_duration", "scaling", "build"}
     assert set(manifest["scaling"]) == {"min_agents", "max_agents"}
     (job,) = documents("call.yaml")
+    assert manifest["max_session_duration"] == job["spec"]["activeDeadlineSeconds"]
     (keys,) = container(job["spec"]["template"]["spec"])["envFrom"]
     assert keys["secretRef"]["name"] == manifest["secret_set"]

@@ -152,6 +152,7 @@ def test_llms_txt_has_tables_and_sources_of_diagrams(tmp_path: Path) -> None:
     (tmp_path / "mkdocs.yml").write_text(
         f"INHERIT: {_ROOT / 'mkdocs.yml'}\ndocs_dir: {tmp_path / 'docs'}\n"
         f"hooks: [{_ROOT / 'scripts' / 'mkdocs_hooks.py'}]\nextra_css: []\nnav: [index.md]\n"
+        f"theme: {{custom_dir: {_ROOT / 'overrides'}}}\n"
     )
     text = (_build(tmp_path / "site", "-f", str(tmp_path / "mkdocs.yml")) / "llms-full.txt").read_text()
     assert a_table() in text  # with no padding

@@ -11,6 +11,7 @@ import pytest
 
 from agenthuman_plugins.pipecat import _errors, video
 from agenthuman_plugins.pipecat.settings import complete_settings
+from agenthuman_plugins.testing import RunningEmulator
 
 _ROOT = Path(__file__).parent.parent
 _PAGES = [_ROOT / "README.md", *sorted((_ROOT / "docs").rglob("*.md"))]
@@ -77,3 +78,19 @@ def test_messages_in_troubleshooting_are_those_of_the_code() -> None:
     written = re.sub(r'"\s*\n\s*f?"', "", code)  # texts that go on in the next line
     parts = [part.strip() for message in messages for part in message.split("…")]
     assert [part for part in parts if part not in written] == []
+
+
+@pytest.mark.agenthuman(plan="pro")
+def test_the_page_about_the_tools_runs(
+    agenthuman_emulator: RunningEmulator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its blocks run one after the other, the agent aside, which needs a model; no session is left open."""
+    monkeypatch.setenv("AGENTHUMAN_API_KEY", agenthuman_emulator.api_key)
+    monkeypatch.setenv("AGENTHUMAN_BASE_URL", agenthuman_emulator.url)
+    names: dict[str, object] = {}
+    for code in _blocks(_ROOT / "docs" / "integrations" / "langchain-tools.md"):
+        if "create_agent" not in code:
+            exec(code, names)
+    said = capsys.readouterr().out
+    assert said.count("Opened session sess_") == 2
+    assert [session["ended_by"] for session in agenthuman_emulator.sessions()] == ["caller", "caller"]

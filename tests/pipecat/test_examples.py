@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,6 +36,10 @@ class Caller(Visitor):
 
     async def _say_goodbye(self) -> None:
         """The closing connection tells it."""
+
+    def position(self, kind: str) -> int:
+        """Where the first message of a kind is among the messages."""
+        return [message["type"] for message in self.messages].index(kind)
 
 
 @asynccontextmanager
@@ -76,21 +81,35 @@ async def _local_bot(example: str, ready: str, *arguments: str) -> AsyncIterator
     ],
 )
 async def test_a_browser_is_greeted_by_a_face(example: str, reply: str, unused_tcp_port: int) -> None:
-    """Who calls sees the avatar and hears a whole reply; Ctrl-C in the middle of the call ends the session."""
+    """Who calls sees the avatar, hears a whole reply, and reads it in the meantime; Ctrl-C in mid-call ends the session."""
     pytest.importorskip("python_multipart", reason="Pipecat's runner needs it")
     ready = r"Uvicorn running on http://localhost:\d+"
     async with _local_bot(example, ready, "--port", str(unused_tcp_port)):
         caller = Caller(f"http://127.0.0.1:{unused_tcp_port}")
         try:
             await caller.join()
+            caller.send(label="rtvi-ai", type="client-ready", id="1", data={"version": "2.0.0"})
             await caller.told("bot-started-speaking")
             await caller.told("bot-stopped-speaking")
             await caller.until(lambda: caller.pictures > 25)
             heard = [m["data"]["text"] for m in caller.messages if m["type"] == "bot-tts-text"]
             assert " ".join(" ".join(heard).split()).startswith(reply)  # with spaces of their own or without
+            spoken = [
+                m["data"] for m in caller.messages[caller.position("bot-started-speaking") :] if _is_spoken(m)
+            ]
+            assert " ".join(text["text"].strip() for text in spoken).startswith(reply)
+            assert not any(map(_is_spoken, caller.messages[: caller.position("bot-started-speaking")]))
         finally:
             caller.vanish()
     await caller.leave()
+
+
+def _is_spoken(message: dict[str, Any]) -> bool:
+    """Whether it is a caption of what was spoken: to its last word, or with no words' times as a whole."""
+    if message["type"] != "bot-output":
+        return False
+    caption = message["data"]
+    return caption["spoken_status"] == "completed" or not caption["will_be_spoken"]
 
 
 async def test_the_page_needs_nobody_else(chromium: str, unused_tcp_port: int) -> None:
