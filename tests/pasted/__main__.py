@@ -1,15 +1,32 @@
 """Follow the pages and print what was done with each block: `python -m tests.pasted [--fresh] [PAGE …]`."""
 
 import argparse
+import os
+import subprocess
 import sys
 import tempfile
 import time
 import venv
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from tests.pasted.account import account, left_open
-from tests.pasted.page import Page, pages
+from tests.pasted.page import ROOT, Page, pages
 from tests.pasted.reader import Reader, Step, WrongPageError
+
+
+@contextmanager
+def _wheels() -> Iterator[None]:
+    """Let pip find this package, as the pages tell until it is published."""
+    with tempfile.TemporaryDirectory() as folder:
+        projects = [ROOT, *(ROOT / "distributions").iterdir()]
+        subprocess.run(
+            [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--wheel-dir", folder, *projects],
+            check=True,
+        )
+        os.environ["PIP_FIND_LINKS"] = f"{folder} {os.environ.get('PIP_FIND_LINKS', '')}"
+        yield
 
 
 def _follow(page: Page, variables: dict[str, str], *, fresh: bool) -> list[Step]:
@@ -47,7 +64,7 @@ def main() -> int:
     parser.add_argument("pages", metavar="PAGE", nargs="*", help="such as tutorials/client; by default all")
     args = parser.parse_args()
     wrong = 0
-    with account() as variables:
+    with account() as variables, _wheels() if args.fresh else nullcontext():
         for page in pages():
             if args.pages and not any(name in page.name for name in args.pages):
                 continue

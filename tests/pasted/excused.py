@@ -4,6 +4,7 @@ The first word is a page or `*`, the second what the block's first line, or a co
 """
 
 EXCUSED: dict[tuple[str, str], str] = {
+    ("*", "pip wheel"): "done once for `--fresh`; tests/test_distributions.py builds the wheels, too",
     ("*", "uv add"): "the tab beside it does the same with pip",
     ("index", "LLM -> TTS"): "a picture",
     ("README: Try it: no key, no account", "make "): "this repository's own checks, which CI runs",
@@ -12,6 +13,8 @@ EXCUSED: dict[tuple[str, str], str] = {
     ("tutorials/pipecat", "python your_bot.py"): "the reader's own bot",
     ("how-to/cli", "agenthuman sessions reap --owner"): "names a container of the reader's",
     ("how-to/cli", "$ agenthuman doctor"): "shows an account with something to fix",
+    ("how-to/cli", 'eval "$(agenthuman completion zsh)"'): "a line of zsh",
+    ("how-to/cli", "agenthuman completion fish | source"): "a line of fish",
     ("how-to/cli", "$ agenthuman sessions reap"): "shows an account with a session left open",
     (
         "how-to/get-a-key",
@@ -27,7 +30,7 @@ EXCUSED: dict[tuple[str, str], str] = {
     ("how-to/logging", "AGENTHUMAN_LOG=debug python my_program.py"): "the reader's own program",
     ("how-to/pipecat-deployment", '"""A bot with a face for a container'): "tests/test_deployment.py runs it",
     ("how-to/pipecat-deployment", "docker "): "needs Docker and a room of Daily's",
-    ("how-to/pipecat-deployment", "pipecat cloud"): "needs an account of Pipecat Cloud",
+    ("how-to/pipecat-cloud", "pipecat cloud"): "needs an account of Pipecat Cloud",
     ("how-to/pipecat-deployment", "pipeline = Pipeline([...])"): "runs until a StopFrame; tests/pipecat does",
     ("how-to/pipecat-deployment", "*/5 "): "a line of a crontab",
     ("how-to/pipecat-deployment", "agenthuman sessions reap --owner"): "names a container of the reader's",

@@ -49,6 +49,7 @@ _VARIES = [
     (r"\d+ minutes left", "N minutes left"),
     (r"Minutes left: \d+", "Minutes left: N"),
     (r"ah_test_[\w.]+", "KEY"),
+    (r"rooms on .+", "rooms on a server"),
 ]
 
 
@@ -80,7 +81,8 @@ class Reader:
         folder: An empty one.
         account: The variables that stand for the reader's keys.
         python: Folder with `python` and `agenthuman`.
-        fresh: Whether `pip install` installs; otherwise everything is there, and only its names are looked at.
+        fresh: Whether `pip install` installs, this package from the wheels in PIP_FIND_LINKS; otherwise everything is
+            there, and only the names of extras are looked at.
     """
 
     def __init__(
@@ -234,14 +236,14 @@ class Reader:
                 }
 
     def _install(self, text: str) -> None:
-        # The package is on no index yet, so a clone takes its place.
-        for name, extra in (("langchain-agenthuman", "langchain"), ("pipecat-agenthuman", "pipecat")):
-            text = text.replace(f" {name}", f" {ROOT}[{extra}] {ROOT}/distributions/{name}")
-        text = re.sub(r"agenthuman-plugins|(?<=[\s\"'])\.(?=[\[\"'\s]|$)", str(ROOT), text)
         if self._fresh:
-            self._run(f"python -m {text}")
+            self._run("python -m " + re.sub(r"(?<=[\s\"'])\.(?=[\[\"'\s]|$)", str(ROOT), text))
             return
-        extras = {it for found in re.findall(rf"{ROOT}\[([\w,-]+)\]", text) for it in found.split(",")}
+        extras = {
+            extra
+            for names in re.findall(r"(?:agenthuman-plugins|[\s\"']\.)\[([\w,-]+)\]", text)
+            for extra in names.split(",")
+        }
         if unknown := extras - _EXTRAS:
             raise WrongPageError(f"no such extra: {unknown}")
 
@@ -361,9 +363,9 @@ def _keyless(python: Path, *, fresh: bool) -> dict[str, str]:
         if not name.startswith(foreign) and (fresh or not name.lower().endswith("_proxy"))
     }
     kept |= {"PATH": f"{python}{os.pathsep}{os.environ['PATH']}", "PYTHONUNBUFFERED": "1"}
-    # Other programs of a clone find what the examples share beside them, as a saved copy does.
-    ours = [] if fresh else [str(ROOT), str(_HERE / "stand_ins")]
-    return kept | {"PYTHONPATH": os.pathsep.join([*ours, str(ROOT / "examples")]), "LOGURU_LEVEL": "INFO"}
+    # A copy of an example finds what the examples share, as beside them in a clone.
+    paths = [_HERE / "stand_ins", ROOT / "examples", *([] if fresh else [ROOT])]
+    return kept | {"PYTHONPATH": os.pathsep.join(map(str, paths)), "LOGURU_LEVEL": "INFO"}
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Stands for the package of that name where it is not installed: a model that opens a session, ends it, and says so."""
+"""Stands for the package of that name: a model that opens a session, ends it, and says so."""
 
 import re
 from collections.abc import Sequence
