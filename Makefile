@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test quick test-oldest generate lint docs dist bench soak campaign record record-live livekit-server chromium mermaid requirements clean
+.PHONY: help install demo test quick test-oldest generate lint docs docs-test dist bench soak campaign record record-live livekit-server chromium mermaid requirements clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*##/:/' | column -ts:
@@ -49,6 +49,9 @@ lint: .venv/.dev ## Style, types and layers, and whether what `make generate` wr
 
 docs: .venv/.dev mermaid ## Build the documentation into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+docs-test: .venv/.dev ## Follow every tutorial and how-to, and list what was run (ARGS="tutorials/client", or --fresh for new environments)
+	@scripts/with_network $(BIN)/python -m tests.pasted $(ARGS)
 
 dist: .venv-release/.installed ## Build the package and its two thin namesakes into dist/
 	@for project in . distributions/*; do .venv-release/bin/python -m build --no-isolation --outdir dist $$project || exit 1; done
