@@ -8,7 +8,7 @@ RECORDED := $(wildcard tests/*/test_cassettes.py)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test quick test-oldest generate lint docs dist bench soak campaign record record-live livekit-server chromium mermaid requirements clean
+.PHONY: help install demo test quick test-oldest generate lint docs dist bench soak campaign mutants record record-live livekit-server chromium mermaid requirements clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*##/:/' | column -ts:
@@ -61,6 +61,9 @@ soak: .venv/.dev ## Run a bot for 20 minutes with an interruption every 7 second
 
 campaign: .venv/.dev ## Run the seeded fault campaigns at full count (minutes to hours)
 	@AGENTHUMAN_CAMPAIGN=full scripts/with_network $(BIN)/python -m pytest -m campaign --timeout 3600
+
+mutants: .venv/.dev ## Break the pure modules in 60 places, and see whether their tests notice (ARGS="--all pipecat/_life" for every place in one)
+	@$(BIN)/python scripts/mutants $(ARGS)
 
 record: .venv/.dev ## Record the cassettes anew against the emulator, and replay them
 	@$(BIN)/python -m pytest $(RECORDED) -m vcr --record-mode=rewrite
