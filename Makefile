@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test quick test-oldest generate lint docs docs-test dist bench soak campaign record record-live livekit-server chromium mermaid requirements clean
+.PHONY: help install demo test quick test-oldest generate lint docs docs-test dist bench soak campaign mutants record record-live livekit-server chromium mermaid requirements clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*##/:/' | column -ts:
@@ -70,6 +70,9 @@ soak: .venv/.dev ## Run a bot for 20 minutes with an interruption every 7 second
 
 campaign: .venv/.dev ## Run the seeded fault campaigns at full count (minutes to hours)
 	@AGENTHUMAN_CAMPAIGN=full scripts/with_network $(BIN)/python -m pytest -m campaign --timeout 3600
+
+mutants: .venv/.dev ## Break the pure modules in 60 places, and see whether their tests notice (ARGS="--all pipecat/_life" for every place in one)
+	@$(BIN)/python scripts/mutants $(ARGS)
 
 record: .venv/.dev ## Record the cassettes anew against the emulator, and replay them
 	@$(BIN)/python -m pytest $(RECORDED) -m vcr --record-mode=rewrite

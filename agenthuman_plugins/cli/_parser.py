@@ -84,7 +84,7 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"agenthuman: {message}\nSee '{self.prog} --help'.\n")
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
-        # argparse lists all that is possible; named in test_what_was_meant_is_named.
+        # argparse would list every choice, and suggest none. Locked by test_what_was_meant_is_named.
         if action.choices is None or value in action.choices:
             return
         if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001 - as above

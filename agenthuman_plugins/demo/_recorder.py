@@ -225,8 +225,8 @@ class RecordingTransport(BaseOutputTransport):
     async def write_audio_frame(self, frame: OutputAudioRawFrame) -> bool:
         """Record a piece of voice, and return when it has been heard.
 
-        As with other outputs, what comes faster than that waits in front, where the service sees how long, and holds
-        the picture back for it.
+        As with other outputs, voice that comes faster waits in the queue. The service sees how long, and delays the
+        video by as much.
         """
         now_s = asyncio.get_running_loop().time()
         if now_s - self._heard_s > _PAUSE_S:  # where the recorder begins anew

@@ -18,7 +18,7 @@ from agenthuman_plugins.pipecat import AgentHumanVideoService
 from agenthuman_plugins.speech.link import SPEECH_SAMPLE_RATE
 
 _SILENCE_S = 0.6  # of the face alone, before and after each speech
-_LISTENING_S = 1.2  # of the face alone while the user, whom no file hears, says why they interrupt
+_LISTENING_S = 1.2  # of the face alone after an interruption, as if the user spoke
 _FIRST_PICTURE_TIMEOUT_S = 20.0
 _MARGIN_S = 10.0  # beyond the speech's own length
 

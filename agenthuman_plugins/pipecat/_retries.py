@@ -79,7 +79,6 @@ class Retries:
     def forget_pause(self) -> None:
         """Forget the pause: who speaks after a silence does not wait out one from before it."""
         self._try_at, self._pause_s, self._full_since = -math.inf, 0.0, None
-        self._is_full = False
 
     def judge(self, reason: Exception, *, connected_s: float) -> tuple[Change, Exception]:
         """What a failure means: ask again later, wait for a slot, or give up.

@@ -20,6 +20,7 @@ from agenthuman_plugins.client import (
     NotFoundError,
     PermissionDeniedError,
     RateLimitError,
+    ServerError,
     SessionOutcomeUnknownError,
     UsageLimitError,
 )
@@ -94,6 +95,74 @@ def test_code_decides_before_the_status(code: object, expected: type[AgentHumanE
     error = error_of(429, {"error": {"code": code, "message": "No."}})
     assert type(error) is expected
     assert error.retryable is (expected is RateLimitError)
+
+
+USAGE_CODES = {
+    "minutes": "INSUFFICIENT_MINUTES NO_MINUTES_REMAINING MINUTES_EXHAUSTED MINUTES_LIMIT_REACHED",
+    "concurrency": "INSUFFICIENT_CONCURRENCY CONCURRENCY_LIMIT CONCURRENCY_LIMIT_REACHED CONCURRENCY_LIMIT_EXCEEDED"
+    " CONCURRENT_LIMIT_REACHED CONCURRENT_SESSION_LIMIT CONCURRENT_SESSION_LIMIT_REACHED CONCURRENT_SESSIONS_EXCEEDED"
+    " MAX_CONCURRENT_SESSIONS SESSION_LIMIT_REACHED SESSION_LIMIT_EXCEEDED",
+    None: "USAGE_LIMIT_REACHED USAGE_LIMIT_EXCEEDED PLAN_LIMIT_REACHED QUOTA_EXCEEDED",
+}
+
+
+@pytest.mark.parametrize(
+    ("limit", "code"), [(k, code) for k, codes in USAGE_CODES.items() for code in codes.split()]
+)
+@pytest.mark.parametrize("status", [403, 503])
+def test_code_names_the_limit(limit: str | None, code: str, status: int) -> None:
+    """Each code of a used-up limit gives the error of that limit, which no retry cures, whatever the status."""
+    error = error_of(status, {"success": False, "error": {"code": code, "message": "No."}})
+    assert isinstance(error, UsageLimitError)
+    assert error.limit == limit
+    assert not error.retryable
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        *((status, UsageLimitError) for status in (200, 400, 402, 403, 409, 429)),
+        *((status, ServerError) for status in (500, 503)),
+        (401, AuthenticationError),
+        (404, NotFoundError),
+    ],
+)
+def test_text_tells_of_a_limit_where_one_may_be(status: int, expected: type[AgentHumanError]) -> None:
+    """Without a code, the words decide, for the statuses that may tell of a limit; a server error tells of itself."""
+    error = error_of(status, {"success": False, "error": "No minutes remaining"})
+    assert type(error) is expected
+
+
+@pytest.mark.parametrize("status", range(400, 600))
+def test_status_may_pass(status: int) -> None:
+    """These may be met only once, and are retried; all others stay."""
+    error = error_of(status, {"success": False, "error": "No."})
+    assert error.retryable == (status in {408, 429, 500, 502, 503, 504})
+
+
+@pytest.mark.parametrize(
+    ("details", "limit"),
+    [
+        pytest.param({"minutes": 0}, "minutes", id="none-left"),
+        pytest.param({"minutes": 0.5}, None, id="half-a-minute-left"),
+        pytest.param({"minutes": False}, None, id="no-number"),
+        pytest.param({"minutes": {"total_remaining": 0, "remaining": 5}}, "minutes", id="total-first"),
+        pytest.param({"minutes": {"remaining": 0}}, "minutes", id="of-the-plan"),
+        pytest.param({"concurrency": {"available": 0}}, "concurrency", id="no-slot"),
+        pytest.param({"concurrency": {"available": 1}}, None, id="a-slot"),
+        pytest.param({"concurrency": {"current": 2, "max": 2}}, "concurrency", id="as-many-as-allowed"),
+        pytest.param({"concurrency": {"current": 1, "max": 2}}, None, id="fewer"),
+        pytest.param({"concurrency": {"current": "2", "max": 2}}, None, id="current-is-text"),
+        pytest.param({"concurrency": {"current": 2, "max": "2"}}, None, id="max-is-text"),
+        pytest.param({"concurrency": {"available": 0}, "minutes": 0}, "concurrency", id="slots-first"),
+        pytest.param([], None, id="no-object"),
+    ],
+)
+def test_breakdown_names_the_limit(details: object, limit: str | None) -> None:
+    """The breakdown in an error tells what is used up."""
+    error = error_of(403, {"success": False, "error": {"message": "No.", "details": details}})
+    assert (error.limit if isinstance(error, UsageLimitError) else None) == limit
+    assert isinstance(error, UsageLimitError) == (limit is not None)
 
 
 def test_details_and_body_are_kept() -> None:

@@ -14,11 +14,11 @@ from typing import Any
 import httpx
 import pytest
 
-from agenthuman_plugins.client import AgentHuman, _driver
+from agenthuman_plugins.client import AgentHuman, Session, _driver
 from agenthuman_plugins.client._answers import Answer
 from agenthuman_plugins.client._calls.account import start_session_by_link
 from agenthuman_plugins.client._config import Clock
-from agenthuman_plugins.client._opening import Opening
+from agenthuman_plugins.client._opening import Opening, log_left
 from tests.client.conftest import API_KEY, ROOM, FakeService, Time
 from tests.client.wires import KINDS, Request, Wire, reply, wire
 
@@ -282,3 +282,31 @@ def test_program_ends_within_the_bound(kind: str, holding: Holding, server: Wire
     assert said == "left\n"
     assert "'mine'" in errors
     assert program.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("opened", "client_ref", "error", "said"),
+    [
+        pytest.param("sess_1", "ref-1", None, "Session sess_1 could not be ended. What", id="known"),
+        pytest.param(None, "ref-1", None, "metadata.client_ref 'ref-1', by which", id="by-reference"),
+        pytest.param(None, None, None, "A start by a link was given up", id="by-link"),
+        pytest.param(
+            "sess_1", "ref-1", OSError("no network"), "ended. (OSError: no network)", id="with-error"
+        ),
+    ],
+)
+def test_what_is_left_is_named_once(
+    opened: str | None,
+    client_ref: str | None,
+    error: OSError | None,
+    said: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The log names what may still be billed, and why, once; what cannot run is not named."""
+    opening = Opening(start_session_by_link("link_1", aspect_ratio="4:3"), client_ref, may_exist=True)
+    opening.opened = None if opened is None else Session(session_id=opened)
+    log_left(opening, error)
+    log_left(opening, error)
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert said in line
+    assert line.endswith(")") is (error is not None)

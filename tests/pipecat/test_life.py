@@ -66,21 +66,28 @@ class _Service:
     def __init__(self) -> None:
         self.errors: list[dict[str, Any]] = []
         self.told: list[str] = []
+        self.reasons: list[object] = []
+        self.tasks: list[asyncio.Task[None]] = []
+        self.cancelled: list[asyncio.Task[None]] = []
+        self.usable = False
 
     def create_task(self, work: Any, _: str) -> asyncio.Task[None]:
-        return asyncio.create_task(work)
+        self.tasks.append(asyncio.create_task(work))
+        return self.tasks[-1]
 
     async def cancel_task(self, task: asyncio.Task[None]) -> None:
+        self.cancelled.append(task)
         task.cancel()
 
     async def push_error(self, text: str, **details: Any) -> None:
         self.errors.append({"text": text, **details})
 
     async def set_usable(self, is_usable: bool) -> None:
-        assert is_usable
+        self.usable = is_usable
 
-    async def tell(self, event: str, *_: object) -> None:
+    async def tell(self, event: str, *reason: object) -> None:
         self.told.append(event)
+        self.reasons += reason
 
 
 def _presence(state: State) -> tuple[Presence, _Service, _Delivery]:
@@ -148,6 +155,80 @@ async def test_failure_of_one_kind_is_reported_once_until_the_avatar_is_back() -
     for change in (Change.FULL, Change.FULL, Change.ARRIVE, Change.FULL):
         await presence.take(change, full)
     assert len(service.errors) == 2
+
+
+async def test_avatar_takes_over_when_the_plain_reply_is_over() -> None:
+    """A connected avatar waits until no reply passes as plain audio; the application learns that the fallback ends."""
+    presence, service, delivery = _presence(State.RETURNING)
+    await presence.note_boundary()
+    assert presence.life.state is State.RETURNING
+    delivery.plain = False
+    await presence.note_boundary()
+    assert presence.life.state is State.AVATAR
+    assert service.told == [_VOICE]
+
+
+async def test_speech_waits_for_an_avatar_that_is_on_its_way() -> None:
+    """The first speech starts one wait, the next none; where no avatar is on its way, nothing waits."""
+    presence, service, _ = _presence(State.CONNECTING)
+    presence.speech_waits()
+    presence.speech_waits()
+    assert len(service.tasks) == 1
+    await presence.speech_dropped()
+    assert service.cancelled == service.tasks
+    presence.speech_waits()
+    assert len(service.tasks) == 2
+    assert presence.end() == {service.tasks[1]}
+    assert service.tasks[1].cancelling()
+    assert presence.end() == set()
+    other, nobody, _ = _presence(State.PLAIN)
+    other.speech_waits()
+    assert not nobody.tasks
+
+
+async def test_waiting_ends_with_the_avatar() -> None:
+    """When the avatar has come, nobody hears of a wait that was too long."""
+    presence, service, _ = _presence(State.CONNECTING)
+    presence.speech_waits()
+    await presence.take(Change.ARRIVE)
+    assert service.cancelled == service.tasks
+
+
+async def test_speech_that_waited_long_enough_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After `avatar_wait_s` the speech is plain audio, and the application is told why."""
+    waited: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waited.append(seconds)
+
+    monkeypatch.setattr("agenthuman_plugins.pipecat._presence.asyncio.sleep", sleep)
+    presence, service, delivery = _presence(State.CONNECTING)
+    presence.speech_waits()
+    await service.tasks[0]
+    assert waited == [60.0]
+    assert presence.life.state is State.PLAIN
+    assert service.reasons == ["no avatar after 60 s of waiting"]
+    assert delivery.handed_back == 1
+    assert not service.cancelled  # it has ended by itself
+
+
+async def test_who_gave_up_and_tries_again_is_usable() -> None:
+    """A switcher may choose the service again."""
+    presence, service, _ = _presence(State.GIVEN_UP)
+    await presence.take(Change.RETRY)
+    assert service.usable
+
+
+async def test_reason_is_told_where_one_belongs() -> None:
+    """Handlers of a loss, a fallback and the end of all attempts get the reason; the others get nothing."""
+    presence, service, _ = _presence(State.AVATAR)
+    error = UsageLimitError("full", status_code=429)
+    await presence.take(Change.REFUSE, error)
+    assert service.reasons == [str(error)] * 3
+    assert [told["exception"] for told in service.errors] == [error]
+    await presence.take(Change.RETRY)
+    await presence.take(Change.ARRIVE, "unused")
+    assert len(service.reasons) == 3
 
 
 def test_table_and_diagram_show_every_state() -> None:

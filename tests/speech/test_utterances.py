@@ -74,6 +74,15 @@ def test_second_start_report_is_ignored(utterances):
     assert utterances.started() == []
 
 
+def test_second_start_report_ends_nothing(utterances, clock):
+    """Only what is behind an utterance can begin in its place, even if that may be over by now."""
+    say(utterances, 1)
+    utterances.started()
+    clock.now += 1
+    assert utterances.started() == []
+    assert utterances.in_flight
+
+
 def test_surplus_report_is_ignored(utterances):
     """A report with nothing in flight says nothing."""
     assert utterances.finished(1.0, interrupted=False) == []

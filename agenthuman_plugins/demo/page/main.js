@@ -156,7 +156,7 @@ setConnected(false);
 if (server.greetsAtOnce) {
   // The click also lets the browser play the greeting.
   stage.close("Press Connect to talk to the bot.");
-  stage.setStatus("ended", "Not connected");
+  stage.setStatus("connecting", "Not connected");
   again.textContent = "Connect";
   again.hidden = false;
 } else {

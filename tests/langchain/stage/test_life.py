@@ -36,6 +36,20 @@ MADE_BY: dict[Change, str] = {
     Change.LOSE: "lose",
 }
 
+# Every row, written down anew: in each state the changes that mean something, and what follows.
+ROWS = {
+    "IDLE": "TURN-AWAITED STALE_TURN-DROPPED TEXT-AWAITED SOUND-SPEAKING PLAIN_SOUND-PLAIN",
+    "AWAITED": "TURN-AWAITED STALE_TURN-DROPPED SOUND-SPEAKING PLAIN_SOUND-PLAIN INTERRUPT-DROPPED",
+    "SPEAKING": "TURN-AWAITED STALE_TURN-DROPPED SOUND-SPEAKING PLAIN_SOUND-PLAIN PAUSE-RESTING OVER-ENDING"
+    " INTERRUPT-DROPPED LOSE-PLAIN",
+    "RESTING": "TURN-AWAITED STALE_TURN-DROPPED SOUND-SPEAKING PLAIN_SOUND-PLAIN OVER-IDLE INTERRUPT-DROPPED",
+    "ENDING": "TURN-AWAITED STALE_TURN-DROPPED SOUND-SPEAKING PLAIN_SOUND-PLAIN PLAYED-IDLE INTERRUPT-DROPPED"
+    " LOSE-PLAIN",
+    "PLAIN": "TURN-AWAITED STALE_TURN-DROPPED PAUSE-RESTING OVER-IDLE INTERRUPT-DROPPED",
+    "DROPPED": "TURN-NEXT STALE_TURN-DROPPED OVER-NEXT INTERRUPT-DROPPED",
+    "NEXT": "TURN-NEXT STALE_TURN-DROPPED TEXT-AWAITED INTERRUPT-DROPPED",
+}
+
 
 SENT = {
     "turn": said(""),  # without words, so that it interrupts nothing
@@ -81,6 +95,12 @@ def test_line_of_the_table(before: State, change: Change) -> None:
             assert stream._life.state is TABLE[before, change]
 
     run(test())
+
+
+def test_table_is_whole() -> None:
+    """The table has these lines and no other."""
+    written = {(state, *row.split("-")) for state, rows in ROWS.items() for row in rows.split()}
+    assert written == {(before.name, change.name, after.name) for (before, change), after in TABLE.items()}
 
 
 def test_every_state_is_explained() -> None:

@@ -19,7 +19,7 @@ def test_frames_leave_when_the_speech_before_them_was_played() -> None:
     timeline: Timeline[str] = Timeline()
     reply = Utterance()
     timeline.add_speech("a1", reply, 1.0)
-    timeline.add("after one second")
+    assert timeline.add("after one second")
     timeline.add_speech("a2", reply, 1.0)
     assert _frames(timeline.advance(reply, 0.99)) == []
     assert _frames(timeline.advance(reply, 1.0)) == ["after one second"]
@@ -88,6 +88,19 @@ def test_rewind_gives_back_what_was_not_played_after_all() -> None:
     left = list(timeline.drain())
     assert [waiting.frame for waiting in left] == ["a1", "a2", "t2", "a3", "t3"]
     assert round(left[0].played_s, 6) == 0.2
+
+
+def test_only_the_last_second_is_kept_for_a_rewind() -> None:
+    """An utterance may be long; what was played more than a second ago is let go."""
+    timeline: Timeline[str] = Timeline()
+    reply = Utterance()
+    for number in range(40):
+        timeline.add_speech(f"a{number}", reply, 0.25)
+    assert _frames(timeline.advance(reply, 9.0)) == []
+    assert [waiting.frame for waiting in timeline._played] == ["a32", "a33", "a34", "a35"]
+    timeline.rewind(reply, 0.0)
+    assert reply.position_s == 8.0
+    assert list(timeline.unplayed_speech()) == [f"a{number}" for number in range(32, 40)]
 
 
 def test_rewind_stays_within_the_utterance() -> None:
