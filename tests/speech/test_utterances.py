@@ -159,9 +159,10 @@ def test_open_utterance_has_no_deadline(utterances):
     assert utterances.deadline is None
 
 
-def test_utterance_without_a_sample_is_over_at_its_end(utterances):
+def test_utterance_without_a_sample_is_over_at_its_end(utterances, clock):
     """Nobody reports what cannot be heard."""
     say(utterances, 0)
+    assert utterances.deadline == clock.now
     assert utterances.expire() == [PlaybackFinished(1, 0.0, interrupted=False, estimated=True)]
 
 
