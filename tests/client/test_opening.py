@@ -53,7 +53,7 @@ class Case:
 def test_lost_create_is_looked_for_three_times() -> None:
     """Its session may appear late: after half a second, and after one and a half more."""
     case = Case()
-    with pytest.raises(SessionOutcomeUnknownError):
+    with pytest.raises(SessionOutcomeUnknownError, match=r"^The answer to a create was lost"):
         case.run(case.openings.open(case.opening), LOST, NOTHING_RUNS)
     assert case.time.waits == [0.5, 1.5]
 

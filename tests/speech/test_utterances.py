@@ -220,6 +220,17 @@ def test_end_that_crosses_the_clear_counts_as_an_end(utterances, clock):
     assert utterances.clearing
 
 
+def test_end_that_crosses_the_clear_is_of_the_first(utterances, clock):
+    """The position of a report is that of the utterance which plays, however much speech waits behind it."""
+    say(utterances, 1)
+    say(utterances, 3)
+    utterances.started()
+    clock.now += 1
+    utterances.cut()
+    assert utterances.finished(1.0, interrupted=False) == [PlaybackFinished(1, 1.0, interrupted=False)]
+    assert utterances.clearing
+
+
 def test_late_report_of_an_interruption_does_not_end_the_next_utterance(utterances, clock):
     """After the time-out of a clear its report is of no use any more."""
     say(utterances, 5)
