@@ -6,9 +6,11 @@ AGENTS := .venv-agents/bin
 QUICK := $(BIN)/python -m pytest -m "not chain" -n 4 --dist loadfile
 RECORDED := $(wildcard tests/*/test_cassettes.py)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Every pytest and every program under test would compile our modules anew: ten seconds each time.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test quick test-oldest generate lint docs dist bench soak campaign mutants record record-live livekit-server chromium mermaid requirements clean
+.PHONY: help install demo test quick test-oldest generate lint docs docs-test dist bench soak campaign mutants record record-live livekit-server chromium mermaid requirements clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*##/:/' | column -ts:
@@ -31,11 +33,15 @@ test-oldest: .venv-pipecat-oldest/.installed .venv-langchain-oldest/.installed #
 	@.venv-pipecat-oldest/bin/python -m pytest tests/pipecat -m "not chain and not campaign" --ignore-glob='*/test_chain*.py' --ignore tests/pipecat/faults --ignore tests/pipecat/test_examples.py --ignore tests/pipecat/test_cassettes.py $(ARGS)
 	@.venv-langchain-oldest/bin/python -m pytest tests/langchain -m "not chain and not campaign" --ignore tests/langchain/standard --ignore tests/langchain/test_examples.py --ignore tests/langchain/stage/test_browser.py --ignore tests/langchain/test_versions.py $(ARGS)
 
-generate: .venv/.dev ## Write the sync client and its resources from the async ones
+generate: .venv/.dev ## Write the sync client from the async one, and the examples' code into the pages that show it
 	@$(BIN)/python scripts/generate_sync
+	@$(BIN)/python scripts/page_code
+	@$(BIN)/python scripts/tested_versions
 
-lint: .venv/.dev ## Style, types and layers, and whether the sync client is that of the async one
+lint: .venv/.dev ## Style, types and layers, and whether what `make generate` writes is fresh
 	$(BIN)/python scripts/generate_sync --check
+	$(BIN)/python scripts/page_code --check
+	$(BIN)/python scripts/tested_versions --check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -44,8 +50,11 @@ lint: .venv/.dev ## Style, types and layers, and whether the sync client is that
 docs: .venv/.dev mermaid ## Build the documentation into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-dist: .venv/.dev ## Build the package and its two thin namesakes into dist/
-	@for project in . distributions/*; do $(BIN)/python -m build --no-isolation --outdir dist $$project || exit 1; done
+docs-test: .venv/.dev ## Follow every tutorial and how-to, and list what was run (ARGS="tutorials/client", or --fresh for new environments)
+	@scripts/with_network $(BIN)/python -m tests.pasted $(ARGS)
+
+dist: .venv-release/.installed ## Build the package and its two thin namesakes into dist/
+	@for project in . distributions/*; do .venv-release/bin/python -m build --no-isolation --outdir dist $$project || exit 1; done
 
 bench: .venv/.dev .venv-langchain-peers/.installed .venv-pipecat-peers/.installed chromium ## Measure delays and costs on this machine, also beside other packages (BENCH=chain for one part)
 ifeq ($(BENCH),)
@@ -88,6 +97,8 @@ requirements: .venv/.dev ## Compile requirements/*.txt anew from pyproject.toml
 	$(BIN)/uv pip compile -q --upgrade --universal --python-version 3.11 --all-extras --group dev -o requirements/dev.txt pyproject.toml
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --extra demo -c requirements/dev.txt -o requirements/demo.txt pyproject.toml
 	for set in agents langchain-newest langchain-oldest langchain-peers pipecat-oldest pipecat-peers; do $(BIN)/uv pip compile -q --upgrade --universal --python-version 3.11 -o requirements/$$set.txt requirements/$$set.in; done
+	$(BIN)/uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes -o requirements/release.txt requirements/release.in
+	$(BIN)/python scripts/tested_versions
 
 clean: ## Remove what the other targets made
 	rm -rf .venv .venv-* .tools site .mypy_cache .ruff_cache .pytest_cache
@@ -114,6 +125,12 @@ clean: ## Remove what the other targets made
 	@echo "Installing livekit-agents into .venv-agents (about 0.4 GB, once) …"
 	@$(PYTHON) -m venv .venv-agents
 	@$(AGENTS)/pip install -q -r requirements/agents.txt
+	@touch $@
+
+# What is published is built from pins with hashes, and by nothing else.
+.venv-release/.installed: requirements/release.txt
+	@$(PYTHON) -m venv .venv-release
+	@.venv-release/bin/pip install -q --require-hashes -r $<
 	@touch $@
 
 # Sets with pins of their own: what ours is measured against, and both ends of the versions that we support.

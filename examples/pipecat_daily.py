@@ -50,7 +50,7 @@ PICTURE: dict[str, Any] = {
     "video_out_is_live": True,
     "video_out_width": 640,
     "video_out_height": 480,
-    "video_out_framerate": 30,  # above the avatar's 25, so that frames do not queue up
+    "video_out_framerate": 30,  # above the 25 expected of the avatar, so that none queue up
 }
 
 

@@ -128,7 +128,10 @@ async def bot(runner_args: LiveKitRunnerArguments) -> None:
         runner_args.room_name,
         agent_identity=SPEECH_IDENTITY,
     )
-    avatar = AgentHumanVideoService(room=room)
+    avatar = AgentHumanVideoService(
+        room=room,
+        connect="first_speech",  # the guest may come late, and an empty room would be billed
+    )
     # --8<-- [end:mint]
     await run_bot(
         await create_transport(runner_args, TRANSPORTS),
@@ -146,7 +149,7 @@ async def run_locally() -> None:
     name = f"room-{uuid.uuid4().hex[:8]}"
     async with (
         livekit_room(name, agent_identity=SPEECH_IDENTITY) as room,
-        local_services(room=room.avatar) as local,
+        local_services(room=room.avatar, connect="first_speech") as local,
     ):
         runner_args = LiveKitRunnerArguments(room_name=name, url=room.url, token=room.bot_token)
         transport = await create_transport(runner_args, TRANSPORTS)

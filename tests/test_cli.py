@@ -55,15 +55,16 @@ def test_import_is_light():
 @pytest.mark.parametrize(
     ("argv", "sentence"),
     [
-        ([], "arguments are required: COMMAND"),
+        (["sessions", "get"], "missing argument: SESSION_ID"),
+        (["usage", "now"], "unexpected argument 'now'"),
         (["emulator", "--port", "65536"], "'65536' is not a port: use a number from 0 to 65535"),
         (["emulator", "--port", "http"], "'http' is not a port"),
         (["emulator", "--video-size", "1280x720"], "is not a 4:3 size such as 640x480"),
         (["emulator", "--video-size", "large"], "is not a 4:3 size"),
         (["emulator", "--video-size", "0x0"], "is not a 4:3 size"),
         (["emulator", "--video-size", "160000x120000"], "is not a 4:3 size"),
-        (["emulator", "--plan", "gold"], "invalid choice: 'gold'"),
-        (["emulator", "--generation", "v1"], "invalid choice: 'v1'"),
+        (["emulator", "--plan", "gold"], "--plan: 'gold' is not one of free, explorer, growth, pro"),
+        (["emulator", "--generation", "v1"], "--generation: 'v1' is not one of own-room, managed"),
         (["emulator", "--host", ""], "'' is not a host name or IP address"),
         (["emulator", "--allow-host", "emulator:8000"], "leave out scheme and port"),
         (["emulator", "--allow-host", "http://emulator"], "leave out scheme and port"),
@@ -72,11 +73,103 @@ def test_import_is_light():
     ],
 )
 def test_wrong_arguments(argv: list[str], sentence: str, capsys: pytest.CaptureFixture[str]):
-    """A wrong argument is one sentence that says what is allowed, and exit code 2."""
+    """A wrong argument is one sentence that says what is allowed, a second that names the help, and exit code 2."""
+    assert sentence in refused(argv, capsys)
+
+
+def refused(argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     with pytest.raises(SystemExit) as end:
         cli.main(argv)
     assert end.value.code == 2
-    assert sentence in capsys.readouterr().err
+    output = capsys.readouterr()
+    assert output.out == ""
+    said, where = output.err.splitlines()
+    assert said.startswith("agenthuman: ")
+    assert where.startswith(
+        f"See 'agenthuman {argv[0]}" if "unknown command" not in said else "See 'agenthuman"
+    )
+    assert where.endswith(" --help'.")
+    return said
+
+
+@pytest.mark.parametrize(
+    ("argv", "sentence"),
+    [
+        (["sesions", "list"], "unknown command 'sesions': did you mean 'sessions'?"),
+        (["sessions", "lst"], "unknown command 'lst': did you mean 'list'?"),
+        (["sessions", "explode"], "unknown command 'explode'"),
+        (["sessions", "list", "--stauts", "all"], "unknown option '--stauts': did you mean '--status'?"),
+        (["emulator", "clock", "--advanse=2h"], "unknown option '--advanse': did you mean '--advance'?"),
+        (["usage", "--xyzzy"], "unknown option '--xyzzy'"),
+    ],
+)
+def test_what_was_meant_is_named(argv: list[str], sentence: str, capsys: pytest.CaptureFixture[str]):
+    """A misspelt command or option is told with the one that is nearest, if any is near."""
+    assert refused(argv, capsys) == f"agenthuman: {sentence}"
+
+
+@pytest.mark.parametrize("argv", [[], ["sessions"], ["avatars"]], ids=" ".join)
+def test_incomplete_command_shows_its_help(argv: list[str], capsys: pytest.CaptureFixture[str]):
+    """Without an action there is the help, as with --help, and nothing failed."""
+    assert cli.main(argv) == 0
+    shown = capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        cli.main([*argv, "--help"])
+    assert shown == capsys.readouterr().out
+    assert shown.startswith(" ".join(["usage: agenthuman", *argv]))
+
+
+@pytest.mark.parametrize("columns", [60, 80])
+def test_help_has_examples_and_fits(columns: int, monkeypatch: pytest.MonkeyPatch):
+    """Every help ends with examples, and none has a line that a terminal would break."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    for name, parser in _commands(_main._parser(), "agenthuman"):
+        text = parser.format_help()
+        wrapped, _, listed = text.partition(
+            "\nenvironment:\n" if "\nenvironment:\n" in text else "\nexamples:\n"
+        )
+        assert max(map(len, wrapped.splitlines())) <= columns, name
+        assert max(map(len, listed.splitlines())) <= 80, name  # to be copied, so never broken
+        assert "\nexamples:\n  agenthuman " in text or name == "agenthuman completion", name
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["se"], ["sessions"]),
+        (["sessions", ""], ["list", "get", "end", "reap"]),
+        (["sessions", "list", "--"], ["--help", "--status", "--limit", "--json"]),
+        (["sessions", "list", "--status", ""], ["all", "started", "ended"]),
+        (["sessions", "list", "--limit", ""], []),
+        (["sessions", "list", "--json", "--st"], ["--status"]),
+        (["emulator", "--plan", "g"], ["growth"]),
+        (["emulator", "--plan", "free", "c"], ["clock"]),
+        (["completion", ""], ["bash", "fish", "zsh"]),
+        (["avatars", "upload", ""], []),
+    ],
+    ids=" ".join,
+)
+def test_what_a_shell_may_complete(words: list[str], expected: list[str], capsys: pytest.CaptureFixture[str]):
+    """Commands, options and known values; nothing where the shell should offer its files."""
+    assert cli.main(["__complete", *words]) == 0
+    assert capsys.readouterr().out.split() == expected
+
+
+@pytest.mark.chain
+def test_bash_completes(tmp_path: Path):
+    """The printed script, run by bash, completes a command and leaves files to the shell."""
+    command = tmp_path / "agenthuman"
+    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m agenthuman_plugins "$@"\n')
+    command.chmod(0o755)
+    script = (
+        'eval "$(agenthuman completion bash)"; complete -p agenthuman\n'
+        "COMP_WORDS=(agenthuman sessions li); COMP_CWORD=2; _agenthuman; echo ${COMPREPLY[@]}"
+    )
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    shown = subprocess.run(
+        ["bash", "-c", script], env=environment, capture_output=True, text=True, check=True
+    )
+    assert shown.stdout == "complete -o default -F _agenthuman agenthuman\nlist\n"
 
 
 def failure(argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:
@@ -139,8 +232,28 @@ def test_demo_gets_its_arguments(monkeypatch: pytest.MonkeyPatch):
     demo = ModuleType("agenthuman_plugins.demo")
     demo.main = lambda args: seen.append(args) or 3
     monkeypatch.setitem(sys.modules, demo.__name__, demo)
-    assert cli.main(["demo", "--say", "Hi", "--record", "out.mp4", "--port", "8080"]) == 3
-    assert (seen[0].say, seen[0].record, seen[0].port) == ("Hi", "out.mp4", 8080)
+    words = [
+        "demo",
+        "--say",
+        "Hi",
+        "--say",
+        "Ho",
+        "--record",
+        "out.mp4",
+        "--interrupt-at",
+        "4",
+        "--port",
+        "8080",
+    ]
+    assert cli.main(words) == 3
+    assert (seen[0].say, seen[0].record, seen[0].port) == (["Hi", "Ho"], "out.mp4", 8080)
+    assert seen[0].interrupt_at == [4.0]
+
+
+def test_demo_in_the_browser_is_interrupted_there(capsys: pytest.CaptureFixture[str]):
+    """A moment of a recording needs a recording."""
+    assert cli.main(["demo", "--interrupt-at", "4"]) == 2
+    assert "--interrupt-at needs --record" in capsys.readouterr().err
 
 
 class RunningEmulator(NamedTuple):

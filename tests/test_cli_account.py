@@ -3,10 +3,12 @@
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from typing import Any
 import pytest
 
 from agenthuman_plugins import cli
-from agenthuman_plugins.cli import _installed
+from agenthuman_plugins.cli import _installed, _output
 from agenthuman_plugins.client import AgentHuman, _owner
 from tests.vcr_support import emulators
 
@@ -125,17 +127,69 @@ def fail(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
 
 
 def test_sessions_list(service: Service, run: Callable[..., str]) -> None:
-    """A person gets one line a session, with start, duration, and what it cost or when it ends by itself."""
+    """A person gets one line a session: how long ago it began, its duration, and what it cost."""
     billing = {"minutes_consumed": 6, "minutes_billed": 6, "billing_status": "billed"}
     service.sessions(
         session(1, duration=62), session(2, status="ended", ended_at=TIMES["expiration"], billing=billing)
     )
     heading, running, ended = run("sessions", "list").splitlines()
     assert heading.split()[0] == "SESSION"
-    assert " ".join(running.split()) == (
-        "sess_1 started 2024-01-15 10:30:00 UTC 0:01:02 2024-01-15 10:35:00 UTC -"
-    )
-    assert " ".join(ended.split()) == "sess_2 ended 2024-01-15 10:30:00 UTC - - 6"
+    assert re.fullmatch(r"sess_1 started \d+ d ago 0:01:02 -", " ".join(running.split()))
+    assert re.fullmatch(r"sess_2 ended \d+ d ago - 6", " ".join(ended.split()))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(0, "0 s ago"), (59.9, "59 s ago"), (60, "1 min ago"), (7_199, "1 h ago"), (90_000, "1 d ago"), (-5, "in 5 s"), (-14_400, "in 4 h")],
+)  # fmt: skip
+def test_distance_in_time(seconds: float, shown: str) -> None:
+    """A point in time is told by how far it is, in the largest unit that fits."""
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    assert _output.distance(now - timedelta(seconds=seconds), now) == shown
+
+
+REAL_ID = "sess_01M7ZYR1PK909RFKV41J60KW2E"
+
+
+def on_a_terminal_of(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("TERM", "dumb")
+
+
+def test_sessions_fit_a_terminal(
+    service: Service, run: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At 80 columns a session is one line, nothing of it broken."""
+    on_a_terminal_of(80, monkeypatch)
+    service.sessions(session(1, duration=3_662) | {"session_id": REAL_ID})
+    heading, line = run("sessions", "list").splitlines()
+    assert heading.split() == ["SESSION", "STATUS", "STARTED", "DURATION", "BILLED", "MIN"]
+    assert line.split()[:2] == [REAL_ID, "started"]
+    assert max(len(heading), len(line)) <= 80
+
+
+def test_sessions_on_a_narrow_terminal(
+    service: Service, run: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a table does not fit, each session is a record, one fact a line."""
+    on_a_terminal_of(60, monkeypatch)
+    service.sessions(*(session(number) | {"session_id": f"{REAL_ID}{number}"} for number in (1, 2)))
+    first, second = run("sessions", "list").split("\n\n")
+    assert first.splitlines()[:2] == [f"SESSION      {REAL_ID}1", "STATUS       started"]
+    assert second.startswith(f"SESSION      {REAL_ID}2\n")
+
+
+def test_sessions_can_be_limited_to_the_newest(service: Service, run: Callable[..., str]) -> None:
+    """--limit shows those that began last, and how many there are."""
+    begun = {1: "2024-01-15T10:30:00Z", 2: None, 3: "2024-03-01T00:00:00Z", 4: "2024-02-01T00:00:00Z"}
+    service.sessions(*(session(number, started_at=start) for number, start in begun.items()))
+    lines = run("sessions", "list", "--limit", "2").splitlines()
+    assert [line.split()[0] for line in lines[1:3]] == ["sess_3", "sess_4"]
+    assert lines[-1] == "2 of 4 sessions, the newest first."
+    told = json.loads(run("sessions", "list", "--limit", "3", "--json"))
+    assert [each["session_id"] for each in told] == ["sess_3", "sess_4", "sess_1"]
+    assert "newest" not in run("sessions", "list", "--limit", "4")
 
 
 def test_long_ids_are_not_cut(
@@ -458,6 +512,47 @@ def test_avatars_list(service: Service, run: Callable[..., str]) -> None:
     assert told["my_avatars"][0]["avatar_id"] == "avat_01J8ZK4R2N5M6P7Q8W4T"
 
 
+AVATAR = "avat_01KMZHXFPBVCXA5ATK85HCP8G1"
+
+
+@pytest.fixture
+def deletable(service: Service) -> Service:
+    """A service with an avatar that can be deleted."""
+    service.answer(f"DELETE /v1/avatars/{AVATAR}", documented("avatar-deleted"))
+    return service
+
+
+def test_avatar_delete(deletable: Service, run: Callable[..., str]) -> None:
+    """With --yes an avatar is deleted without a question."""
+    assert run("avatars", "delete", AVATAR, "--yes") == f"Deleted avatar {AVATAR}.\n"
+    assert json.loads(run("avatars", "delete", AVATAR, "--yes", "--json")) == {"deleted": AVATAR}
+
+
+@pytest.mark.parametrize(("answer", "code"), [("y\n", 0), ("n\n", 1), ("", 1)])
+def test_avatar_delete_asks_a_person(
+    answer: str,
+    code: int,
+    deletable: Service,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """It cannot be undone, so anything but yes leaves the avatar."""
+    at_a_terminal(answer, monkeypatch)
+    assert cli.main(["avatars", "delete", AVATAR]) == code
+    assert f"Delete avatar {AVATAR} for good? [y/N]" in capsys.readouterr().out
+    assert len(deletable.log) == (1 if code == 0 else 0)
+
+
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_avatar_delete_without_anybody_to_ask(
+    more: list[str], deletable: Service, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without a terminal and --yes nothing is deleted: one sentence, exit code 2."""
+    assert cli.main(["avatars", "delete", AVATAR, *more]) == 2
+    assert capsys.readouterr().err == "agenthuman: To delete an avatar without a question, add --yes.\n"
+    assert deletable.log == []
+
+
 def test_avatar_upload(service: Service, run: Callable[..., str], tmp_path: Path) -> None:
     """A file or an address becomes an avatar, and the output says how to use it."""
     service.answer("POST /v1/avatars/upload-face", documented("avatar-uploaded"))
@@ -505,6 +600,7 @@ def test_usage(service: Service, run: Callable[..., str]) -> None:
         ["sessions", "list"],
         ["sessions", "reap", "--yes"],
         ["avatars", "list"],
+        ["avatars", "delete", "avat_9", "--yes"],
         ["usage", "--json"],
     ],
     ids=" ".join,
@@ -523,9 +619,30 @@ def test_wrong_key_is_one_sentence(
 
 
 def test_no_key(fail: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a key the command names the variable."""
+    """Without a key the command names the variable, and a way that needs none; it says nothing of arguments in code."""
     monkeypatch.delenv("AGENTHUMAN_API_KEY", raising=False)
-    assert "AGENTHUMAN_API_KEY" in fail("usage")
+    told = fail("usage")
+    assert "set AGENTHUMAN_API_KEY. Without an account, `agenthuman emulator`" in told
+    assert "api_key" not in told
+
+
+def test_sentence_is_broken_for_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a terminal a long sentence comes in lines that fit, no word broken."""
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.delenv("AGENTHUMAN_API_KEY", raising=False)
+    assert cli.main(["usage"]) == 1
+    lines = screen.getvalue().splitlines()
+    assert len(lines) > 1
+    assert max(map(len, lines)) <= 40
+
+
+def test_owner_that_is_none(service: Service, capsys: pytest.CaptureFixture[str]) -> None:
+    """An empty owner, as of a variable that is not set, reaps nothing."""
+    assert cli.main(["sessions", "reap", "--owner", " ", "--yes"]) == 2
+    assert "--owner needs the whole client_owner" in capsys.readouterr().err
+    assert service.log == []
 
 
 def test_missing_file(service: Service, fail: Callable[..., str]) -> None:
@@ -585,6 +702,25 @@ def test_doctor_finds_nothing(service: Service, run: Callable[..., str]) -> None
     ):
         assert text in output
     assert KEY not in output
+
+
+def test_doctor_fits(service: Service, run: Callable[..., str]) -> None:
+    """No line is longer than 100 characters, however many packages are installed."""
+    service.answer("GET /v1/usage", documented("usage-summary"))
+    service.sessions()
+    assert max(map(len, run("doctor").splitlines())) <= 100
+
+
+def test_quiet_doctor(service: Service, run: Callable[..., str], capsys: pytest.CaptureFixture[str]) -> None:
+    """--quiet shows problems alone: nothing if there is none."""
+    service.answer("GET /v1/usage", documented("usage-summary"))
+    service.sessions()
+    assert run("doctor", "--quiet") == ""
+    service.sessions(session(1, metadata=marked(DEAD_PID)))
+    assert cli.main(["doctor", "--quiet"]) == 1
+    problem, fix = capsys.readouterr().out.splitlines()
+    assert problem.startswith("problem   left open")
+    assert "agenthuman sessions reap --yes" in fix
 
 
 def test_doctor_names_every_problem_of_the_account(
@@ -746,7 +882,8 @@ def test_every_command_on_the_emulator(
         assert mine in run("sessions", "get", mine)
         assert "2 of 5" in run("usage")
         assert "PUBLIC/" in run("avatars", "list")
-        assert "avat_" in run("avatars", "upload", str(CONTRACT.parent / "client" / "face.jpg"))
+        made = run("avatars", "upload", str(CONTRACT.parent / "client" / "face.jpg")).split()[2].rstrip(".")
+        assert run("avatars", "delete", made, "--yes") == f"Deleted avatar {made}.\n"
         code, findings = diagnose(capsys)
         assert (code, problems(findings)) == (1, ["left open"])
         assert "Ended 1 session." in run("sessions", "reap", "--yes")

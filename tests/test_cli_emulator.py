@@ -97,7 +97,8 @@ def test_no_emulator(capsys: Output, monkeypatch: pytest.MonkeyPatch) -> None:
             "127.0.0.1:8000",
             "must look like http://127.0.0.1:8000: it does not begin with https:// or http://",
         ),
-        ("{url}/v1", "is no emulator: set AGENTHUMAN_BASE_URL to what `agenthuman emulator` printed."),
+        ("{url}/v1", "leave out the /v1 at its end, which each request adds."),
+        ("{url}/api", "is no emulator: set AGENTHUMAN_BASE_URL to what `agenthuman emulator` printed."),
     ],
 )
 def test_an_address_that_is_none_of_an_emulator(

@@ -127,6 +127,11 @@ def test_markers_are_replaced_by_what_the_code_prints(hooks: ModuleType) -> None
     assert indented == "??? note\n\n" + "\n".join(f"    {line}" for line in a_table().splitlines())
 
 
+def test_a_site_shows_no_marker_of_code(hooks: ModuleType) -> None:
+    """What a comment says to the script that writes examples into pages is left out of the site."""
+    assert _printed(hooks, "Text\n\n    <!-- code: a.py:b -->\n    ```python\n") == "Text\n\n    ```python\n"
+
+
 @pytest.mark.parametrize(
     "source", [f"{__name__}:gone", "agenthuman_plugins.gone:markdown", "agenthuman_plugins", ""]
 )
@@ -147,6 +152,7 @@ def test_llms_txt_has_tables_and_sources_of_diagrams(tmp_path: Path) -> None:
     (tmp_path / "mkdocs.yml").write_text(
         f"INHERIT: {_ROOT / 'mkdocs.yml'}\ndocs_dir: {tmp_path / 'docs'}\n"
         f"hooks: [{_ROOT / 'scripts' / 'mkdocs_hooks.py'}]\nextra_css: []\nnav: [index.md]\n"
+        f"theme: {{custom_dir: {_ROOT / 'overrides'}}}\n"
     )
     text = (_build(tmp_path / "site", "-f", str(tmp_path / "mkdocs.yml")) / "llms-full.txt").read_text()
     assert a_table() in text  # with no padding
@@ -217,4 +223,4 @@ def test_every_example_of_the_client_is_shown() -> None:
         "older_generation",
         *(path.stem for path in _ROOT.glob("examples/client_*.py")),
     ]
-    assert [name for name in names if f'--8<-- "examples/{name}.py' not in pages] == []
+    assert [name for name in names if f"<!-- code: examples/{name}.py" not in pages] == []

@@ -11,6 +11,7 @@ import pytest
 
 from agenthuman_plugins.pipecat import _errors, video
 from agenthuman_plugins.pipecat.settings import complete_settings
+from agenthuman_plugins.testing import RunningEmulator
 
 _ROOT = Path(__file__).parent.parent
 _PAGES = [_ROOT / "README.md", *sorted((_ROOT / "docs").rglob("*.md"))]
@@ -19,8 +20,7 @@ _BLOCK = re.compile(r"^(?P<indent> *)```python\n(?P<code>.*?)^(?P=indent)```", r
 
 def _blocks(page: Path) -> Iterator[str]:
     for block in _BLOCK.finditer(page.read_text()):
-        if "--8<--" not in block["code"]:  # a part of an example, which is run by a test of its own
-            yield textwrap.dedent(block["code"])
+        yield textwrap.dedent(block["code"])
 
 
 @pytest.mark.parametrize("page", _PAGES, ids=lambda page: str(page.relative_to(_ROOT)))
@@ -66,3 +66,31 @@ def test_reference_lists_each_category_of_errors() -> None:
     """What a failure may be called stands in the table of errors."""
     told = {cells[0] for cells in _first_cells("Errors")}
     assert told == {category.name for category in _errors._CATEGORIES.values()} | {"UNKNOWN"}
+
+
+def test_messages_in_troubleshooting_are_those_of_the_code() -> None:
+    """What a reader looks for in the first column of a table is what the package writes, but for what `…` stands for."""
+    page = (_ROOT / "docs" / "how-to" / "troubleshooting.md").read_text()
+    cells = re.findall(r"^\| ([^|]*) \|", page, re.MULTILINE)
+    messages = [message for cell in cells for message in re.findall(r"`([^`]* [^`]*)`", cell)]
+    assert messages
+    code = "".join(module.read_text() for module in (_ROOT / "agenthuman_plugins").rglob("*.py"))
+    written = re.sub(r'"\s*\n\s*f?"', "", code)  # texts that go on in the next line
+    parts = [part.strip() for message in messages for part in message.split("…")]
+    assert [part for part in parts if part not in written] == []
+
+
+@pytest.mark.agenthuman(plan="pro")
+def test_the_page_about_the_tools_runs(
+    agenthuman_emulator: RunningEmulator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its blocks run one after the other, the agent aside, which needs a model; no session is left open."""
+    monkeypatch.setenv("AGENTHUMAN_API_KEY", agenthuman_emulator.api_key)
+    monkeypatch.setenv("AGENTHUMAN_BASE_URL", agenthuman_emulator.url)
+    names: dict[str, object] = {}
+    for code in _blocks(_ROOT / "docs" / "integrations" / "langchain-tools.md"):
+        if "create_agent" not in code:
+            exec(code, names)
+    said = capsys.readouterr().out
+    assert said.count("Opened session sess_") == 2
+    assert [session["ended_by"] for session in agenthuman_emulator.sessions()] == ["caller", "caller"]

@@ -3,9 +3,12 @@
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 _ROOT = Path(__file__).parent.parent
 
@@ -58,3 +61,37 @@ def test_links_between_files_lead_somewhere(page: str) -> None:
                 if line.startswith("#")
             ]
             assert heading in slugs, f"{path}#{heading}"
+
+
+_WORKFLOWS = sorted((_ROOT / ".github" / "workflows").glob("*.yml"))
+
+
+def _steps(workflow: Path) -> Iterator[dict[str, Any]]:
+    for job in yaml.safe_load(workflow.read_text())["jobs"].values():
+        yield from job["steps"]
+
+
+def test_actions_are_named_by_a_commit_or_listed() -> None:
+    """What runs others' code by a tag that can be moved is on the list in CONTRIBUTING.md, and nothing else is."""
+    used = {step["uses"] for workflow in _WORKFLOWS for step in _steps(workflow) if "uses" in step}
+    by_tag = {action for action in used if not re.search(r"@[0-9a-f]{40}$", action)}
+    assert set(re.findall(r"`([\w./-]+@[\w./-]+)`", (_ROOT / "CONTRIBUTING.md").read_text())) == by_tag
+
+
+def test_no_job_that_runs_our_code_can_write() -> None:
+    """A checkout keeps the token only in the one job that pushes, which runs nothing of the repository."""
+    keeping = [
+        (workflow.name, name)
+        for workflow in _WORKFLOWS
+        for name, job in yaml.safe_load(workflow.read_text())["jobs"].items()
+        for step in job["steps"]
+        if step.get("uses", "").startswith("actions/checkout@")
+        and step.get("with", {}).get("persist-credentials") is not False
+    ]
+    assert keeping == [("weekly.yml", "propose")]
+    (job,) = [
+        yaml.safe_load(path.read_text())["jobs"]["propose"]
+        for path in _WORKFLOWS
+        if path.name == "weekly.yml"
+    ]
+    assert not [step for step in job["steps"] if re.search(r"make |python|\.ci/", step.get("run", ""))]

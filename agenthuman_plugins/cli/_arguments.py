@@ -1,10 +1,9 @@
 """What several sub-commands want from argparse."""
 
 import argparse
+import math
 import re
-from typing import TypeAlias
-
-Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001 - it has no other name
+from collections.abc import Callable
 
 _MAX_PORT = 65_535
 _SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
@@ -28,3 +27,18 @@ def seconds(text: str) -> int:
     if match is None:
         raise argparse.ArgumentTypeError(f"{text!r} is not a length of time such as 90s, 30m, 2h or 1d")
     return int(match[1]) * _SECONDS[match[2]]
+
+
+def positive(kind: type[int] | type[float], what: str) -> Callable[[str], int | float]:
+    """Make a reader of numbers above 0; `what` names them in its error."""
+
+    def number(text: str) -> int | float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = 0
+        if not 0 < value < math.inf:
+            raise argparse.ArgumentTypeError(f"{text!r} is not {what} above 0")
+        return value
+
+    return number

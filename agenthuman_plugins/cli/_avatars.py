@@ -1,4 +1,4 @@
-"""`agenthuman avatars`: see the avatars of the account, and make one of a picture."""
+"""`agenthuman avatars`: see the avatars of the account, make one of a picture, and delete one."""
 
 import argparse
 import contextlib
@@ -6,8 +6,19 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from agenthuman_plugins.cli._arguments import Commands, add_json
-from agenthuman_plugins.cli._output import NOTHING, copyable, print_json, print_table, say
+from agenthuman_plugins.cli._account import connect
+from agenthuman_plugins.cli._arguments import add_json
+from agenthuman_plugins.cli._errors import CommandError, UsageError
+from agenthuman_plugins.cli._output import (
+    NOTHING,
+    agrees,
+    can_ask,
+    copyable,
+    print_json,
+    print_table,
+    say,
+)
+from agenthuman_plugins.cli._parser import ACCOUNT, Commands
 
 if TYPE_CHECKING:
     from agenthuman_plugins.client import Avatar
@@ -16,12 +27,20 @@ if TYPE_CHECKING:
 def add(commands: Commands) -> None:
     """Add the command."""
     avatars = commands.add_parser(
-        "avatars", help="see avatars, and make one of a picture", description="See and make avatars."
+        "avatars",
+        help="see avatars, and make one of a picture",
+        description="See, make and delete avatars.",
+        environment=ACCOUNT,
+        examples=("agenthuman avatars list", "agenthuman avatars upload face.jpg"),
     )
-    actions = avatars.add_subparsers(title="actions", required=True, metavar="ACTION")
+    actions = avatars.add_actions("actions")
 
     listing = actions.add_parser(
-        "list", help="list the avatars that a session can show", description="List avatars."
+        "list",
+        help="list the avatars that a session can show",
+        description="List the avatars of the account and the public ones.",
+        environment=ACCOUNT,
+        examples=("agenthuman avatars list --json | jq -r '.my_avatars[].avatar_id'",),
     )
     listing.set_defaults(run=_list)
 
@@ -32,19 +51,33 @@ def add(commands: Commands) -> None:
             "Make an avatar of a picture with exactly one face: jpeg, png, gif or webp, up to 10 MB. Each one"
             " counts against the plan."
         ),
+        environment=ACCOUNT,
+        examples=(
+            "agenthuman avatars upload face.jpg",
+            "agenthuman avatars upload https://example.com/face.png",
+        ),
     )
     uploading.add_argument("picture", metavar="FILE|URL", help="a file, or a public http(s) address")
     uploading.set_defaults(run=_upload)
 
-    for action in (listing, uploading):
+    deleting = actions.add_parser(
+        "delete",
+        help="delete an avatar of the account",
+        description="Delete an avatar of the account, for good.",
+        environment=ACCOUNT,
+        examples=("agenthuman avatars delete avat_01KMZHXFPBVCXA5ATK85HCP8G1",),
+    )
+    deleting.add_argument("avatar_id", metavar="AVATAR_ID", help="an avatar that is yours")
+    deleting.add_argument("--yes", action="store_true", help="delete it without a question")
+    deleting.set_defaults(run=_delete)
+
+    for action in (listing, uploading, deleting):
         add_json(action)
         action.set_defaults(extra="cli")
 
 
 def _list(args: argparse.Namespace) -> None:
-    from agenthuman_plugins.client import AgentHuman  # noqa: PLC0415 - slow to import
-
-    with AgentHuman() as client:
+    with connect() as client:
         avatars = client.avatars.list()
     if args.json:
         print_json(avatars.model_dump(mode="json"))
@@ -60,15 +93,14 @@ def _list(args: argparse.Namespace) -> None:
                 )
                 for avatar in avatars.all
             ],
+            wrap_last=True,
         )
     else:
         say("No avatars.")
 
 
 def _upload(args: argparse.Namespace) -> None:
-    from agenthuman_plugins.client import AgentHuman  # noqa: PLC0415 - slow to import
-
-    with AgentHuman() as client, _progress(shown=sys.stderr.isatty() and not args.json) as on_progress:
+    with connect() as client, _progress(shown=sys.stderr.isatty() and not args.json) as on_progress:
         avatar: Avatar = (
             client.avatars.upload_face(image_url=args.picture)
             if "://" in args.picture
@@ -80,6 +112,21 @@ def _upload(args: argparse.Namespace) -> None:
         avatar_id = copyable(avatar.avatar_id)
         say(f"Made avatar {avatar_id}. To use it everywhere:\n")
         say(f"  export AGENTHUMAN_AVATAR={avatar_id}")
+
+
+def _delete(args: argparse.Namespace) -> None:
+    avatar_id = copyable(args.avatar_id)
+    with connect() as client:
+        if not args.yes:
+            if args.json or not can_ask():
+                raise UsageError("To delete an avatar without a question, add --yes.")
+            if not agrees(f"Delete avatar {avatar_id} for good?"):
+                raise CommandError("Nothing was deleted.")
+        client.avatars.delete(args.avatar_id)
+    if args.json:
+        print_json({"deleted": args.avatar_id})
+    else:
+        say(f"Deleted avatar {avatar_id}.")
 
 
 @contextlib.contextmanager

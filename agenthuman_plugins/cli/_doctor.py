@@ -14,8 +14,10 @@ from urllib.parse import urlsplit
 
 from agenthuman_plugins._version import __version__
 from agenthuman_plugins.cli import _installed
-from agenthuman_plugins.cli._arguments import Commands, add_json
-from agenthuman_plugins.cli._output import copyable, count, print_json, readable, say
+from agenthuman_plugins.cli._account import missing_key
+from agenthuman_plugins.cli._arguments import add_json
+from agenthuman_plugins.cli._output import copyable, count, print_json, readable, say, wrapped
+from agenthuman_plugins.cli._parser import ACCOUNT, Commands
 from agenthuman_plugins.client.addresses import is_this_machine
 from agenthuman_plugins.client.errors import (
     AgentHumanError,
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from agenthuman_plugins.client import AgentHuman, Usage
     from agenthuman_plugins.client._config import Settings
 
+_INDENT = 22  # of what was found
 _LIMIT_S = 15.0  # for each call; who asks a doctor does not want to wait through retries
 
 
@@ -57,7 +60,10 @@ def add(commands: Commands) -> None:
             "Check the installation, the key, the connection, the plan and its free sessions, and tell how to fix"
             " what is wrong. Exit code 1 if there is a problem."
         ),
+        environment=ACCOUNT,
+        examples=("agenthuman doctor", "agenthuman doctor --quiet && python bot.py"),
     )
+    doctor.add_argument("--quiet", action="store_true", help="show problems alone; silent if there is none")
     add_json(doctor)
     doctor.set_defaults(run=_run, extra="cli")
 
@@ -66,21 +72,21 @@ def _run(args: argparse.Namespace) -> int:
     findings = []
     for finding in _examine():
         findings.append(finding)
-        if not args.json:
+        if not args.json and (finding.state == "problem" or not args.quiet):
             _print(finding)  # at once: the next check may take its time
     problems = sum(finding.state == "problem" for finding in findings)
     if args.json:
         print_json([asdict(finding) for finding in findings])
-    else:
+    elif not args.quiet:
         many = "1 problem" if problems == 1 else f"{problems} problems"
         say(f"\n{many} found." if problems else "\nNo problem found.")
     return 1 if problems else 0
 
 
 def _print(finding: Finding) -> None:
-    say(f"{finding.state:<7}   {finding.check:<9}   {readable(finding.found)}")
+    say(wrapped(f"{finding.state:<7}   {finding.check:<9}   {readable(finding.found)}", _INDENT))
     if finding.fix is not None:
-        say(f"{'':<22}   -> {finding.fix}")
+        say(wrapped(f"{'':<{_INDENT}}-> {finding.fix}", _INDENT + 3))
 
 
 def _examine() -> Iterator[Finding]:
@@ -104,15 +110,14 @@ def _extra(extra: _installed.Extra) -> Finding:
 def _service() -> Iterator[Finding]:
     from agenthuman_plugins.client import AgentHuman  # noqa: PLC0415 - slow to import
 
+    if missing := missing_key():
+        fix = "set it; for a service without an account, run `agenthuman emulator` and export what it prints"
+        yield Finding("settings", "problem", missing, fix)
+        return
     try:
         client = AgentHuman(timeout=_LIMIT_S, max_retries=0)
     except ConfigurationError as error:
-        fix = (
-            "correct the variable that is named, or unset it"
-            if os.environ.get("AGENTHUMAN_API_KEY", "").strip()
-            else "set it; for a service without a key: `agenthuman emulator`, and export what it prints"
-        )
-        yield Finding("settings", "problem", str(error), fix)
+        yield Finding("settings", "problem", str(error), "correct the variable that is named, or unset it")
         return
     yield from _gateway()
     with client:

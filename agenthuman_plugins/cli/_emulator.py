@@ -4,18 +4,16 @@ import argparse
 import asyncio
 import contextlib
 import ipaddress
-import math
 import os
 import re
 import shlex
 import signal
-import sys
-from collections.abc import Callable
 
 from agenthuman_plugins.cli import _emulator_control
-from agenthuman_plugins.cli._arguments import Commands, port
+from agenthuman_plugins.cli._arguments import port, positive
 from agenthuman_plugins.cli._errors import CommandError
-from agenthuman_plugins.cli._output import say
+from agenthuman_plugins.cli._output import complain, say
+from agenthuman_plugins.cli._parser import Commands
 
 _HOST, _PORT = "127.0.0.1", 8000
 _KEY_VARIABLE = "AGENTHUMAN_EMULATOR_KEY"
@@ -36,8 +34,17 @@ def add(commands: Commands) -> None:
     emulator = commands.add_parser(
         "emulator",
         help="run a local Agent Human service",
-        description="Run a local Agent Human service until Ctrl-C: REST API, rooms, and avatars with a rendered face."
-        f" {_KEY_VARIABLE} fixes its key; by default it makes a new one at each start.",
+        usage="agenthuman emulator [options] [ACTION]",
+        description="Run a local Agent Human service until Ctrl-C: REST API, rooms, and avatars with a rendered face.",
+        environment={
+            _KEY_VARIABLE: "its key; by default a new one at each start",
+            "LIVEKIT_URL": "use this LiveKit server for its rooms",
+        },
+        examples=(
+            "agenthuman emulator",
+            "agenthuman emulator --plan growth --port 8010",
+            "agenthuman emulator clock --advance 2h",
+        ),
     )
     emulator.add_argument("--host", type=_host, help=f"address to listen on (default: {_HOST})")
     emulator.add_argument("--port", type=port, help=f"0 takes a free one (default: {_PORT})")
@@ -91,13 +98,13 @@ def add(commands: Commands) -> None:
     emulator.add_argument("--no-expiry", action="store_true", help="never end sessions at the plan's limit")
     emulator.add_argument(
         "--slots",
-        type=_positive(int, "a whole number"),
+        type=positive(int, "a whole number"),
         metavar="N",
         help="sessions at the same time (default: the plan's)",
     )
     emulator.add_argument(
         "--session-limit",
-        type=_positive(float, "a number of seconds"),
+        type=positive(float, "a number of seconds"),
         metavar="S",
         help="seconds after which a session ends (default: the plan's)",
     )
@@ -140,8 +147,9 @@ async def _serve(args: argparse.Namespace) -> None:
     ) as emulator:
         kind = await emulator.wait_ready()
         if not _is_loopback(host):
-            sys.stderr.write(f"agenthuman: {_OPEN.format(host=host)}\n")
-        say(f"Agent Human emulator: {emulator.url} (plan {args.plan}, rooms on {_ROOMS[kind]})\n")
+            complain(_OPEN.format(host=host))
+        say(f"Agent Human emulator: {emulator.url}")
+        say(f"Plan {args.plan}, rooms on {_ROOMS[kind]}.\n")
         say(f"  export AGENTHUMAN_BASE_URL={shlex.quote(emulator.url)}")
         say(f"  export AGENTHUMAN_API_KEY={shlex.quote(emulator.api_key)}")
         if args.generation == "own-room":  # the older one tells its address with each session
@@ -181,19 +189,6 @@ def _host(text: str) -> str:
             f"{text!r} is not a host name or IP address: leave out scheme and port"
         )
     return text
-
-
-def _positive(kind: type[int] | type[float], what: str) -> Callable[[str], int | float]:
-    def number(text: str) -> int | float:
-        try:
-            value = kind(text)
-        except ValueError:
-            value = 0
-        if not 0 < value < math.inf:
-            raise argparse.ArgumentTypeError(f"{text!r} is not {what} above 0")
-        return value
-
-    return number
 
 
 def _video_size(text: str) -> tuple[int, int]:

@@ -2,30 +2,39 @@
 
 import argparse
 import os
-import sys
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
-from agenthuman_plugins.cli._arguments import Commands, add_json, seconds
+from agenthuman_plugins.cli._arguments import add_json, seconds
 from agenthuman_plugins.cli._errors import CommandError, UsageError
-from agenthuman_plugins.cli._output import count, print_facts, print_json, say
+from agenthuman_plugins.cli._output import agrees, can_ask, count, print_facts, print_json, say
+from agenthuman_plugins.cli._parser import Commands, Parser
 from agenthuman_plugins.client.addresses import is_this_machine
 
 _DEFAULT_URL = "http://127.0.0.1:8000"
+_RUNNING = {
+    "AGENTHUMAN_BASE_URL": f"its address (default: {_DEFAULT_URL})",
+    "AGENTHUMAN_API_KEY": "its key, as it was printed at the start",
+}
 _TIMEOUT_S = 10.0
 _REFUSED, _NOT_FOUND = 400, 404
 
 
-def add(emulator: argparse.ArgumentParser) -> None:
+def add(emulator: Parser) -> None:
     """Add the actions to the command that runs an emulator."""
     actions: Commands = emulator.add_subparsers(
         title="actions on an emulator that runs",
         metavar="ACTION",
+        prog="agenthuman emulator",
         description=f"They find it by AGENTHUMAN_BASE_URL (default: {_DEFAULT_URL}) and AGENTHUMAN_API_KEY.",
     )
     health = actions.add_parser(
-        "health", help="whether it is ready", description="Show whether it is ready; needs no key."
+        "health",
+        help="whether it is ready",
+        description="Show whether it is ready; needs no key.",
+        environment=_RUNNING,
+        examples=("agenthuman emulator health",),
     )
     add_json(health)
     health.set_defaults(run=_of_the_running(_health))
@@ -34,6 +43,12 @@ def add(emulator: argparse.ArgumentParser) -> None:
         "clock",
         help="show its clock, pause it, or move it forward",
         description="Show the clock, pause it, or move it forward: sessions, links and periods expire by it.",
+        environment=_RUNNING,
+        examples=(
+            "agenthuman emulator clock --pause",
+            "agenthuman emulator clock --advance 2h",
+            "agenthuman emulator clock --next-expiry",
+        ),
     )
     moves = clock.add_mutually_exclusive_group()
     moves.add_argument("--pause", dest="move", action="store_const", const={"paused": True}, help="stop it")
@@ -57,6 +72,8 @@ def add(emulator: argparse.ArgumentParser) -> None:
         "reset",
         help="forget all sessions, avatars, agents, links and faults",
         description="End all sessions and forget everything, as if it had just been started.",
+        environment=_RUNNING,
+        examples=("agenthuman emulator reset --yes",),
     )
     reset.add_argument("--yes", action="store_true", help="without a question")
     reset.set_defaults(run=_of_the_running(_reset))
@@ -65,6 +82,8 @@ def add(emulator: argparse.ArgumentParser) -> None:
         "export",
         help="print its whole state as JSON",
         description="Print its whole state and each session's timeline as JSON, without secrets.",
+        environment=_RUNNING,
+        examples=("agenthuman emulator export > state.json",),
     )
     export.set_defaults(run=_of_the_running(_export))
 
@@ -113,9 +132,9 @@ def _clock(args: argparse.Namespace) -> None:
 
 def _reset(args: argparse.Namespace) -> None:
     if not args.yes:
-        if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        if not can_ask():
             raise UsageError("To reset the emulator without a question, add --yes.")
-        if input("Reset the emulator? All its sessions end. [y/N] ").strip().lower() not in {"y", "yes"}:
+        if not agrees("Reset the emulator? All its sessions end."):
             raise CommandError("Nothing was reset.")
     _call("POST", "reset")
     say("Reset.")

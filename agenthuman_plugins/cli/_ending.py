@@ -2,30 +2,20 @@
 
 import argparse
 import json
-import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from agenthuman_plugins.cli._arguments import Commands, add_json, seconds
+from agenthuman_plugins.cli._account import connect
+from agenthuman_plugins.cli._arguments import add_json, seconds
 from agenthuman_plugins.cli._errors import CommandError, UsageError
-from agenthuman_plugins.cli._output import copyable, print_json, readable, say
+from agenthuman_plugins.cli._output import agrees, can_ask, copyable, print_json, readable, say
+from agenthuman_plugins.cli._parser import ACCOUNT, Commands
 from agenthuman_plugins.cli._session_output import as_json, print_sessions
 from agenthuman_plugins.client.errors import AgentHumanError
 
 if TYPE_CHECKING:
     from agenthuman_plugins.client import AgentHuman, Session
-
-_DESCRIPTION = """\
-End sessions, and with them their billing: those named, or the running ones that
-match all options, which are listed first. A session that cannot be ended does
-not keep the others open.
-"""
-_EXAMPLES = """examples:
-  agenthuman sessions end sess_01M7ZYR1PK909RFKV41J60KW2E
-  agenthuman sessions end --metadata customer=42 --older-than 2h
-  agenthuman sessions end --all --yes
-"""
 
 
 def add(actions: Commands) -> None:
@@ -33,9 +23,16 @@ def add(actions: Commands) -> None:
     ending = actions.add_parser(
         "end",
         help="end sessions, and with them their billing",
-        description=_DESCRIPTION,
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description=(
+            "End sessions, and with them their billing: those named, or the running ones that match all options, which"
+            " are listed first. A session that cannot be ended does not keep the others open."
+        ),
+        environment=ACCOUNT,
+        examples=(
+            "agenthuman sessions end sess_01M7ZYR1PK909RFKV41J60KW2E",
+            "agenthuman sessions end --metadata customer=42 --older-than 2h",
+            "agenthuman sessions end --all --yes",
+        ),
     )
     ending.add_argument(
         "session_ids", nargs="*", metavar="SESSION_ID", help="sessions to end; harmless when repeated"
@@ -67,9 +64,7 @@ def _run(args: argparse.Namespace) -> None:
     if not choosing and not args.session_ids:
         raise UsageError("Which sessions? Name their ids, or use --all, --metadata or --older-than.")
 
-    from agenthuman_plugins.client import AgentHuman  # noqa: PLC0415 - slow to import
-
-    with AgentHuman() as client:
+    with connect() as client:
         if choosing:
             _end_matching(client, args)
         elif len(args.session_ids) == 1:
@@ -124,15 +119,11 @@ def _ask(sessions: "list[Session]", args: argparse.Namespace, failures: _Failure
         CommandError: The person does not.
     """
     many = "this session" if len(sessions) == 1 else f"these {len(sessions)} sessions"
-    if args.json or not (sys.stdin.isatty() and sys.stdout.isatty()):
+    if args.json or not can_ask():
         if args.json:
             _print_outcome(sessions, failures, ended=False)
         raise UsageError(f"To end {many} without a question, add --yes.")
-    try:
-        answer = input(f"\nEnd {many}? [y/N] ")
-    except EOFError:
-        answer = ""
-    if answer.strip().lower() not in {"y", "yes"}:
+    if not agrees(f"\nEnd {many}?"):
         raise CommandError("Nothing was ended.")
 
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from agenthuman_plugins.cli._output import NOTHING, copyable, count, moment, print_table, span
+from agenthuman_plugins.cli._output import NOTHING, copyable, count, distance, moment, print_table, span
 from agenthuman_plugins.client.redaction import redact
 
 if TYPE_CHECKING:
@@ -14,14 +14,13 @@ if TYPE_CHECKING:
 def print_sessions(sessions: "Sequence[Session]") -> None:
     """Print a table of sessions."""
     print_table(
-        ("SESSION", "STATUS", "STARTED", "DURATION", "ENDS BY ITSELF", "MINUTES BILLED"),
+        ("SESSION", "STATUS", "STARTED", "DURATION", "BILLED MIN"),
         [
             (
                 copyable(session.session_id),
                 session.status or NOTHING,
-                moment(session.started_at),
+                distance(session.started_at),
                 span(session.duration),
-                NOTHING if session.has_ended else moment(session.expiration),
                 NOTHING if session.billing is None else count(session.billing.minutes_billed),
             )
             for session in sessions

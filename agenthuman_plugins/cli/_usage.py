@@ -3,8 +3,10 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from agenthuman_plugins.cli._arguments import Commands, add_json
-from agenthuman_plugins.cli._output import NOTHING, count, moment, print_facts, print_json
+from agenthuman_plugins.cli._account import connect
+from agenthuman_plugins.cli._arguments import add_json
+from agenthuman_plugins.cli._output import NOTHING, count, day, print_facts, print_json
+from agenthuman_plugins.cli._parser import ACCOUNT, Commands
 from agenthuman_plugins.client.redaction import redact
 
 if TYPE_CHECKING:
@@ -15,16 +17,18 @@ if TYPE_CHECKING:
 def add(commands: Commands) -> None:
     """Add the command."""
     usage = commands.add_parser(
-        "usage", help="show minutes, limits and plan", description="Show minutes, limits and plan."
+        "usage",
+        help="show minutes, limits and plan",
+        description="Show minutes, limits and plan.",
+        environment=ACCOUNT,
+        examples=("agenthuman usage", "agenthuman usage --json | jq .total_remaining"),
     )
     add_json(usage)
     usage.set_defaults(run=_run, extra="cli")
 
 
 def _run(args: argparse.Namespace) -> None:
-    from agenthuman_plugins.client import AgentHuman  # noqa: PLC0415 - slow to import
-
-    with AgentHuman() as client:
+    with connect() as client:
         usage = client.usage.get()
     if args.json:
         print_json(redact(usage.model_dump(mode="json")))
@@ -36,13 +40,13 @@ def _facts(usage: "Usage") -> dict[str, str]:
     plan, slots, period = usage.plan, usage.concurrency, usage.period
     return {
         "plan": (plan and (plan.name or plan.key)) or NOTHING,
-        "period": NOTHING if period is None else f"{moment(period.start)} to {moment(period.end)}",
+        "period": NOTHING if period is None else f"{day(period.start)} to {day(period.end)}",
         "minutes left": count(usage.total_remaining),
         "  included": _minutes(usage.included_minutes),
         "  purchased": _minutes(usage.purchased_minutes),
         "sessions running": NOTHING if slots is None else f"{count(slots.current)} of {count(slots.max)}",
         "minutes running": count(usage.active_minutes),
-        "avatars a period": _limit(usage),
+        "avatars per period": _limit(usage),
     }
 
 

@@ -291,6 +291,8 @@ def _wrong_part(url: str) -> str | None:
         return "port 0 cannot be reached"
     if parts.username is not None or parts.password is not None:
         return "it must have no user or password"
+    if parts.path.endswith("/v1"):
+        return "leave out the /v1 at its end, which each request adds"
     if parts.query or parts.fragment or "?" in url or "#" in url:
         return "it must have no query and no fragment"
     return None

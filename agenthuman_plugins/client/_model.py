@@ -54,7 +54,7 @@ class Answered(BaseModel):
 
     @property
     def request_id(self) -> str | None:
-        """The service's id of the request, for its support; `None` if it told none."""
+        """The service's id of the request, for its support; `None` if it gave none."""
         return request_id_in(self.headers)
 
     def __hash__(self) -> int:

@@ -176,7 +176,7 @@ class Openings:
             The call's outcome: with `opening.opened` if there is a session, else one that was surely not processed.
 
         Raises:
-            SessionOutcomeUnknownError: It cannot be learnt.
+            SessionOutcomeUnknownError: It cannot be learned.
         """
         deadline = self._flows.deadline(_LOOK_LIMIT_S)
         if opening.wire:

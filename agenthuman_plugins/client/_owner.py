@@ -83,7 +83,7 @@ def this_process() -> str | None:
 
 
 # By process id, because a fork inherits the cache.
-@functools.lru_cache(maxsize=1)
+@functools.cache
 def _mark_of(pid: int) -> str | None:
     start = _start_of(pid)
     return None if start is None else str(Owner(_host(), _machine(), pid, start))
@@ -151,7 +151,7 @@ def check_owner(owner: object) -> None:
 
 
 def left_open(sessions: Iterable[Session], owner: str | None) -> list[Session]:
-    """The sessions of `owner`, or without one those of processes of this machine that are proven dead.
+    """The sessions of `owner`, or without one those of processes of this machine that are known to be dead.
 
     Asks the operating system about processes, which may take a moment.
     """

@@ -45,12 +45,12 @@ def check_plain(host: str | None, *, name: str, secure: str) -> None:
     known = (host or "").rstrip(".").lower()
     if known == _PUBLIC or known.endswith(f".{_PUBLIC}"):
         raise ConfigurationError(
-            f"{name} must be {secure} for {known}: without TLS the key would travel in clear."
+            f"{name} must be {secure} for {known}: without TLS the key would be sent unencrypted."
         )
     if known not in _warned:
         _warned.add(known)
         _log.warning(
-            "%s reaches %s without TLS, so keys and tokens travel in clear: right for an emulator in another "
+            "%s reaches %s without TLS, so keys and tokens are sent unencrypted: right for an emulator in another "
             "container, wrong for anything on the internet.",
             name,
             known,

@@ -124,7 +124,7 @@ class UsageLimitError(APIStatusError):
     """Raised when minutes or concurrent sessions are used up, whatever the status; no retry cures it.
 
     Attributes:
-        limit: `minutes` or `concurrency`, where the answer tells which; the latter frees itself when a session ends.
+        limit: `minutes` or `concurrency`, if the answer says which; the latter frees itself when a session ends.
     """
 
     limit: Literal["minutes", "concurrency"] | None = None

@@ -58,7 +58,7 @@ class Billing(Answered):
 
 
 class SessionAvatar(Answered):
-    """The avatar of a session, where the reply tells it."""
+    """The avatar of a session, where the reply names it."""
 
     avatar_id: Lenient[str] = None
     name: Lenient[str] = None
@@ -66,12 +66,12 @@ class SessionAvatar(Answered):
 
 
 class SessionRoom(Answered):
-    """The room that the service made, and our way in.
+    """The room that the service made (platform `proxy`, which is inferred), and our way in.
 
     Attributes:
         url: `wss://…` of the LiveKit server, or the address of the Daily room.
         token: What our side joins with.
-        name: Name of the room, if the service tells it.
+        name: Name of the room, if the service gives it.
     """
 
     url: Lenient[str] = Field(
@@ -100,17 +100,17 @@ class Session(Answered):
         status: `created`, `started` or `ended` as documented; older data says `active` or `completed`, and
             new words must be expected. Use `has_ended` to decide.
         session_token: Token for the speech gateway; only in the reply to create.
-        started_at: Start; billing runs from here.
+        started_at: Start; billing runs from here (inferred for sessions of today).
         ended_at: End, `None` while it runs.
-        created_at: Where the service tells it.
-        expiration: When the service ends the session by itself; `None`: unlimited, or not told.
+        created_at: If the service gives it.
+        expiration: When the service ends the session by itself; `None`: unlimited, or unknown.
         duration: Seconds: so far while it runs, in all when it has ended.
         aspect_ratio: `4:3`, `3:4` or `1:1`; older data holds others.
         metadata: What was given at create, our `client_ref` included.
         billing: Only for ended sessions.
         room: Room that the service made (platform `proxy`, which is inferred); only in the reply to create.
         daily_room: Room of a session of the older, Daily-managed generation.
-        avatar: Where the reply tells it.
+        avatar: If the reply names it.
         session_type: Older generation: `webrtc_video`.
         ws_uri: Older generation: address of the speech gateway; only from `sessions.start`.
         usage: The account's usage after the create; only in its reply.
@@ -255,7 +255,7 @@ class Link(Answered):
         uses: How often it was used.
         use_limit: How often it can be used; `None`: without limit.
         created_at: When it was made.
-        expires_at: Until when it can be used; `None`: for ever.
+        expires_at: Until when it can be used; `None`: forever.
     """
 
     link_id: str = Field(min_length=1)
@@ -304,7 +304,7 @@ class MinuteAccount(Answered):
 
     Attributes:
         total: Minutes in all.
-        used: Minutes spent in this period; not told for purchased ones.
+        used: Minutes spent in this period; unknown for purchased ones.
         remaining: Minutes left.
     """
 
@@ -351,7 +351,7 @@ class Usage(Answered):
         active_minutes: Minutes of those so far, rounded up.
         concurrency: How many sessions run, and may run, at the same time.
         plan: The plan.
-        avatars: How many avatars can be made; `None` if not told.
+        avatars: How many avatars can be made; `None` if unknown.
     """
 
     period: Lenient[Period] = None

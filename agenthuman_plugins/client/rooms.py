@@ -31,12 +31,19 @@ _CLOCK_SKEW_S = 10  # a server whose clock is a little behind must not call a ne
 class LiveKitRoom:
     """A LiveKit room that the avatar joins.
 
+    Example:
+        ```python
+        room = LiveKitRoom("wss://livekit.example.com", avatar_token, agent_token)
+        with client.sessions.open(room=room) as session:
+            print(session.session_id)
+        ```
+
     Attributes:
         url: `wss://…` (or `ws://…`) of the LiveKit server.
         avatar_token: Token that the avatar joins with.
         agent_token: Token that our own side joins with to speak through the avatar. Its identity must be
             the one that the avatar's attribute `lk.publish_on_behalf` names, and nobody else's: a second
-            join under one identity evicts the first.
+            join under one identity disconnects the first.
 
     Raises:
         ConfigurationError: The URL is not a LiveKit one or has a user in it, a token is missing, or the two tokens contradict
@@ -92,8 +99,14 @@ class LiveKitRoom:
     ) -> "LiveKitRoom":
         """Make both tokens for a room on your own LiveKit server.
 
-        The avatar's token carries the attribute `lk.publish_on_behalf` with the agent's identity, which is
-        how the avatar knows whom to listen to. The secret is used here and not kept.
+        The avatar's token carries the attribute `lk.publish_on_behalf` with the agent's identity, by
+        which the avatar knows whom to listen to (inferred). The secret is used here and not kept.
+
+        Example:
+            ```python
+            room = LiveKitRoom.mint("wss://livekit.example.com", api_key, api_secret, "lobby")
+            print(room.avatar_identity, room.agent_identity)
+            ```
 
         Args:
             url: `wss://…` of the LiveKit server.
@@ -113,7 +126,7 @@ class LiveKitRoom:
         agent_identity = agent_identity or f"agent-{uuid.uuid4().hex[:12]}"
         if agent_identity == avatar_identity:
             raise ConfigurationError(
-                f"Agent and avatar cannot both be {avatar_identity!r}: the second to join would evict the first. "
+                f"Agent and avatar cannot both be {avatar_identity!r}: the second to join would disconnect the first. "
                 "Leave agent_identity out to get a unique one."
             )
 
@@ -137,6 +150,13 @@ class LiveKitRoom:
 @dataclass(frozen=True, slots=True, repr=False)
 class DailyRoom:
     """A Daily room that the avatar joins. Speech goes to it over the WebSocket gateway.
+
+    Example:
+        ```python
+        room = DailyRoom("https://example.daily.co/lobby", token)
+        with client.sessions.open(room=room) as session:
+            print(session.session_id)
+        ```
 
     Attributes:
         url: `https://<domain>.daily.co/<room>`.
@@ -184,7 +204,7 @@ def _check_pair(avatar_token: str, agent_token: str) -> None:
         return  # not ours to judge: the server will
     if agent.get("sub") is not None and agent.get("sub") == avatar.get("sub"):
         raise ConfigurationError(
-            "avatar_token and agent_token carry the same identity: the second to join would evict the first."
+            "avatar_token and agent_token carry the same identity: the second to join would disconnect the first."
         )
     attributes = avatar.get("attributes")
     listens_to = attributes.get(ON_BEHALF_OF) if isinstance(attributes, dict) else None

@@ -15,7 +15,8 @@ def main(args: "argparse.Namespace") -> int:
     """Run `agenthuman demo` and return its exit code.
 
     Args:
-        args: `say` (text or `None`), `record` (file or `None`), `port` (0 takes a free one).
+        args: `say` (texts or `None`), `record` (file or `None`), `interrupt_at` (seconds of the recording or `None`),
+            `port` (0 takes a free one).
 
     Raises:
         ImportError: Packages are missing; the text says how to install them.
@@ -26,7 +27,7 @@ def main(args: "argparse.Namespace") -> int:
         )
     from agenthuman_plugins.demo._command import run  # noqa: PLC0415 - only now it is known to work
 
-    return run(say=args.say, record=args.record, port=args.port)
+    return run(say=args.say, record=args.record, interrupt_at=args.interrupt_at, port=args.port)
 
 
 def _installed(module: str) -> bool:

@@ -60,7 +60,7 @@ _RULES = (
     _rule(
         r"how does (?:it|this|that) work|explain|pipeline",
         "Your text goes into a Pipecat pipeline. My answer is turned into speech, and the speech is streamed to an"
-        " avatar in a LiveKit room. The avatar's picture and voice come back in step, and are sent to this page.",
+        " avatar in a LiveKit room. The avatar's video and voice come back in step, and are sent to this page.",
     ),
     _rule(
         r"interrupt|stop",

@@ -5,8 +5,9 @@ import contextlib
 import logging
 import os
 import signal
+import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,16 +26,23 @@ if TYPE_CHECKING:
 
 _STOPPED = 130  # as shells report SIGINT; only a recording loses anything by it
 
-_out = Console(highlight=False, soft_wrap=True)
-_err = Console(highlight=False, soft_wrap=True, stderr=True)
+# Lines are broken for a terminal alone: a program reads whole sentences.
+_out = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+_err = Console(highlight=False, soft_wrap=not sys.stderr.isatty(), stderr=True)
 
 
-def run(*, say: str | None, record: str | None, port: int) -> int:
+def run(
+    *, say: Sequence[str] | None, record: str | None, interrupt_at: Sequence[float] | None, port: int
+) -> int:
     """Run the demo until it is done or stopped, and return its exit code."""
     # Libraries warn about what the demo handles; who looks for a fault sets LOGURU_LEVEL=DEBUG.
     logging.basicConfig(level=logging.getLevelNamesMapping().get(_LOG_LEVEL.upper(), logging.ERROR))
     try:
-        asyncio.run(_record(say, Path(record)) if record is not None else _serve(say, port))
+        asyncio.run(
+            _serve(" ".join(say or ()), port)
+            if record is None
+            else _record(say or (), Path(record), interrupt_at or ())
+        )
     except (KeyboardInterrupt, asyncio.CancelledError):
         return 0 if record is None else _STOPPED
     except DemoError as error:
@@ -43,7 +51,7 @@ def run(*, say: str | None, record: str | None, port: int) -> int:
     return 0
 
 
-async def _serve(say: str | None, port: int) -> None:
+async def _serve(say: str, port: int) -> None:
     """Serve the page until cancelled."""
     _cancel_on_sigterm()
     from agenthuman_plugins.demo import _page  # noqa: PLC0415 - imports Pipecat, which takes a second or two
@@ -52,25 +60,26 @@ async def _serve(say: str | None, port: int) -> None:
         async with _emulator() as services:
             if services.in_process:
                 raise DemoError(_page.NO_BROWSER)
-            async with _page.serving(listener, services, opening=say) as url:
+            async with _page.serving(listener, services, opening=say or None) as url:
                 _out.print(f"\n  Talk to the avatar: [bold cyan]{url}[/]\n\n  Press Ctrl-C to stop.\n")
                 await asyncio.Event().wait()
 
 
-async def _record(say: str | None, path: Path) -> None:
-    """Record one utterance."""
-    if not say:
+async def _record(say: Sequence[str], path: Path, interrupt_at: Sequence[float]) -> None:
+    """Record what the avatar says, with its interruptions."""
+    if not any(say):
         raise DemoError("--record needs --say TEXT: what the avatar shall say into the file.")
     _cancel_on_sigterm()
     from agenthuman_plugins.demo import _recording  # noqa: PLC0415 - as above
     from agenthuman_plugins.demo._services import NO_NETWORK  # noqa: PLC0415
 
     _recording.check_file(path)
+    script = _recording.make_script(say, interrupt_at)
     async with _emulator() as services:
         if services.in_process:
             _out.print(NO_NETWORK)
         with _progress() as on_progress:
-            await _recording.record(services, say, path, on_progress)
+            await _recording.record(services, script, path, on_progress)
         _out.print(f"Wrote {path}", markup=False)
 
 

@@ -209,6 +209,7 @@ class RecordingTransport(BaseOutputTransport):
         super().__init__(params.model_copy(update={"video_out_framerate": _UNPACED_FPS}))
         self._recorder = recorder
         self._on_picture = on_picture
+        self._heard_s = 0.0  # until when what was recorded is heard
 
     async def start(self, frame: StartFrame) -> None:
         """Tell the pipeline that it may put out."""
@@ -222,6 +223,15 @@ class RecordingTransport(BaseOutputTransport):
         return True
 
     async def write_audio_frame(self, frame: OutputAudioRawFrame) -> bool:
-        """Record a piece of voice at its time of arrival."""
-        self._recorder.add_sound(frame.audio, asyncio.get_running_loop().time())
+        """Record a piece of voice, and return when it has been heard.
+
+        As with other outputs, voice that comes faster waits in the queue. The service sees how long, and delays the
+        video by as much.
+        """
+        now_s = asyncio.get_running_loop().time()
+        if now_s - self._heard_s > _PAUSE_S:  # where the recorder begins anew
+            self._heard_s = now_s
+        self._recorder.add_sound(frame.audio, now_s)
+        self._heard_s += frame.num_frames / frame.sample_rate
+        await asyncio.sleep(max(self._heard_s - now_s, 0.0))
         return True

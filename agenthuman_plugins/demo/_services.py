@@ -4,7 +4,7 @@ import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import httpx
@@ -44,13 +44,16 @@ class Services:
     api_key: str = field(repr=False)
     in_process: bool
 
-    def make_avatar(self, *, room: LiveKitRoom | None = None) -> AgentHumanVideoService:
+    def make_avatar(
+        self, *, room: LiveKitRoom | None = None, connect: Literal["start", "first_speech"] = "start"
+    ) -> AgentHumanVideoService:
         """Make the pipeline's avatar, with a session of its own; with a room, it appears there."""
         return AgentHumanVideoService(
             api_key=self.api_key,
             base_url=self.url,
             avatar=DEFAULT_AVATAR,  # not the user's own: their account is not asked
             room=room,
+            connect=connect,
             link_factory=_in_process_link if self.in_process else None,
         )
 

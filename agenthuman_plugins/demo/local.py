@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
+from typing import Literal
 
 import httpx
 from loguru import logger
@@ -55,14 +56,17 @@ class LocalServices:
 
 
 @contextlib.asynccontextmanager
-async def local_services(*, room: LiveKitRoom | None = None) -> AsyncIterator[LocalServices]:
-    """Run an emulator for one conversation, and tell at its end what became of the avatar's sessions.
+async def local_services(
+    *, room: LiveKitRoom | None = None, connect: Literal["start", "first_speech"] = "start"
+) -> AsyncIterator[LocalServices]:
+    """Run an emulator for one conversation, and log at its end what happened to the avatar's sessions.
 
     The emulator ends no session by itself: that is the service's duty. Ctrl-C cancels the conversation, for which
     the server of Pipecat's runner would wait.
 
     Args:
         room: Room for the avatar to join; `None` brings it through the pipeline.
+        connect: When the avatar's session is opened; see `AgentHumanVideoService`.
 
     Raises:
         DemoError: The emulator could not be started.
@@ -74,7 +78,7 @@ async def local_services(*, room: LiveKitRoom | None = None) -> AsyncIterator[Lo
                     stt=make_ears() or IdentityFilter(),  # type: ignore[no-untyped-call]
                     llm=make_assistant(),
                     tts=OfflineTTSService(Voice()),
-                    avatar=emulator.make_avatar(room=room),
+                    avatar=emulator.make_avatar(room=room, connect=connect),
                 )
         finally:
             with contextlib.suppress(httpx.HTTPError):  # the emulator is gone: nothing to tell

@@ -10,7 +10,7 @@ MAX_AHEAD = timedelta(days=3_660)  # ten years: dates stay in the range that eve
 
 
 class EmulatorClock:
-    """Tells the time to everything that has a limit: sessions, links, periods and request rates.
+    """The time of everything that has a limit: sessions, links, periods and request rates.
 
     Avatars do not follow it: they speak at their own pace, whatever it shows.
 
@@ -33,21 +33,39 @@ class EmulatorClock:
 
     @property
     def paused(self) -> bool:
-        """Whether it stands still."""
+        """Whether it is paused."""
         return self._paused_at is not None
 
     def pause(self) -> None:
-        """Stand still; harmless when repeated."""
+        """Pause; harmless when repeated.
+
+        Example:
+            ```python
+            emulator.clock.pause()
+            assert emulator.clock() == emulator.clock()
+            ```
+        """
         self._paused_at = self()
 
     def resume(self) -> None:
-        """Go on from where it stood; harmless when repeated."""
+        """Resume where it was paused; harmless when repeated.
+
+        Example:
+            ```python
+            emulator.clock.resume()
+            ```
+        """
         if self._paused_at is not None:
             self._ahead = self._paused_at - self._source()
             self._paused_at = None
 
     def advance(self, *, hours: float = 0, minutes: float = 0, seconds: float = 0) -> None:
         """Move forward, also while paused. Sessions whose time is over have ended when this returns.
+
+        Example:
+            ```python
+            emulator.clock.advance(hours=4)  # to the limit of a session
+            ```
 
         Raises:
             EmulatorError: The duration is negative, or ends more than ten years ahead.

@@ -56,6 +56,12 @@ class TooManyRequestsError(ServiceError):
 class LimitError(NamedTuple):
     """How the service refuses what is used up, which the pages leave open in part.
 
+    Example:
+        ```python
+        full = LimitError(429, "TOO_MANY_SESSIONS")
+        emulator = Emulator(limit_errors={"sessions": full})
+        ```
+
     Attributes:
         status: HTTP status.
         code: `error.code`; `None` for none.

@@ -42,8 +42,13 @@ class Emulator:
     Use it as an async context manager; leaving it stops every child process. Sessions that are still open then
     stay on record as open, so that a leak shows.
 
-        async with Emulator() as emulator:
+    Example:
+        ```python
+        async with Emulator(plan="explorer") as emulator:
             client = AsyncAgentHuman(api_key=emulator.api_key, base_url=emulator.url)
+            async with client, client.sessions.open() as session:
+                print(session.session_id)
+        ```
 
     Args:
         host: Address to listen on.
@@ -54,20 +59,22 @@ class Emulator:
             for `sweep_after_s`. Without it and `expiry` only callers end sessions.
         sweep_after_s: Time that an avatar may be alone in its room, in seconds.
         expiry: Whether sessions end when the plan's limit is reached.
-        minutes: Minutes that the plan includes; by default as many as the plan has.
+        minutes: Minutes that the plan includes. The documents list none for the plans: by default 120 (free, as in their
+            examples), 600, 1,500 or 4,000, which are the emulator's own.
         purchased_minutes: Minutes on top of them, which are used last.
         slots: Sessions at the same time; by default as many as the plan has.
-        session_limit_s: Seconds after which a session ends, with `expiry`; by default the plan's limit.
+        session_limit_s: Seconds after which a session ends, with `expiry`; by default 4 hours on every plan, as in the
+            documents' examples.
         limit_errors: How a call is refused when `minutes`, `sessions` or `avatars` are used up, by those names: a
             `LimitError` with `status`, `code` and `details`, which the pages leave open in part.
         requests_per_minute: Limit on the requests to `/v1`, 60 at the real service; by default there is none.
-        video_size: Width and height of the avatar's picture at 4:3.
+        video_size: Width and height of the avatar's video at 4:3.
         media: Whether sessions get real rooms and avatars. Without, only REST works, at no cost.
         room_server: Kind of the room server; see `RoomServer`.
         allow_hosts: Names under which requests without the key are answered, besides `localhost` and IP addresses,
             such as `emulator` in a compose file.
         allow_private_urls: Whether pictures are also fetched from this machine and private networks.
-        clock: Tells the real time; `emulator.clock` can be paused and moved forward.
+        clock: Returns the real time; `emulator.clock` can be paused and moved forward.
         generation: `own-room` is the service of today; `managed` the one before, whose sessions are created, then
             started, in rooms of Daily that the service makes.
         boot_s: For `managed`: how long the server of a started session takes to boot, in seconds. Until then the
@@ -208,6 +215,11 @@ class Emulator:
 
         Requests are answered before that; the first one that needs a room waits by itself.
 
+        Example:
+            ```python
+            print(await emulator.wait_ready())  # such as "embedded"
+            ```
+
         Raises:
             EmulatorError: There is no room server to be had; the text says what to do.
         """
@@ -218,7 +230,12 @@ class Emulator:
         return server.kind
 
     def fail(self, fault: str, **details: Any) -> None:
-        """Let something go wrong, as `POST /emulator/faults` does.
+        """Inject a fault, as `POST /emulator/faults` does.
+
+        Example:
+            ```python
+            emulator.fail("status", status=503, times=3, path="/v1/sessions")
+            ```
 
         Args:
             fault: What: see the reference of that call.
@@ -234,27 +251,59 @@ class Emulator:
             raise EmulatorError(f"{error}. {advice}".strip()) from None
 
     def clear_faults(self) -> None:
-        """Let nothing go wrong any more."""
+        """Drop all pending faults.
+
+        Example:
+            ```python
+            emulator.fail("avatar_silent", times=10)
+            emulator.clear_faults()
+            ```
+        """
         self._service.faults.clear()
 
     def sessions(self) -> list[dict[str, Any]]:
-        """Return what `GET /emulator/sessions` answers: all sessions, newest first, and who ended each."""
+        """Return what `GET /emulator/sessions` answers: all sessions, newest first, and who ended each.
+
+        Example:
+            ```python
+            for session in emulator.sessions():
+                print(session["session_id"], session["ended_by"])
+            ```
+        """
         store = self._service.store
         return [store.record(session) for session in store.newest_first()]
 
     def reset(self) -> None:
-        """Forget sessions, avatars, agents, links and faults, and set the clock right, as if just started.
+        """Forget sessions, avatars, agents, links and faults, and reset the clock, as if it had just started.
 
         Running sessions end, and their avatars leave in the background.
+
+        Example:
+            ```python
+            emulator.reset()
+            assert emulator.sessions() == []
+            ```
         """
         self._service.reset()
 
     def export(self) -> dict[str, Any]:
-        """Return what `GET /emulator/export` answers: the whole state and each session's timeline, without secrets."""
+        """Return what `GET /emulator/export` answers: the whole state and each session's timeline, without secrets.
+
+        Example:
+            ```python
+            Path("state.json").write_text(json.dumps(emulator.export()))
+            ```
+        """
         return self._board.export(self.url)
 
     def health(self) -> dict[str, Any]:
-        """Return what `GET /emulator/health` answers: `status`, version, room server, and the number of sessions."""
+        """Return what `GET /emulator/health` answers: `status`, version, room server, and the number of sessions.
+
+        Example:
+            ```python
+            assert emulator.health()["status"] == "ok"
+            ```
+        """
         return self._board.health()
 
     @property

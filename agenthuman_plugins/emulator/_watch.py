@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from agenthuman_plugins.viewer import Viewer
 
 _NONE_RUNS = "No session is running. The next one appears here by itself."
-_NO_MEDIA = "This emulator runs without rooms and avatars (media=False), so there is no picture."
+_NO_MEDIA = "This emulator runs without rooms and avatars (media=False), so there is no video."
 _DAILY = (
     "This session is in a Daily room, which the emulator does not join: its avatar plays to nobody."
     " GET /emulator/sessions shows what it played."

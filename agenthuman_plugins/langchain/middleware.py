@@ -29,8 +29,6 @@ else:
 class SessionCleanupMiddleware(_Base):
     """Ends the sessions of a thread when the agent's run on it is over.
 
-        agent = create_agent(model, toolkit.get_tools(), middleware=[SessionCleanupMiddleware(toolkit)])
-
     Best effort, for agents that run outside of a block: an agent has no hook that sees every end. The block
     `with toolkit:` is the guarantee, and the graph factory of a LangGraph server can have one, too.
 
@@ -48,6 +46,12 @@ class SessionCleanupMiddleware(_Base):
     Without `thread_id`, those of all runs without one, so give each of several concurrent runs a thread of its own. Put it
     first in the list of middleware: it then sees only errors that no other one handles. It hides no error, and a
     session that cannot be ended is logged.
+
+    Example:
+        ```python
+        cleanup = SessionCleanupMiddleware(toolkit)
+        agent = create_agent("openai:gpt-5-mini", toolkit.get_tools(), middleware=[cleanup])
+        ```
 
     Args:
         toolkit: Whose sessions.

@@ -49,30 +49,32 @@ class AgentHumanToolkit(BaseToolkit):
     """Agent Human sessions as tools of a LangChain agent.
 
     Sessions are billed by the minute. Only a context manager around the run ends them however the run ends; no hook
-    of an agent sees all of its ends (a model error, the recursion limit, a cancellation):
+    of an agent sees all of its ends (a model error, the recursion limit, a cancellation). Leaving the block ends every session that these tools opened. `async with` does the same for async agents.
 
-        with AgentHumanToolkit() as toolkit:
-            agent = create_agent(model, toolkit.get_tools())
-            agent.invoke(...)
-
-    Leaving the block ends every session that these tools opened. `async with` does the same for async agents.
-
-    A session belongs to the thread (`thread_id`) of the call that opened it: tools see the sessions of their own
-    thread alone, so one toolkit may serve many users, and `end_sessions` ends those of one thread. A subagent sees the
+    A session belongs to the thread (`thread_id`) of the call that opened it: tools see only the sessions of their own
+    thread, so one toolkit may serve many users, and `end_sessions` ends those of one thread. A subagent sees the
     sessions that it opened itself. With a `namespace`, every worker of an application knows the sessions of a thread,
     also after a restart.
 
     A call is carried out once: when a checkpoint is replayed, the create tool returns the session that it opened
     before, also in another process if the agent has a checkpointer.
 
+    Example:
+        ```python
+        with AgentHumanToolkit() as toolkit:
+            agent = create_agent("openai:gpt-5-mini", toolkit.get_tools())
+            state = agent.invoke({"messages": [("user", "Show yourself by video.")]})
+        ```
+
     Attributes:
         api_key: API key; `None` reads `AGENTHUMAN_API_KEY`. Not needed with clients of your own.
         base_url: Address of the service; `None` reads `AGENTHUMAN_BASE_URL`, then takes the public one.
-        avatar: Avatar when the model names none; `None` takes `AGENTHUMAN_AVATAR`, then the default one.
+        avatar: Avatar when the model names none; `None` takes `AGENTHUMAN_AVATAR`, then the default of the
+            vendor's LiveKit plugin (inferred).
         aspect_ratio: Ratio when the model names none: `4:3`, `3:4` or `1:1`.
         room: Room for the avatar to join, or a function (sync, or async for async agents) that makes one for the
-            request that it is given. `None`: the service makes the room, which is inferred (the public pages list rooms
-            of your own alone). With a `namespace`, it is called for a session that another worker opened, too:
+            request that it is given. `None`: the service is asked to make the room. That is inferred: the public pages
+            list only rooms of your own. With a `namespace`, it is called for a session that another worker opened, too:
             `request.session` is that session, and the room must be its room, with an agent token for
             `request.agent_identity`. It never comes from the model.
         metadata: JSON to keep with each session at the service: a dict, or a function of the request.
@@ -233,14 +235,20 @@ class AgentHumanToolkit(BaseToolkit):
         self._tools = [self._made.build(name) for name in names]
 
     def get_tools(self) -> list[BaseTool]:
-        """The tools that were selected, in the order in which an agent uses them."""
+        """The tools that were selected, in the order in which an agent uses them.
+
+        Example:
+            ```python
+            print([tool.name for tool in toolkit.get_tools()])
+            ```
+        """
         return list(self._tools)
 
     @property
     def sessions(self) -> Mapping[str, Session]:
-        """Sessions that the tools opened or were asked for, by id, with room and, where the service made it, its token.
+        """Sessions that the tools opened or were asked for, by id; with its room and token if the service made one (inferred).
 
-        The last 1,000 ended ones are among them; `session.has_ended` is true as soon as a tool has learnt of the end.
+        The last 1,000 ended ones are among them; `session.has_ended` is true as soon as a tool has learned of the end.
         For the application alone: they hold tokens. It is a copy, which does not change.
         """
         entries = reversed(self._ledger.entries())
@@ -250,6 +258,11 @@ class AgentHumanToolkit(BaseToolkit):
         """End the sessions of one conversation, when that is over.
 
         With a `namespace` also those that another worker opened, which costs a request for the list.
+
+        Example:
+            ```python
+            toolkit.end_sessions("ada")  # when her conversation is over
+            ```
 
         Args:
             thread_id: Its `thread_id`, as text or as what has that text, such as a UUID; `None` means the calls
@@ -262,6 +275,11 @@ class AgentHumanToolkit(BaseToolkit):
 
     async def aend_sessions(self, thread_id: object) -> None:
         """End the sessions of one conversation, when that is over; see `end_sessions`. Cancelling waits for it.
+
+        Example:
+            ```python
+            await toolkit.aend_sessions("ada")
+            ```
 
         Args:
             thread_id: Its `thread_id`; `None` means the calls outside of any.

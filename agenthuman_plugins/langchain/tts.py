@@ -26,19 +26,25 @@ class TextToSpeech(Protocol):
     """What the toolkit takes as `tts`: a function, or any other callable.
 
     It returns 16-bit signed little-endian mono samples without a file header, whole or, so that the avatar begins
-    sooner, in pieces as they are made:
-
-        def tts(text: str) -> tuple[bytes, int]:  # the samples and their rate in Hz
-            return voice.synthesize(text), 22_050
-
-        async def tts(text: str) -> AsyncIterator[bytes]:
-            async for piece in voice.stream(text):
-                yield piece
-
-        tts.sample_rate = 24_000  # unless the samples come with their rate
+    sooner, in pieces as they are made.
 
     A plain function runs on a thread, an async one on the agent's loop (on a loop of the toolkit's own if the agent
     is sync). 16 kHz is passed on as it is, any other rate is resampled, which needs the extra `speech`.
+
+    Example:
+        ```python
+        def plain(text: str) -> tuple[bytes, int]:  # the samples and their rate in Hz
+            return voice.synthesize(text), 22_050
+
+
+        async def streaming(text: str) -> AsyncIterator[bytes]:
+            async for piece in voice.stream(text):
+                yield piece
+
+
+        streaming.sample_rate = 24_000  # unless the samples come with their rate
+        toolkit = AgentHumanToolkit(tts=streaming)
+        ```
     """
 
     def __call__(self, text: str, /) -> Speech | Awaitable[Speech]:

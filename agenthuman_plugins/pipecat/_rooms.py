@@ -49,7 +49,7 @@ class RoomRequest:
         aspect_ratio: Ratio of its video.
         avatar_identity: Participant that the avatar should join as, new for each session. Pass it on to
             `LiveKitRoom.mint(..., avatar_identity=request.avatar_identity)`: a second avatar under the identity of the
-            first would evict it.
+            first would disconnect it.
         session_number: Which session of this run it is, from 1.
     """
 

@@ -32,7 +32,7 @@ class AvatarMetricsData(MetricsData):
         connect_s: Seconds from asking for the session to an avatar that could be spoken through; `None` if it never came.
         slot_wait_s: Seconds for which a slot of the account was waited for before that.
         replies: How many were heard through the avatar.
-        voice_behind_picture_s: How much later the avatar's voice comes than its picture, which waits for it; `None`
+        voice_behind_picture_s: How much later the avatar's voice comes than its video, which waits for it; `None`
             if the avatar does not report when it starts.
         pictures_shown: Pushed to the transport.
         pictures_dropped: Not pushed: newer ones had come, the transport was behind, or they showed a reply that was cut.
@@ -157,9 +157,9 @@ class AvatarStats:
                 f"{len(self._ended)} sessions, {seconds:.1f} s",
                 f"{replies} replies"
                 + (f", median TTFB {median(self._ttfb_s):.3f} s" if self._ttfb_s else ""),
-                "voice behind picture "
+                "voice behind video "
                 + ("unknown" if delay_s is None else f"{1000 * delay_s:.0f} ms, made up for"),
-                f"{shown} pictures, {dropped} dropped",
+                f"{shown} frames, {dropped} dropped",
                 f"{reconnects} reconnects, {self._fallbacks} fallbacks",
             ]
         )

@@ -20,14 +20,20 @@ class AgentHumanVideoSettings(ServiceSettings):
 
     The constructor's other arguments (ratio, room, metadata, key, client) belong to the service's whole life.
 
+    Example:
+        ```python
+        settings = AgentHumanVideoSettings(max_idle_secs=120, on_failure="fail")
+        avatar = AgentHumanVideoService(settings=settings)
+        ```
+
     Attributes:
-        avatar: Avatar id; `None` reads `AGENTHUMAN_AVATAR`, then takes the documented default. A new one takes over at
-            the end of a reply, and `on_avatar_changed` reports it. One that is refused changes nothing.
+        avatar: Avatar id; `None` reads `AGENTHUMAN_AVATAR`, then takes the default of the vendor's LiveKit plugin
+            (inferred). A new one takes over at the end of a reply, and `on_avatar_changed` reports it. One that is refused changes nothing.
         avatar_wait_s: Seconds that speech waits for an avatar that is on its way before it passes as plain audio;
             default 3.
         no_audio_timeout_s: Seconds without a voice from the avatar while it should speak, after which it counts
             as failed; a pause in the speech itself does not count. Default 3.
-        on_failure: `fall_back` (default) goes on with plain audio and brings the avatar back in the background;
+        on_failure: `fall_back` (default) continues with plain audio and brings the avatar back in the background;
             `fail` gives up the avatar with a permanent error, on which the pipeline's `ProcessorUnusablePolicy`
             decides whether the bot ends. While it goes on, it keeps its voice.
         max_idle_secs: Seconds without speech, the bot's or the user's, after which the session is ended, so that nobody
@@ -99,7 +105,14 @@ _TIMES = {
 
 @dataclass
 class AgentHumanVideoUpdateSettingsFrame(ServiceUpdateSettingsFrame[AgentHumanVideoSettings]):
-    """Changes settings of a running `AgentHumanVideoService`; pass them as `delta`."""
+    """Changes settings of a running `AgentHumanVideoService`; pass them as `delta`.
+
+    Example:
+        ```python
+        delta = AgentHumanVideoSettings(avatar="PUBLIC/Avatars/sara-office")
+        await worker.queue_frame(AgentHumanVideoUpdateSettingsFrame(delta=delta))
+        ```
+    """
 
 
 def complete_settings(given: ServiceSettings | None) -> AgentHumanVideoSettings:

@@ -114,15 +114,26 @@ class AgentHumanVideoService(AIService):
 
     The service can be used again: each run of a pipeline opens and ends sessions of its own.
 
+    Example:
+        ```python
+        avatar = AgentHumanVideoService(
+            connect="first_speech",
+            settings=AgentHumanVideoService.Settings(max_session_secs=3600),
+        )
+        pipeline = Pipeline([transport.input(), stt, llm, tts, avatar, transport.output()])
+        ```
+
     Args:
         api_key: API key; `None` reads `AGENTHUMAN_API_KEY`.
-        avatar: Avatar id; `None` takes that of `settings`, then reads `AGENTHUMAN_AVATAR`, then takes the documented default.
-        aspect_ratio: `4:3`, `3:4`, `1:1`, or `auto`: what comes closest to the output transport's picture.
+        avatar: Avatar id; `None` takes that of `settings`, then reads `AGENTHUMAN_AVATAR`, then takes the default of the
+            vendor's LiveKit plugin (inferred).
+        aspect_ratio: `4:3`, `3:4`, `1:1`, or `auto`: what comes closest to the output transport's video.
         room: The user's own room, which the avatar joins, or a function (sync or async) that returns one for each
-            session, given a `RoomRequest`. `None` brings voice and video through the pipeline.
-        picture: `pipeline` brings voice and video through the pipeline also from a LiveKit room of the user's own.
+            session, given a `RoomRequest`. `None` asks the service for a room (inferred), and brings voice and video
+            through the pipeline.
+        picture: `pipeline` brings voice and video through the pipeline from a LiveKit room of the user's own, too.
         metadata: JSON object that the session carries.
-        connect: When the session is opened, and billed from: at the `start` of the pipeline, or when the bot is
+        connect: When the session is opened, and billed from (inferred): at the `start` of the pipeline, or when the bot is
             about to speak for the first time (`first_speech`).
         client: Client to use in place of one made from `api_key` and `base_url`; its owner closes it.
         base_url: Address of the API; `None` reads `AGENTHUMAN_BASE_URL`, then takes the public one.

@@ -52,26 +52,32 @@ _silent = logging.Logger("websockets", level=logging.CRITICAL + 1)  # noqa: LOG0
 
 
 class GatewaySpeechLink(LinkBase):
-    """A `SpeechLink` through the WebSocket gateway. It delivers no voice and no picture: those are in the room.
+    """A `SpeechLink` through the WebSocket gateway. It delivers no voice and no video: those are in the room.
 
     The connection is the session's only one. It connects once and is never made again, because the service ends the
     session when it is closed: by `aclose`, too, and by its loss.
 
     The documents have two orders of the start: the avatar joins its room and then the gateway answers
     `connection.established` (client-messages), or the gateway answers at once and the avatar joins afterwards
-    (server-messages). Nothing tells which one it is, so after that answer the first piece of speech goes ahead alone,
+    (server-messages). Nothing shows which one it is, so after that answer the first piece of speech goes ahead alone,
     and the rest follows when the gateway has confirmed it, which means queued for the avatar. A first piece that is
     refused by an error, or not confirmed at all, is sent again until the avatar has had 20 s to come. In either order
     no word is lost.
 
-    Playback is told by our own clock: an utterance starts half a second after the gateway confirmed its first
+    Playback is estimated by our own clock: an utterance starts half a second after the gateway confirmed its first
     piece (or after the one before it), and is over when what was confirmed has had time to be played. Every
     `PlaybackFinished` is therefore `estimated`.
+
+    Example:
+        ```python
+        link = GatewaySpeechLink(session.session_id, session.session_token.get_secret_value())
+        await link.connect(timeout_s=20)
+        ```
 
     Args:
         session_id: The session to speak through.
         session_token: From the reply to its create; never logged.
-        url: `wss://…` of the gateway, or `ws://…` of an emulator: the token travels with it in clear, so never of the
+        url: `wss://…` of the gateway, or `ws://…` of an emulator: the token is sent unencrypted, so never of the
             public service, and with a warning if it is on another machine. `None` reads `AGENTHUMAN_GATEWAY_URL`, then
             takes the public one.
         managed_room: Room of a session of the older generation, whose first message names it.

@@ -38,18 +38,24 @@ class InProcessSpeechLink(LinkBase):
     Its time is counted in blocks of `1 / fps` seconds. They are played at real-time pace, or, with
     `paced=False`, only by `step`: then a test decides what has happened when.
 
+    Example:
+        ```python
+        link = InProcessSpeechLink(paced=False)  # for tests: no server, no clock
+        await link.connect(timeout_s=1)
+        ```
+
     Args:
-        draw: Draws the pictures, on a thread; by default a plain one whose brightness follows the sound.
-        width: Pixels of a picture.
-        height: Pixels of a picture.
-        fps: Blocks, and so pictures, per second.
+        draw: Draws the frames, on a thread; by default a plain one whose brightness follows the sound.
+        width: Pixels of a frame.
+        height: Pixels of a frame.
+        fps: Blocks, and so frames, per second.
         audio_sample_rate: Hz of the voice to deliver.
         connect_delay_s: How long the avatar takes to appear.
         paced: Whether blocks are played by a task, one after the other, at the right times.
         clock: Seconds, for the pace.
         sleep: Waits, for the pace.
         voice: Whether the avatar delivers audio at all.
-        media_delay_s: How late voice and picture arrive, in whole blocks.
+        media_delay_s: How late voice and video arrive, in whole blocks.
         reports_starts: Whether the avatar reports that it begins to play.
         reports_per_utterance: How often the avatar reports an utterance's end: 0 never, 2 twice.
         report_delay_s: How late it reports that.

@@ -33,12 +33,12 @@ class AvatarAudio:
 
 @dataclass(frozen=True, slots=True)
 class AvatarVideo:
-    """One picture of the avatar.
+    """One frame of the avatar's video.
 
     Attributes:
         rgb: `height * width * 3` bytes, row by row.
-        width: Pixels; may change from one picture to the next.
-        height: Pixels; may change from one picture to the next.
+        width: Pixels; may change from one frame to the next.
+        height: Pixels; may change from one frame to the next.
         timestamp_us: Media time in microseconds from an arbitrary start.
     """
 
@@ -50,12 +50,12 @@ class AvatarVideo:
 
 @dataclass(frozen=True, slots=True)
 class AvatarConnected:
-    """The avatar is in the room and shows its picture: it can be spoken through."""
+    """The avatar is in the room and sends video: it can be spoken through."""
 
 
 @dataclass(frozen=True, slots=True)
 class AvatarDisconnected:
-    """The avatar left or lost its picture, and was not back within two seconds; the link itself stands."""
+    """The avatar left or lost its video, and was not back within two seconds; the link itself stands."""
 
     reason: str
 
@@ -128,6 +128,11 @@ class SpeechLink(Protocol):
     async def connect(self, *, timeout_s: float) -> None:
         """Connect and wait until the avatar can be spoken through.
 
+        Example:
+            ```python
+            await link.connect(timeout_s=20)
+            ```
+
         Raises:
             SpeechLinkError: The room could not be joined, or the avatar did not appear within `timeout_s`.
         """
@@ -136,6 +141,13 @@ class SpeechLink(Protocol):
         """Send speech and return the number of the utterance that it belongs to (1, 2, …).
 
         The first call after `end_utterance`, `interrupt` or `connect` opens a new utterance.
+
+        Example:
+            ```python
+            async for piece in tts.stream("Hello!"):
+                await link.send(piece)
+            await link.end_utterance()
+            ```
 
         Args:
             pcm: 16 kHz, mono, signed 16-bit little-endian; any length. It leaves in pieces of at most a second, and
@@ -147,32 +159,78 @@ class SpeechLink(Protocol):
         """
 
     async def end_utterance(self) -> None:
-        """Mark the end of the open utterance; without one, do nothing."""
+        """Mark the end of the open utterance; without one, do nothing.
+
+        Example:
+            ```python
+            await link.send(pcm)
+            await link.end_utterance()  # what is sent next is another utterance
+            ```
+        """
 
     async def interrupt(self) -> None:
         """Stop the avatar at once and drop what it has not played; without speech in flight, do nothing.
 
         It waits for no `send`. Returns when every utterance in flight is finished (each with its `PlaybackFinished`):
         at the avatar's report, 0.15 s after its answer if there is none, or after two seconds without any answer.
+
+        Example:
+            ```python
+            await link.interrupt()
+            await link.send(next_reply)  # at once, and from its first word
+            ```
         """
 
     async def wait_playback(self, *, timeout_s: float) -> bool:
-        """Wait until nothing is in flight; `False` if that took longer than `timeout_s`."""
+        """Wait until nothing is in flight; `False` if that took longer than `timeout_s`.
+
+        Example:
+            ```python
+            if not await link.wait_playback(timeout_s=60):
+                print("still speaking")
+            ```
+        """
 
     def events(self) -> AsyncIterator[LinkEvent]:
-        """What happens on the link, in order, until it is closed. For one reader."""
+        """What happens on the link, in order, until it is closed. For one reader.
+
+        Example:
+            ```python
+            async for event in link.events():
+                if isinstance(event, PlaybackFinished):
+                    print(event.position_s, event.interrupted)
+            ```
+        """
 
     def audio(self) -> AsyncIterator[AvatarAudio]:
         """The avatar's voice, silence included, until the link is closed. For one reader.
 
         Continues over a track that is published again.
+
+        Example:
+            ```python
+            async for audio in link.audio():
+                speaker.write(audio.pcm)
+            ```
         """
 
     def video(self) -> AsyncIterator[AvatarVideo]:
-        """The avatar's picture until the link is closed; a slow reader misses pictures, never lags behind."""
+        """The avatar's video until the link is closed; a slow reader misses frames, and never lags behind.
+
+        Example:
+            ```python
+            async for frame in link.video():
+                screen.show(frame.rgb, frame.width, frame.height)
+            ```
+        """
 
     async def aclose(self) -> None:
         """Leave and free everything; harmless when repeated or never connected.
 
         It does not end the session, except through the gateway: see `GatewaySpeechLink`.
+
+        Example:
+            ```python
+            await link.aclose()  # and, apart from it, `client.sessions.end(session_id)`
+            ```
         """

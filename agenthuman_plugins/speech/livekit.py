@@ -55,13 +55,19 @@ _abandoned: set[asyncio.Task[None]] = set()  # joins that nobody waits for, to b
 class LiveKitSpeechLink(LinkBase):
     """A `SpeechLink` to an avatar in a LiveKit room. It connects once; make a new one to connect again.
 
+    Example:
+        ```python
+        link = LiveKitSpeechLink(room.url, room.agent_token, avatar_identity=room.avatar_identity)
+        await link.connect(timeout_s=20)
+        ```
+
     Args:
         url: `wss://…` of the LiveKit server, or `ws://…` of one on this machine or in a network of your own.
         token: Access token of our own participant; never logged.
         avatar_identity: The participant to speak through. Only its tracks, reports and packets count.
         audio_sample_rate: Hz of the voice to deliver; at the consumer's own rate nothing is resampled twice.
         audio_frame_ms: Length of the pieces of voice in milliseconds.
-        media: Whether to receive voice and picture. Without, nothing is received, decoded or converted.
+        media: Whether to receive voice and video. Without, nothing is received, decoded or converted.
 
     Raises:
         ConfigurationError: The URL is not one, or would send the token to the public service without TLS.
@@ -268,7 +274,7 @@ class LiveKitSpeechLink(LinkBase):
         self._tracks.drop(publication.sid)
         # A new picture may be published before the old one goes.
         if all(p.kind != rtc.TrackKind.KIND_VIDEO for p in participant.track_publications.values()):
-            self._presence.take(Change.LEFT, "The avatar lost its picture.")
+            self._presence.take(Change.LEFT, "The avatar lost its video.")
 
     def _on_track_subscribed(
         self, track: rtc.Track, _publication: rtc.RemoteTrackPublication, participant: rtc.RemoteParticipant

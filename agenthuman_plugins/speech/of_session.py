@@ -17,11 +17,23 @@ def speech_link(
 ) -> SpeechLink:
     """Make the link to the avatar of a session; connecting is the caller's.
 
-    | the avatar is in | link | voice and picture |
+    | the avatar is in | link | voice and video |
     | --- | --- | --- |
-    | a room that the service made (`room=None`) | LiveKit, into that room | unless `media=False` |
+    | a room that the service made (`room=None`; inferred) | LiveKit, into that room | unless `media=False` |
     | a `LiveKitRoom` with an `agent_token` | LiveKit, into that room | only with `media=True` |
     | a `LiveKitRoom` without one, or a `DailyRoom` | the gateway, which ends the session when it is closed | never |
+
+    Example:
+        ```python
+        link = speech_link(session)
+        try:
+            await link.connect(timeout_s=20)
+            await link.send(pcm)  # 16 kHz, 16 bit, mono
+            await link.end_utterance()
+            await link.wait_playback(timeout_s=60)
+        finally:
+            await link.aclose()
+        ```
 
     Args:
         session: As `sessions.create` returned it: a later `get` holds no tokens. One of the older generation needs
@@ -31,7 +43,7 @@ def speech_link(
             `GatewaySpeechLink`.
         audio_sample_rate: Hz of the voice to deliver, where there is any.
         audio_frame_ms: Length of the pieces of voice in milliseconds.
-        media: Whether to receive the avatar's voice and picture. `None` receives them in a room that the service
+        media: Whether to receive the avatar's voice and video. `None` receives them in a room that the service
             made; in a room of your own, those who are in it have them already.
 
     Raises:

@@ -39,11 +39,22 @@ class RunningEmulator:
         return f"RunningEmulator(url={self.url!r})"
 
     def sessions(self) -> list[dict[str, Any]]:
-        """Return all sessions, newest first, each with who ended it, its avatar's state and its timeline."""
+        """Return all sessions, newest first, each with who ended it, its avatar's state and its timeline.
+
+        Example:
+            ```python
+            assert [session["ended_by"] for session in service.sessions()] == ["caller"]
+            ```
+        """
         return self._call(self._emulator.sessions)
 
     def fail(self, fault: str, **details: Any) -> None:
-        """Let something go wrong.
+        """Inject a fault.
+
+        Example:
+            ```python
+            service.fail("cut_after", method="POST", path="/v1/sessions")
+            ```
 
         Args:
             fault: What. For requests: `status`, `delay`, `cut_before`, `cut_after`, `cut_body`, `malformed_body`. For
@@ -58,19 +69,45 @@ class RunningEmulator:
         self._call(lambda: self._emulator.fail(fault, **details))
 
     def clear_faults(self) -> None:
-        """Let nothing go wrong any more."""
+        """Drop all pending faults.
+
+        Example:
+            ```python
+            service.fail("avatar_silent", times=10)
+            service.clear_faults()
+            ```
+        """
         self._call(self._emulator.clear_faults)
 
     def reset(self) -> None:
-        """Forget sessions, avatars, agents, links and faults, and set the clock right, as if just started."""
+        """Forget sessions, avatars, agents, links and faults, and reset the clock, as if it had just started.
+
+        Example:
+            ```python
+            service.reset()
+            assert service.sessions() == []
+            ```
+        """
         self._call(self._emulator.reset)
 
     def export(self) -> dict[str, Any]:
-        """Return the whole state and each session's timeline as JSON, without secrets."""
+        """Return the whole state and each session's timeline as JSON, without secrets.
+
+        Example:
+            ```python
+            print(service.export()["sessions"])
+            ```
+        """
         return self._call(self._emulator.export)
 
     def health(self) -> dict[str, Any]:
-        """Return `status`, `version`, `room_server`, and the number of `sessions`."""
+        """Return `status`, `version`, `room_server`, and the number of `sessions`.
+
+        Example:
+            ```python
+            assert service.health()["status"] == "ok"
+            ```
+        """
         return self._call(self._emulator.health)
 
     def _call(self, function: Callable[[], T]) -> T:
@@ -81,26 +118,50 @@ class RunningEmulator:
 
 
 class RunningClock:
-    """The clock of a running emulator: sessions, links, periods and request rates go by it, speech does not."""
+    """The clock of a running emulator: sessions, links, periods and request rates follow it, speech does not."""
 
     def __init__(self, clock: "EmulatorClock", call: Callable[[Callable[[], Any]], Any]) -> None:
         self._clock = clock
         self._call = call
 
     def now(self) -> datetime:
-        """Return its time."""
+        """Return its time.
+
+        Example:
+            ```python
+            print(service.clock.now())
+            ```
+        """
         return self._clock()
 
     def pause(self) -> None:
-        """Stand still; harmless when repeated."""
+        """Pause; harmless when repeated.
+
+        Example:
+            ```python
+            service.clock.pause()
+            assert service.clock.now() == service.clock.now()
+            ```
+        """
         self._call(self._clock.pause)
 
     def resume(self) -> None:
-        """Go on from where it stood; harmless when repeated."""
+        """Resume where it was paused; harmless when repeated.
+
+        Example:
+            ```python
+            service.clock.resume()
+            ```
+        """
         self._call(self._clock.resume)
 
     def advance(self, *, hours: float = 0, minutes: float = 0, seconds: float = 0) -> None:
         """Move forward, also while paused. Sessions whose time is over have ended when this returns.
+
+        Example:
+            ```python
+            service.clock.advance(hours=4)  # to the limit of a session
+            ```
 
         Raises:
             EmulatorError: The duration is negative, or ends more than ten years ahead.

@@ -85,7 +85,7 @@ class Browser:
         for transceiver in self._peer.getTransceivers():
             self._use(transceiver, tracks.pop(transceiver.kind, None))
         if {"video", "audio"} <= tracks.keys():
-            raise ValueError("The offer has room for neither picture nor voice.")
+            raise ValueError("The offer has room for neither video nor voice.")
         await self._peer.setLocalDescription(await self._peer.createAnswer())
         answer = self._peer.localDescription
         return {"sdp": answer.sdp, "type": answer.type}

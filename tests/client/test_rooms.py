@@ -29,7 +29,7 @@ def test_minted_tokens_fit_each_other() -> None:
 
 
 def test_minted_agent_is_unique() -> None:
-    """Two bots in one room do not evict each other: each gets an identity of its own."""
+    """Two bots in one room do not disconnect each other: each gets an identity of its own."""
     first, second = (
         claims(LiveKitRoom.mint(URL, KEY, SECRET, "room-1").agent_token)["sub"] for _ in range(2)
     )
@@ -48,8 +48,8 @@ def test_room_says_who_joins_it() -> None:
 
 
 def test_equal_identities_are_refused() -> None:
-    """Agent and avatar under one identity would evict each other."""
-    with pytest.raises(ConfigurationError, match="evict"):
+    """Agent and avatar under one identity would disconnect each other."""
+    with pytest.raises(ConfigurationError, match="disconnect"):
         LiveKitRoom.mint(URL, KEY, SECRET, "room-1", agent_identity="agenthuman-avatar-agent")
     token = LiveKitRoom.mint(URL, KEY, SECRET, "room-1").avatar_token
     with pytest.raises(ConfigurationError, match="same identity"):

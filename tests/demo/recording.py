@@ -7,6 +7,11 @@ import av
 import numpy as np
 import numpy.typing as npt
 
+from agenthuman_plugins.client._config import DEFAULT_AVATAR
+from agenthuman_plugins.demo._services import VIDEO_SIZE
+from agenthuman_plugins.emulator.voice import Voice
+from benchmarks import _lips
+
 FPS = 25
 _VOICED_RMS = 0.01
 _MAX_RED, _MIN_RED_OVER_GREEN = 95, 22
@@ -14,6 +19,7 @@ _OPEN_PIXELS = 40  # at 640x480
 _STEP_S = 0.01
 _MAX_LAG_S = 0.4
 _WINDOW_S = 1.2
+_SILENCE_S = 0.5  # more than any pause within a sentence
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,13 @@ class Recording:
         return voiced_span(self.voice, self.sample_rate)
 
     @property
+    def speeches(self) -> list[tuple[float, float]]:
+        """First and last moment of each stretch of voice between silences."""
+        voiced = np.flatnonzero(self.energy > _VOICED_RMS)
+        pieces = np.split(voiced, np.flatnonzero(np.diff(voiced) > _SILENCE_S / _STEP_S) + 1)
+        return [(float(piece[0] * _STEP_S), float((piece[-1] + 1) * _STEP_S)) for piece in pieces]
+
+    @property
     def mouth_open(self) -> npt.NDArray[np.bool_]:
         return self.cavity > _OPEN_PIXELS
 
@@ -53,6 +66,17 @@ class Recording:
             window = slice(int(max(start_s, 0) / _STEP_S), int((start_s + _WINDOW_S) / _STEP_S))
             lags.append(_lag(loudness, mouth, window))
         return float(np.median(lags))
+
+
+def voice_behind_s(made: Recording, begin_s: float, end_s: float, text: str) -> float:
+    """How much later the voice of one speech sounds than the mouth moves, by comparing each with what it should be."""
+    steps = np.arange(len(made.energy)) * _STEP_S
+    seen = list(zip(made.picture_times.tolist(), made.cavity.tolist(), strict=True))
+    heard = list(zip(steps.tolist(), made.energy.tolist(), strict=True))
+    speech = _lips.Lips(seen, heard).between(begin_s - 0.6, end_s + 0.6)
+    exact = _lips.in_step(Voice().synthesize(text), VIDEO_SIZE, DEFAULT_AVATAR)
+    lags = [stretch.voice_behind_s for stretch in _lips.compare(speech, exact)]
+    return float(np.median([lag for lag in lags if lag is not None]))
 
 
 def energy(voice: npt.NDArray[np.float32], sample_rate: int) -> npt.NDArray[np.float64]:

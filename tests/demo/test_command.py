@@ -7,16 +7,24 @@ from agenthuman_plugins import demo
 
 
 def run(**arguments):
-    return demo.main(argparse.Namespace(**{"say": None, "record": None, "port": 0, **arguments}))
+    return demo.main(
+        argparse.Namespace(**{"say": None, "record": None, "interrupt_at": None, "port": 0, **arguments})
+    )
 
 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
         pytest.param({"record": "out.mp4"}, "--record needs --say TEXT", id="nothing-to-say"),
-        pytest.param({"say": "Hi", "record": "out.avi"}, "ends in .mp4", id="another-format"),
-        pytest.param({"say": "Hi", "record": "nowhere/out.mp4"}, "no folder nowhere", id="no-folder"),
-        pytest.param({"say": "Hi", "record": "folder.mp4"}, "is a folder", id="a-folder"),
+        pytest.param({"say": ["…"], "record": "out.mp4"}, "at least one word", id="no-word"),
+        pytest.param(
+            {"say": ["Hi"], "record": "out.mp4", "interrupt_at": [9.0]},
+            "nothing to interrupt at second 9",
+            id="interrupted-in-silence",
+        ),
+        pytest.param({"say": ["Hi"], "record": "out.avi"}, "ends in .mp4", id="another-format"),
+        pytest.param({"say": ["Hi"], "record": "nowhere/out.mp4"}, "no folder nowhere", id="no-folder"),
+        pytest.param({"say": ["Hi"], "record": "folder.mp4"}, "is a folder", id="a-folder"),
     ],
 )
 def test_a_recording_that_cannot_be_is_refused_at_once(arguments, sentence, tmp_path, monkeypatch, capsys):

@@ -1,11 +1,14 @@
+import asyncio
 import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
+from pipecat.frames.frames import OutputAudioRawFrame
+from pipecat.transports.base_transport import TransportParams
 
 from agenthuman_plugins.demo import _recorder
-from agenthuman_plugins.demo._recorder import Recorder
+from agenthuman_plugins.demo._recorder import Recorder, RecordingTransport
 from tests.demo import recording
 
 SIZE, FPS, RATE = (160, 120), 25, 16_000
@@ -148,3 +151,20 @@ async def test_no_sound_is_lost_while_the_encoder_is_behind(tmp_path, monkeypatc
     made = recording.read(tmp_path / "out.mp4")
     assert made.picture_times.size < 50
     assert len(made.voice) / RATE == pytest.approx(2.0, abs=0.1)
+
+
+async def test_voice_takes_its_time_as_at_a_loudspeaker(tmp_path, monkeypatch):
+    """A piece counts as written when it has been heard: by what waits, the service knows how late the voice is."""
+    waits = []
+
+    async def sleep(seconds):
+        waits.append(seconds)
+
+    target = recorder(tmp_path / "out.mp4")
+    transport = RecordingTransport(target, TransportParams(), on_picture=lambda: None)
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    for _ in range(3):
+        await transport.write_audio_frame(OutputAudioRawFrame(tone(0.04), RATE, 1))
+    monkeypatch.undo()
+    await target.abort()
+    assert waits == pytest.approx([0.04, 0.08, 0.12], abs=0.02)

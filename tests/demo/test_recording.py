@@ -6,7 +6,9 @@ import os
 import shutil
 import subprocess
 import sys
-from types import MappingProxyType
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+from types import MappingProxyType, ModuleType
 
 import numpy as np
 import pytest
@@ -22,22 +24,15 @@ pytestmark = pytest.mark.chain
 
 SENTENCE = "The quick brown fox jumps over the lazy dog."
 LIMIT_S = 30.0
+INTERRUPTED_S = 2.2  # in mid-sentence
+SILENT_WITHIN_S = 0.15  # a block of voice that is being heard, and what the file rounds
 TAKES = 3  # another program's burst of work spoils one take, a defect spoils all
 
 
-def record(path, *, before=(), env=MappingProxyType({})):
+def record(path, *options, before=(), env=MappingProxyType({})):
+    command = [sys.executable, "-m", "agenthuman_plugins", "demo"]
     return subprocess.run(
-        [
-            *before,
-            sys.executable,
-            "-m",
-            "agenthuman_plugins",
-            "demo",
-            "--say",
-            SENTENCE,
-            "--record",
-            str(path),
-        ],
+        [*before, *command, "--say", SENTENCE, *options, "--record", str(path)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -47,12 +42,12 @@ def record(path, *, before=(), env=MappingProxyType({})):
     )
 
 
-def check_takes(take, path) -> None:
+def check_takes(take, path, check_take=None) -> None:
     """Record until a take is good, but not for ever."""
     for number in range(1, TAKES + 1):
         take()
         try:
-            check(recording.read(path))
+            (check_take or check)(recording.read(path))
         except AssertionError:
             if number == TAKES:
                 raise
@@ -90,6 +85,47 @@ def test_the_file_holds_the_avatar_saying_it(tmp_path):
         assert [entry.name for entry in tmp_path.iterdir()] == ["out.mp4"]
 
     check_takes(take, tmp_path / "out.mp4")
+
+
+@pytest.mark.usefixtures("network")
+def test_the_avatar_is_interrupted_and_goes_on_with_the_next_text(tmp_path):
+    """The voice stops at that second, the mouth with it, and the next text is whole, with lips and voice in step."""
+
+    def take():
+        done = record(tmp_path / "out.mp4", "--interrupt-at", str(INTERRUPTED_S), "--say", SENTENCE)
+        assert done.returncode == 0, done.stdout
+        assert "Sessions opened: 1, all ended" in done.stdout
+
+    def check_interrupted(made):
+        (begin_s, stopped_s), (again_s, end_s) = made.speeches
+        assert begin_s < INTERRUPTED_S
+        assert INTERRUPTED_S - 0.1 <= stopped_s <= INTERRUPTED_S + SILENT_WITHIN_S
+        silence = (made.picture_times > stopped_s + 0.25) & (made.picture_times < again_s - 0.1)
+        assert silence.sum() >= 8
+        assert not made.mouth_open[silence].any()
+        assert end_s - again_s == pytest.approx(_spoken_s(), abs=0.1)
+        # The speech after an interruption comes at once as far as the avatar is ahead, and its picture waits for it.
+        assert abs(recording.voice_behind_s(made, again_s, end_s, SENTENCE)) <= 0.06
+
+    check_takes(take, tmp_path / "out.mp4", check_interrupted)
+
+
+def test_the_clip_of_the_front_pages():
+    """It is short and small, holds its interruptions, and lips and voice are in step also after one."""
+    loader = SourceFileLoader("clip", str(Path(__file__).parents[2] / "scripts" / "clip"))
+    clip = ModuleType("clip")
+    clip.__file__ = loader.path
+    loader.exec_module(clip)
+    made = recording.read(clip.CLIP)
+    assert 20 <= made.picture_times[-1] <= 40
+    assert clip.CLIP.stat().st_size < 2_000_000
+    assert clip.PICTURE.stat().st_size < 1_500_000
+    speeches = made.speeches
+    assert len(speeches) == len(clip.SPEECHES)
+    for interrupted_s, (_, stopped_s) in zip(clip.INTERRUPT_AT_S, speeches, strict=False):
+        assert interrupted_s - 0.1 <= stopped_s <= interrupted_s + SILENT_WITHIN_S
+    assert min(made.fps(*span) for span in speeches) >= 24
+    assert abs(recording.voice_behind_s(made, *speeches[1], clip.SPEECHES[1])) <= 0.04
 
 
 @pytest.mark.usefixtures("network")
@@ -139,7 +175,8 @@ async def test_a_pipeline_that_dies_is_told_at_once(tmp_path, monkeypatch):
 
     monkeypatch.setattr(_recording, "running", running)
     services = Services("http://127.0.0.1:9", "test-key", in_process=True)
+    script = _recording.make_script([SENTENCE], [])
     with pytest.raises(DemoError, match="pipeline") as caught:
-        await _recording.record(services, SENTENCE, tmp_path / "out.mp4", lambda *_: None)
+        await _recording.record(services, script, tmp_path / "out.mp4", lambda *_: None)
     assert isinstance(caught.value.__cause__, RuntimeError)
     assert not list(tmp_path.iterdir())

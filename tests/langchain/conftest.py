@@ -15,7 +15,7 @@ from langchain_core.runnables import Runnable
 from pydantic import PrivateAttr
 
 from agenthuman_plugins.client import AgentHuman, AsyncAgentHuman
-from agenthuman_plugins.langchain import AgentHumanToolkit
+from agenthuman_plugins.langchain import AgentHumanToolkit, _loop
 from tests.client.conftest import API_KEY, ROOM, FakeService, Time
 
 Reply = AIMessage | Exception | Callable[[Sequence[BaseMessage]], AIMessage]
@@ -104,23 +104,25 @@ def runtime(
     return SimpleNamespace(config=config, tool_call_id=call_id, state=state)
 
 
-_before: set[threading.Thread] = set()
-
-
 @pytest.fixture(autouse=True)
-def _threads_of_earlier_tests() -> None:
-    """A toolkit that is only forgotten keeps its thread until it is collected; that is not the next test's matter."""
-    _before.clear()
-    _before.update(threading.enumerate())
+def _nothing_plays_on(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A toolkit that a test leaves open would play its speech beside every later test, on a thread of its own."""
+    runners: list[_loop._Runner] = []
+
+    class Noted(_loop._Runner):
+        def __init__(self) -> None:
+            super().__init__()
+            runners.append(self)
+
+    monkeypatch.setattr(_loop, "_Runner", Noted)
+    yield
+    for runner in runners:
+        runner.stop()
 
 
 def own_threads() -> list[threading.Thread]:
     """Threads of the package that the running test has started."""
-    return [
-        thread
-        for thread in threading.enumerate()
-        if thread.name.startswith("agenthuman") and thread not in _before
-    ]
+    return [thread for thread in threading.enumerate() if thread.name.startswith("agenthuman")]
 
 
 Use = Callable[..., Awaitable[ToolMessage]]

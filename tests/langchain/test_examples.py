@@ -89,7 +89,7 @@ async def test_nobody_is_waited_for_without_a_terminal(
 def test_every_example_is_shown() -> None:
     """Each example stands in a page of the documentation."""
     pages = "".join(page.read_text() for page in (ROOT / "docs").rglob("*.md"))
-    assert [name for name in NAMES if f'--8<-- "examples/{name}.py' not in pages] == []
+    assert [name for name in NAMES if f"<!-- code: examples/{name}.py" not in pages] == []
 
 
 @pytest.fixture

@@ -74,7 +74,7 @@ async def test_one_line_at_the_end(log: list[str]) -> None:
         await _converse(bot)
     (line,) = [line for line in log if "sessions, " in line]
     assert line.startswith(f"{bot.service}: 1 sessions, ")
-    for figure in ("1 replies, median TTFB ", "ms, made up for", " pictures, ", "0 reconnects, 0 fallbacks"):
+    for figure in ("1 replies, median TTFB ", "ms, made up for", " frames, ", "0 reconnects, 0 fallbacks"):
         assert figure in line
 
 

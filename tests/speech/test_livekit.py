@@ -251,7 +251,7 @@ async def test_tracks_that_are_published_again_are_taken_over(room, monkeypatch)
             assert await next_event(link, AvatarConnected)
             await avatar.hide("video", "audio")
             assert await next_event(link, AvatarDisconnected) == AvatarDisconnected(
-                "The avatar lost its picture."
+                "The avatar lost its video."
             )
             await avatar.show(grey=60)
             assert await next_event(link, AvatarConnected)

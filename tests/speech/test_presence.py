@@ -43,7 +43,7 @@ async def test_avatar_that_stays_away_is_lost(monkeypatch):
     presence = Presence(told.put_nowait)
     presence.take(Change.SHOWN)
     presence.take(Change.LEFT, "The avatar left the room.")
-    presence.take(Change.LEFT, "The avatar lost its picture.")
+    presence.take(Change.LEFT, "The avatar lost its video.")
     async with asyncio.timeout(5):
         assert [await told.get(), await told.get()] == [
             AvatarConnected(),

@@ -30,7 +30,7 @@ from agenthuman_plugins.client.rooms import AspectRatio
 
 
 class AsyncAvatars:
-    """The avatars of an account, and those that everybody may use. Reached as `client.avatars`."""
+    """The avatars of an account, and those that everybody may use. Available as `client.avatars`."""
 
     def __init__(self, driver: AsyncDriver) -> None:
         self._driver = driver
@@ -46,8 +46,14 @@ class AsyncAvatars:
     ) -> Avatar:
         """Make an avatar of a picture with exactly one prominent face: jpeg, png, gif or webp, up to 10 MB.
 
-        Each one counts against the plan, so an upload is sent again only if the service surely did not process it.
+        Each one counts against the plan, so an upload is sent again only if the service cannot have processed it.
         Size and type are checked before anything is sent.
+
+        Example:
+            ```python
+            avatar = await client.avatars.upload_face("me.jpg")
+            print(avatar.avatar_id)
+            ```
 
         Args:
             file: Path, bytes, or a file opened in binary mode, which stays open.
@@ -75,6 +81,12 @@ class AsyncAvatars:
     async def list(self, **options: Unpack[CallOptions]) -> AvatarList:
         """List the avatars that a session can show; no paging is documented.
 
+        Example:
+            ```python
+            for avatar in (await client.avatars.list()).public_avatars:
+                print(avatar.avatar_id, avatar.tags)
+            ```
+
         Args:
             options: `timeout` and `extra_headers`, see `CallOptions`.
 
@@ -84,6 +96,12 @@ class AsyncAvatars:
 
     async def preview(self, avatar_id: str, **options: Unpack[BodyOptions]) -> AvatarPreview:
         """Make a link to try an avatar with; opening it starts a live session.
+
+        Example:
+            ```python
+            preview = await client.avatars.preview("PUBLIC/Avatars/sara-office")
+            print(preview.url)
+            ```
 
         Args:
             avatar_id: `avat_...` or `PUBLIC/...`
@@ -97,15 +115,21 @@ class AsyncAvatars:
         return await self._driver.call(with_options(calls.preview_avatar(avatar_id), options))
 
     async def delete(self, avatar_id: str, **options: Unpack[CallOptions]) -> None:
-        """Delete one of the account's own avatars, for good.
+        """Delete one of the account's own avatars permanently.
+
+        Example:
+            ```python
+            await client.avatars.delete(avatar.avatar_id)
+            ```
 
         Args:
             avatar_id: `avat_...`
             options: `timeout` and `extra_headers`, see `CallOptions`.
 
         Raises:
-            NotFoundError: There is no such avatar.
-            PermissionDeniedError: It is not the account's own.
+            NotFoundError: There is no such avatar, or it is another account's: in the oldest pages a 404, in today's
+                left open.
+            PermissionDeniedError: It is another account's, should the service answer with a 403 (inferred).
 
         Source: docs.agenthuman.com, endpoints/delete-avatar.
         """
@@ -113,13 +137,19 @@ class AsyncAvatars:
 
 
 class AsyncUsageReports:
-    """What the account has used. Reached as `client.usage`."""
+    """What the account has used. Available as `client.usage`."""
 
     def __init__(self, driver: AsyncDriver) -> None:
         self._driver = driver
 
     async def get(self, **options: Unpack[CallOptions]) -> Usage:
         """Get the minutes, sessions and plan of the account as they are now.
+
+        Example:
+            ```python
+            usage = await client.usage.get()
+            print(usage.total_remaining)
+            ```
 
         Args:
             options: `timeout` and `extra_headers`, see `CallOptions`.
@@ -130,7 +160,7 @@ class AsyncUsageReports:
 
 
 class AsyncAgents:
-    """The voice agents of an account. Reached as `client.agents`."""
+    """The voice agents of an account. Available as `client.agents`."""
 
     def __init__(self, driver: AsyncDriver) -> None:
         self._driver = driver
@@ -143,7 +173,17 @@ class AsyncAgents:
         avatar_image_url: str | None = None,
         **options: Unpack[BodyOptions],
     ) -> Agent:
-        """Create an agent; sent again only if the service surely did not process it.
+        """Create an agent; sent again only if the service cannot have processed it.
+
+        Example:
+            ```python
+            agent = await client.agents.create(
+                name="Support",
+                voice_agent={"provider": "ElevenLabs", "agent_id": "el_agent_1", "auth_method": "public"},
+                avatar_image_url="https://example.com/face.jpg",
+            )
+            print(agent.agent_id)
+            ```
 
         Args:
             name: Name.
@@ -163,6 +203,12 @@ class AsyncAgents:
     async def get(self, agent_id: str, **options: Unpack[CallOptions]) -> Agent:
         """Get an agent.
 
+        Example:
+            ```python
+            agent = await client.agents.get(agent.agent_id)
+            print(agent.name)
+            ```
+
         Args:
             agent_id: `agnt_...`
             options: `timeout` and `extra_headers`, see `CallOptions`.
@@ -174,6 +220,12 @@ class AsyncAgents:
 
     async def list(self, **options: Unpack[CallOptions]) -> AgentList:
         """List the agents of the account; no paging is documented.
+
+        Example:
+            ```python
+            for agent in await client.agents.list():
+                print(agent.agent_id, agent.name)
+            ```
 
         Args:
             options: `timeout` and `extra_headers`, see `CallOptions`.
@@ -190,6 +242,12 @@ class AsyncAgents:
         **options: Unpack[BodyOptions],
     ) -> Agent:
         """Change an agent; what is left out stays as it is.
+
+        Example:
+            ```python
+            agent = await client.agents.update(agent.agent_id, name="Sales")
+            print(agent.name)
+            ```
 
         Args:
             agent_id: `agnt_...`
@@ -210,7 +268,12 @@ class AsyncAgents:
         return await self._driver.call(with_options(call, options))
 
     async def delete(self, agent_id: str, **options: Unpack[CallOptions]) -> None:
-        """Delete an agent, for good.
+        """Delete an agent permanently.
+
+        Example:
+            ```python
+            await client.agents.delete(agent.agent_id)
+            ```
 
         Args:
             agent_id: `agnt_...`
@@ -223,7 +286,7 @@ class AsyncAgents:
 
 
 class AsyncLinks:
-    """The links of an account. Reached as `client.links`."""
+    """The links of an account. Available as `client.links`."""
 
     def __init__(self, driver: AsyncDriver) -> None:
         self._driver = driver
@@ -239,12 +302,18 @@ class AsyncLinks:
     ) -> Link:
         """Create a link, by which others start sessions at the account's cost.
 
-        Sent again only if the service surely did not process it.
+        Sent again only if the service cannot have processed it.
+
+        Example:
+            ```python
+            link = await client.links.create(agent_id=agent.agent_id, use_limit=100)
+            print(link.url)
+            ```
 
         Args:
             agent_id: The agent that it leads to, `agnt_...`
             name: Name; `None` has the service make one of the date.
-            expires_at: Until when it can be used, with a time zone; `None`: for ever.
+            expires_at: Until when it can be used, with a time zone; `None`: forever.
             use_limit: How often it can be used; `None`: without limit.
             options: `timeout`, `extra_headers` and `extra_body`, see `BodyOptions`.
 
@@ -258,6 +327,12 @@ class AsyncLinks:
 
     async def get(self, link_id: str, **options: Unpack[CallOptions]) -> Link:
         """Get a link.
+
+        Example:
+            ```python
+            link = await client.links.get(link.link_id)
+            print(link.uses)
+            ```
 
         Args:
             link_id: `lnk_...`
@@ -273,6 +348,12 @@ class AsyncLinks:
 
     async def list(self, status: LinkFilter = "all", **options: Unpack[CallOptions]) -> LinkList:
         """List the links of the account, newest first.
+
+        Example:
+            ```python
+            for link in await client.links.list("active"):
+                print(link.name, link.uses)
+            ```
 
         Args:
             status: `all`, `active`, `paused` or `expired`.
@@ -293,11 +374,17 @@ class AsyncLinks:
     ) -> Link:
         """Change a link; what is left out stays as it is.
 
+        Example:
+            ```python
+            link = await client.links.update(link.link_id, status="paused")
+            print(link.status)
+            ```
+
         Args:
             link_id: `lnk_...`
             name: New name; `None` clears it.
             status: `paused` stops it from being used, `active` lets it.
-            expires_at: Until when it can be used, with a time zone; `None`: for ever.
+            expires_at: Until when it can be used, with a time zone; `None`: forever.
             use_limit: How often it can be used, more than it was already; `None`: without limit.
             options: `timeout`, `extra_headers` and `extra_body`, see `BodyOptions`.
 
@@ -314,7 +401,12 @@ class AsyncLinks:
         return await self._driver.call(with_options(call, options))
 
     async def delete(self, link_id: str, **options: Unpack[CallOptions]) -> None:
-        """Delete a link, for good.
+        """Delete a link permanently.
+
+        Example:
+            ```python
+            await client.links.delete(link.link_id)
+            ```
 
         Args:
             link_id: `lnk_...`
@@ -337,10 +429,16 @@ class AsyncLinks:
     ) -> LinkSession:
         """Start a session by a link, as its visitors do: from here on it is billed until it ends.
 
-        The API key is not sent, because the link is the credential. Nothing in a list tells this session from
-        others, so it is started again only if the service surely did not process the first request, and a lost
+        The API key is not sent, because the link is the credential. Nothing in a list distinguishes this session from
+        others, so it is started again only if the service cannot have processed the first request, and a lost
         answer cannot be looked up. A call that is given up returns at once, and what it opens is ended in the
         background. End the session with `sessions.end`.
+
+        Example:
+            ```python
+            started = await client.links.start_session(link.link_id)
+            await client.sessions.end(started.session_id)
+            ```
 
         Args:
             link_id: `lnk_...`

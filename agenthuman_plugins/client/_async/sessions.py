@@ -17,7 +17,7 @@ from agenthuman_plugins.client.rooms import AspectRatio, Room
 
 
 class AsyncSessions:
-    """The sessions of an account. Reached as `client.sessions`."""
+    """The sessions of an account. Available as `client.sessions`."""
 
     def __init__(self, driver: AsyncDriver) -> None:
         self._driver = driver
@@ -31,9 +31,9 @@ class AsyncSessions:
         metadata: Mapping[str, Any] | None = None,
         **options: Unpack[BodyOptions],
     ) -> Session:
-        """Create a session, which also starts it: from here on it is billed until it ends.
+        """Create a session, which also starts it: it is billed from here (inferred) until it ends.
 
-        Sent again only if the service surely did not process it. An answer that is lost is looked up by
+        Sent again only if the service cannot have processed it. An answer that is lost is looked up by
         the reference in `metadata["client_ref"]`; a session found that way has no `session_token` and no
         `room.token`, which only the create's own answer carries. A call that is given up (cancellation,
         KeyboardInterrupt) returns at once; what it may have opened is ended in the background, and closing the
@@ -42,11 +42,18 @@ class AsyncSessions:
         A service of the older, Daily-managed generation refuses the call and gets it in its own form, if `room` is
         `None`. Its session is `created`, and not billed before it is started: see `start`.
 
+        Example:
+            ```python
+            session = await client.sessions.create(metadata={"customer": 42})
+            await client.sessions.end(session.session_id)  # yours to end: `open` does it by itself
+            ```
+
         Args:
-            avatar: Avatar id (`avat_...`); `None` takes `AGENTHUMAN_AVATAR`, then the default one. A public
+            avatar: Avatar id (`avat_...`); `None` takes `AGENTHUMAN_AVATAR`, then the default of the
+                vendor's LiveKit plugin (inferred). A public
                 image URL or a `data:image/...` URI needs a paid plan and takes longer.
-            room: Room for the avatar to join; `None` has the service make one, returned as `session.room`. The public
-                pages know rooms of your own alone: see `agenthuman_plugins.client.rooms`.
+            room: Room for the avatar to join; `None` asks the service to make one, returned as `session.room`. That is
+                inferred: the public pages list only rooms of your own.
             aspect_ratio: `4:3`, `3:4` or `1:1`.
             metadata: JSON object to keep with the session. A `client_ref` of your own, unique to the wanted
                 session, replaces the generated one; so does a `client_owner` (see `reap`).
@@ -59,7 +66,8 @@ class AsyncSessions:
         Raises:
             ConfigurationError: An argument is wrong; nothing was sent.
             UsageLimitError: Minutes or concurrent sessions are used up.
-            PermissionDeniedError: The avatar is not yours, or the plan does not allow images.
+            PermissionDeniedError: The plan does not allow images, or the avatar is another account's (inferred for
+                sessions of today).
             SessionOutcomeUnknownError: The answer did not come in time, and what it opens is ended in the background;
                 or it was lost, and no session carries our reference.
 
@@ -70,6 +78,12 @@ class AsyncSessions:
 
     async def get(self, session_id: str, **options: Unpack[CallOptions]) -> Session:
         """Get a session as it is now.
+
+        Example:
+            ```python
+            session = await client.sessions.get(session.session_id)
+            print(session.status, session.duration)
+            ```
 
         Args:
             session_id: `sess_...`
@@ -86,6 +100,12 @@ class AsyncSessions:
         An entry that cannot be read is left out, with a warning in the log. Each entry has the `headers` and the
         `request_id` of the answer; an empty list has none.
 
+        Example:
+            ```python
+            for session in await client.sessions.list("started"):
+                print(session.session_id, session.duration)
+            ```
+
         Args:
             status: `all`, `started` or `ended`.
             options: `timeout` and `extra_headers`, see `CallOptions`.
@@ -96,6 +116,12 @@ class AsyncSessions:
         """Find a session, running or ended, by the reference of its create; `None` if there is none.
 
         Asks for the list, and for up to 20 single sessions if the list leaves metadata out.
+
+        Example:
+            ```python
+            session = await client.sessions.find("order-42")  # the client_ref of its create
+            print("none" if session is None else session.status)
+            ```
 
         Args:
             client_ref: What stands in its `metadata["client_ref"]`; `SessionOutcomeUnknownError` carries it.
@@ -113,13 +139,19 @@ class AsyncSessions:
         Only needed for a session that `create` returned with status `created`; today's are started by it, and
         returned as they are. It is billed from here on. Harmless when repeated.
 
+        Example:
+            ```python
+            session = await client.sessions.start(session)
+            print(session.status)
+            ```
+
         Args:
             session: What `create` returned, or its id (`sess_...`).
             timeout: Limit in seconds for the whole wait; `None` takes the client's.
 
         Returns:
             The session, with `ws_uri` (the speech gateway) and `daily_room` (where its viewers go). It has a
-            `session_token` if `session` was what `create` returned: only its reply told one.
+            `session_token` if `session` was what `create` returned: only its reply carries one.
 
         Raises:
             NotFoundError: There is no such session.
@@ -133,7 +165,14 @@ class AsyncSessions:
     async def end(self, session_id: str, **options: Unpack[BodyOptions]) -> Session:
         """End a session, and with it its billing. Harmless when repeated.
 
-        The reply has few fields; `get` tells the rest, `billing` included.
+        The reply has few fields; `get` returns the rest, `billing` included.
+
+        Example:
+            ```python
+            await client.sessions.end(session.session_id)
+            ended = await client.sessions.get(session.session_id)
+            print(ended.billing)
+            ```
 
         Args:
             session_id: `sess_...`
@@ -159,6 +198,12 @@ class AsyncSessions:
         Return, exception, cancellation and KeyboardInterrupt all end it. If ending fails, that is raised,
         unless the block raised something itself: then it is logged.
 
+        Example:
+            ```python
+            async with client.sessions.open(aspect_ratio="1:1") as session:
+                print(session.session_id)
+            ```
+
         Args:
             avatar: As in `create`.
             room: As in `create`.
@@ -178,8 +223,14 @@ class AsyncSessions:
 
         Every create marks its session with this machine and process (`metadata["client_owner"]`, switched off by
         `track_owner=False`). Without `owner`, those sessions are ended whose process ran on this machine and is
-        proven dead. After a reboot, from another machine or container, or when in doubt, nothing is proven: then
+        known to be dead. After a reboot, from another machine or container, or when in doubt, nothing is known: then
         name the owner.
+
+        Example:
+            ```python
+            for session in await client.sessions.reap(dry_run=True):
+                print("left open:", session.session_id)
+            ```
 
         Args:
             owner: Whose sessions to end, running or not: the whole `client_owner`.

@@ -143,5 +143,5 @@ def _room(room: Room | None) -> dict[str, str]:
             return {"platform": "daily", "url": room.url, "token": room.token}
         case _:
             raise ConfigurationError(
-                f"room must be a LiveKitRoom, a DailyRoom or None (the service makes one), not {type(room).__name__}."
+                f"room must be a LiveKitRoom, a DailyRoom or None (the service is asked for one), not {type(room).__name__}."
             )

@@ -30,6 +30,12 @@ class AgentHuman:
 
     Use it as a context manager, or `close` it when done. Threads may share it. The async and the sync client have the same methods.
 
+    Example:
+        ```python
+        with AgentHuman() as client, client.sessions.open() as session:
+            print(session.session_id, session.expiration)
+        ```
+
     Args:
         api_key: API key, or a function that returns it and is asked before each request, for
             keys that change; `None` reads `AGENTHUMAN_API_KEY`.
@@ -99,6 +105,11 @@ class AgentHuman:
         Calls that were given up while they were opening a session are waited for, until that has ended. Ctrl-C
         while waiting gives them up for good; the log then names what may still run.
 
+        Example:
+            ```python
+            client.close(timeout=30)  # in place of a `with` block
+            ```
+
         Args:
             timeout: How long to wait for them, in seconds; 10 by default.
         """
@@ -106,6 +117,12 @@ class AgentHuman:
 
     def with_options(self, *, timeout: float | None = None, max_retries: int | None = None) -> Self:
         """A view of this client with other limits, over the same connections; closing either closes both.
+
+        Example:
+            ```python
+            patient = client.with_options(timeout=120, max_retries=5)
+            session = patient.sessions.create()
+            ```
 
         Args:
             timeout: Limit for a whole call in seconds, retries included; `None` leaves it.
@@ -136,6 +153,12 @@ class AgentHuman:
 
         It carries the key and raises the same errors as every other call. Only a GET is sent again after a failure.
         Endpoints that open billed sessions are refused: their methods end what nobody waits for.
+
+        Example:
+            ```python
+            answer = client.request("GET", "/v1/sessions", params={"status": "started"})
+            print(answer["sessions"])
+            ```
 
         Args:
             method: HTTP method, such as `POST`.

@@ -151,7 +151,7 @@ class Avatar:
                     await participant.publish_track(published.track, published.options)
         except (TimeoutError, PublishTrackError) as error:
             reason = str(error) or f"no answer within {_PUBLISH_TIMEOUT_S:g} s"
-            raise ConnectionError(f"The avatar could not publish its voice and picture: {reason}") from None
+            raise ConnectionError(f"The avatar could not publish its voice and video: {reason}") from None
 
     async def _leave(self, reason: str) -> None:
         try:

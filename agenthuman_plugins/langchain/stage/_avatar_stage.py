@@ -28,21 +28,12 @@ _RATES = (8_000, 192_000)  # Hz: what voices and converters know
 class AvatarStage:
     """The last stage of a voice agent: speaks its `tts_chunk` events through an avatar.
 
-    It is an async generator over events, for `RunnableGenerator` and for a plain `async for`:
-
-        stage = AvatarStage(toolkit, sample_rate=24_000)
-        pipeline = (
-            RunnableGenerator(stt_stream)
-            | RunnableGenerator(stage.listen)
-            | RunnableGenerator(agent_stream)
-            | RunnableGenerator(tts_stream)
-            | RunnableGenerator(stage)
-        )
+    It is an async generator over events, for `RunnableGenerator` and for a plain `async for`.
 
     Events are dicts or objects with a `type`. All of them pass in order and unchanged, unknown ones untouched, also
     while the avatar connects or is lost. It reads `stt_chunk` and `stt_output` (`transcript`), `agent_chunk`
-    (`text`), `agent_end` and `tts_chunk` (`audio`: signed 16-bit mono PCM, cut anywhere; `words`, if the voice tells
-    them: pairs of a word and the second of the reply at which it begins). It adds dicts with `type` and `ts`:
+    (`text`), `agent_end` and `tts_chunk` (`audio`: signed 16-bit mono PCM, cut anywhere; `words`, if the voice
+    gives them: pairs of a word and the second of the reply at which it begins). It adds dicts with `type` and `ts`:
 
     | type | when | with |
     | --- | --- | --- |
@@ -54,16 +45,28 @@ class AvatarStage:
 
     A reply is interrupted when the user speaks. An agent reads nothing while it streams, so `listen` belongs right
     after speech-to-text: it passes events on and interrupts at once. Without it, the stage interrupts when the
-    user's words come to it. `agent_end` makes the end of a reply exact; without one, a pause tells.
+    user's words come to it. `agent_end` makes the end of a reply exact; without one, a pause decides.
 
     Sessions are billed by the minute. The session is opened at the first event and ended however the stream ends.
     A program that leaves its loop early leaves generators behind that Python closes some time later; to end the
     session at once, put `async with contextlib.aclosing(stage):` around the loop.
 
+    Example:
+        ```python
+        stage = AvatarStage(toolkit, sample_rate=24_000)
+        pipeline = (
+            RunnableGenerator(stt_stream)
+            | RunnableGenerator(stage.listen)
+            | RunnableGenerator(agent_stream)
+            | RunnableGenerator(tts_stream)
+            | RunnableGenerator(stage)
+        )
+        ```
+
     Args:
         toolkit: Opens the session by its own rules.
         session: A session of the program's own, instead: it is spoken through and never ended.
-        room: The room that `session` was created with; `None` for one that the service made.
+        room: The room that `session` was created with; `None` for one that the service made (inferred).
         gateway_url: Address of the speech gateway; `None` takes the toolkit's, then the public one.
         sample_rate: Hz of the `tts_chunk` events.
         thread_id: The conversation; `None` takes the `thread_id` of the run that the stage is part of.
@@ -134,6 +137,12 @@ class AvatarStage:
         """Pass events on, and interrupt as soon as the user speaks. Stands right after speech-to-text.
 
         It reads ahead of the agent, which reads nothing while it streams.
+
+        Example:
+            ```python
+            async for event in stage.listen(stt_stream(audio)):
+                print(event["type"])
+            ```
         """
         listener = Listener(events, lambda: self._stream)
         self._listeners.add(listener)
@@ -148,6 +157,12 @@ class AvatarStage:
         """Make the avatar fall silent, and drop what still comes of its reply; for a button, for example.
 
         Returns when it is silent. Without speech in flight, it does nothing.
+
+        Example:
+            ```python
+            if button.is_pressed:
+                await stage.interrupt()
+            ```
         """
         if self._stream is not None:
             self._stream.interrupt()
@@ -158,6 +173,12 @@ class AvatarStage:
 
         For the agent's stage, which comes before this one: between two turns it cuts the history with `heard_only`.
         While the avatar is being interrupted, it waits until that is known.
+
+        Example:
+            ```python
+            if finished := await stage.heard():
+                changes = heard_only(messages, finished)
+            ```
         """
         if self._stream is None:
             return None
@@ -165,7 +186,15 @@ class AvatarStage:
         return self._stream.take_interrupted()
 
     async def aclose(self) -> None:
-        """End the stream that is served: the link is left and the session is ended. Harmless without one."""
+        """End the stream that is served: the link is left and the session is ended. Harmless without one.
+
+        Example:
+            ```python
+            async with contextlib.aclosing(stage):
+                async for event in stage(events):
+                    print(event["type"])
+            ```
+        """
         if (stream := self._stream) is not None:
             await to_the_end(lambda: self._end(stream))
 

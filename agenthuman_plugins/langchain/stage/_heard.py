@@ -16,7 +16,7 @@ _NEAR = 60  # characters after the last word within which the next one is looked
 
 
 class Rate:
-    """How fast a voice reads, learnt from what it has read."""
+    """How fast a voice reads, learned from what it has read."""
 
     def __init__(self) -> None:
         self._weight = 0.0
@@ -39,7 +39,7 @@ class Transcript:
     Where the voice tells when each word begins, that decides. Else it is estimated: an agent writes faster than a
     voice reads, so the share of the sound that was played says nothing until the voice has read all there is. Until
     then the voice counts as reading at its usual pace, and never ahead of the text that was there when its sound
-    came. Whenever it has evidently read everything, the share decides for that part, and the pace is learnt.
+    came. Whenever it has evidently read everything, the share decides for that part, and the pace is learned.
 
     Args:
         rate: How fast the voice reads.

@@ -16,13 +16,14 @@ def heard_only(messages: Sequence[BaseMessage], heard: Mapping[str, Any]) -> lis
     """What to change in an agent's history after an interruption, so that it holds what the user has heard.
 
     Call it between two turns, before the user's next message is added: only what the AI said after the last human
-    message is cut. Tool calls and their results stay. With a checkpointer:
+    message is cut. Tool calls and their results stay. The example is for an agent with a checkpointer. Without one, where the program keeps the messages, `langgraph.graph.message.add_messages(messages, changes)`
+    makes the changes.
 
+    Example:
+        ```python
         state = await agent.aget_state(config)
         await agent.aupdate_state(config, {"messages": heard_only(state.values["messages"], heard)})
-
-    Without one, where the program keeps the messages, `langgraph.graph.message.add_messages(messages, changes)`
-    makes the changes.
+        ```
 
     Args:
         messages: The history.

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pipecat.pipeline.worker import PipelineWorker
 from pipecat.transports.base_transport import TransportParams
 
-AVATAR_FPS = 25
+AVATAR_FPS = 25  # inferred: the emulator's rate; no page has the service's
 _GOOD_FPS = 30  # at the avatar's own rate a picture waits for the next slot, which is 40 ms
 _SAME_SHAPE = 0.02  # a distortion that nobody sees
 
@@ -16,7 +16,7 @@ def check_params(params: TransportParams, *, aspect_ratio: str, fps: int = AVATA
     Args:
         params: What the transport was made with.
         aspect_ratio: The avatar's, as `4:3`.
-        fps: Pictures a second that the avatar sends.
+        fps: Frames a second that the avatar is expected to send.
 
     Returns:
         One sentence for each thing that is wrong, with what to write instead.
@@ -25,7 +25,7 @@ def check_params(params: TransportParams, *, aspect_ratio: str, fps: int = AVATA
         return ["The transport shows no video, so the avatar is only heard: set video_out_enabled=True."]
     if params.video_out_width <= 0 or params.video_out_height <= 0:
         size = f"{params.video_out_width}x{params.video_out_height}"
-        return [f"The transport's picture is {size} pixels: set video_out_width and video_out_height."]
+        return [f"The transport's video is {size} pixels: set video_out_width and video_out_height."]
     return [*_pace_problems(params, fps), *_shape_problems(params, aspect_ratio)]
 
 
@@ -46,8 +46,8 @@ def check_size(params: TransportParams, width: int, height: int, *, scaled_here:
         return []
     cost = "1 ms" if scaled_here else "20 ms (1 ms where opencv-python-headless is installed)"
     problem = (
-        f"The avatar's picture of {width}x{height} is scaled to the transport's {shown[0]}x{shown[1]}, which takes"
-        f" up to {cost} of CPU a picture: set video_out_width={width} and video_out_height={height}."
+        f"The avatar's video of {width}x{height} is scaled to the transport's {shown[0]}x{shown[1]}, which takes"
+        f" up to {cost} of CPU a frame: set video_out_width={width} and video_out_height={height}."
     )
     return [problem]
 
@@ -66,7 +66,7 @@ def check_capabilities(worker: PipelineWorker) -> list[str]:
     if not told or capabilities is None or capabilities.video_out is not False:
         return []
     problem = (
-        "Clients are told that the bot sends no video, because its transport sends none, and may hide the avatar's:"
+        "Clients read that the bot sends no video, because its transport sends none, and may hide the avatar's:"
         " give the PipelineWorker capabilities=BotCapabilities(video_out=True)."
     )
     return [problem]
@@ -75,14 +75,14 @@ def check_capabilities(worker: PipelineWorker) -> list[str]:
 def _pace_problems(params: TransportParams, fps: int) -> Iterator[str]:
     if not params.video_out_is_live:
         yield (
-            "The transport repeats single pictures at its own pace instead of showing each one as it comes, so"
+            "The transport repeats single frames at its own pace instead of showing each one as it comes, so"
             " the avatar's lips are late: set video_out_is_live=True."
         )
     shown_fps = params.video_out_framerate
     if shown_fps <= fps:
         harm = "each waits for the next slot" if shown_fps == fps else "some are dropped and the others late"
         yield (
-            f"The transport shows {shown_fps} pictures a second and the avatar sends {fps}, so {harm}: set"
+            f"The transport shows {shown_fps} frames a second and the avatar is expected to send {fps}, so {harm}: set"
             f" video_out_framerate={max(_GOOD_FPS, fps + 5)}."
         )
 
@@ -92,6 +92,6 @@ def _shape_problems(params: TransportParams, aspect_ratio: str) -> Iterator[str]
     width, height = params.video_out_width, params.video_out_height
     if abs(width / height * down / across - 1) > _SAME_SHAPE:
         yield (
-            f"The transport's picture of {width}x{height} distorts the avatar's {aspect_ratio}: set"
+            f"The transport's video of {width}x{height} distorts the avatar's {aspect_ratio}: set"
             f" video_out_width={width} and video_out_height={round(width * down / across)}."
         )

@@ -152,7 +152,7 @@ class PicturePump:
                 if self._reconnecting():
                     limit_s = self._frozen_s
                     continue  # the link gives up in its own time
-                message = f"The avatar's picture is frozen: nothing came for {limit_s:g} s."
+                message = f"The avatar's video is frozen: nothing came for {limit_s:g} s."
                 raise SpeechLinkError(message, retryable=True) from None
             limit_s = self._frozen_s
             now = asyncio.get_running_loop().time()

@@ -42,6 +42,7 @@ def emulator() -> Iterator[RunningEmulator]:
         yield emulator
 
 
+@pytest.mark.chain
 async def test_whose_session_in_processes(emulator: RunningEmulator) -> None:
     """The same where the two run in processes of their own."""
     wrong: list[str] = []
