@@ -111,7 +111,7 @@ def known(path: str, emulator: RunningEmulator) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def api(emulator: RunningEmulator) -> Any:
-    return schemathesis.openapi.from_url(f"{emulator.url}/openapi.json")
+    return schemathesis.openapi.from_url(f"{emulator.url}/openapi.json", timeout=60)
 
 
 @pytest.mark.parametrize(
