@@ -33,7 +33,7 @@ test-oldest: .venv-pipecat-oldest/.installed .venv-langchain-oldest/.installed #
 	@.venv-pipecat-oldest/bin/python -m pytest tests/pipecat -m "not chain and not campaign" --ignore-glob='*/test_chain*.py' --ignore-glob='*/test_examples*.py' --ignore tests/pipecat/faults --ignore tests/pipecat/test_cassettes.py $(ARGS)
 	@.venv-langchain-oldest/bin/python -m pytest tests/langchain -m "not chain and not campaign" --ignore tests/langchain/standard --ignore tests/langchain/test_examples.py --ignore tests/langchain/stage/test_browser.py --ignore tests/langchain/test_versions.py $(ARGS)
 
-generate: .venv/.dev ## Write the sync client from the async one, and the examples' code into the pages that show it
+generate: .venv/.dev ## Write the sync client from the async one, and the pages' code and tables of facts
 	@$(BIN)/python scripts/generate_sync
 	@$(BIN)/python scripts/page_code
 	@$(BIN)/python scripts/tested_versions

@@ -166,9 +166,15 @@ def test_sessions_fit_a_terminal(
     on_a_terminal_of(80, monkeypatch)
     service.sessions(session(1, duration=3_662) | {"session_id": REAL_ID})
     heading, line = run("sessions", "list").splitlines()
-    assert heading.split() == ["SESSION", "STATUS", "STARTED", "DURATION", "BILLED", "MIN"]
+    assert heading.split() == ["SESSION", "STATUS", "STARTED", "DURATION", "MINUTES"]
     assert line.split()[:2] == [REAL_ID, "started"]
     assert max(len(heading), len(line)) <= 80
+
+
+def test_sessions_show_what_each_used(service: Service, run: Callable[..., str]) -> None:
+    """The minutes of a session are those it used, whether the plan included them or they were purchased."""
+    service.sessions(session(1) | {"billing": {"minutes_consumed": 7, "minutes_billed": 0}})
+    assert run("sessions", "list").split()[-1] == "7"
 
 
 def test_sessions_on_a_narrow_terminal(
@@ -178,8 +184,8 @@ def test_sessions_on_a_narrow_terminal(
     on_a_terminal_of(60, monkeypatch)
     service.sessions(*(session(number) | {"session_id": f"{REAL_ID}{number}"} for number in (1, 2)))
     first, second = run("sessions", "list").split("\n\n")
-    assert first.splitlines()[:2] == [f"SESSION      {REAL_ID}1", "STATUS       started"]
-    assert second.startswith(f"SESSION      {REAL_ID}2\n")
+    assert first.splitlines()[:2] == [f"SESSION    {REAL_ID}1", "STATUS     started"]
+    assert second.startswith(f"SESSION    {REAL_ID}2\n")
 
 
 def test_sessions_can_be_limited_to_the_newest(service: Service, run: Callable[..., str]) -> None:
@@ -842,12 +848,13 @@ def test_doctor_at_a_wrong_address(service: Service, capsys: pytest.CaptureFixtu
 
 
 def test_extras_are_told_by_what_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each requirement counts for its extra, in every way that metadata writes it."""
+    """Each requirement counts once for its extra, in every way that metadata writes it."""
     wanted = [
         "httpx<1,>=0.27",
         "rich<16,>=13; extra == 'cli'",
         'pydantic[email]>=2; (python_version >= "3.11") and extra == "face"',
         'no-such-package>=1; extra == "face"',
+        'no-such-package[more]>=1; extra == "face"',
     ]
     monkeypatch.setattr(_installed, "requires", lambda _: wanted)
     core, cli_extra, face = _installed.extras()

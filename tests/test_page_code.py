@@ -1,7 +1,8 @@
-"""Pages show the code of the examples as it is, readable without a build."""
+"""Pages show the code of the examples and the tables of facts as they are, readable without a build."""
 
 import importlib.machinery
 import importlib.util
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -50,6 +51,23 @@ def test_code_is_written_into_its_block(page_code: ModuleType, source: str, show
     """A block holds the file or the region that the comment before it names, whatever it held."""
     page = f"<!-- code: {source} -->\n```python\n{old}```\n\n```python\nother()\n```\n"
     assert page_code.fresh(page) == page.replace(f"python\n{old}`", f"python\n{shown}`", 1)
+
+
+def test_code_has_no_gap_where_markers_stood(page_code: ModuleType, examples: Path) -> None:
+    """Between two functions there are two empty lines, whatever markers stand there."""
+    (examples / "a.py").write_text("a = 1\n\n\n# --8<-- [end:a]\n\n\nb = 1\n")
+    assert page_code.code("a.py") == "a = 1\n\n\nb = 1\n"
+
+
+@pytest.mark.parametrize("old", ["", "\n| stale |\n\n"])
+def test_a_table_is_written_between_its_comments(
+    page_code: ModuleType, examples: Path, monkeypatch: pytest.MonkeyPatch, old: str
+) -> None:
+    """What a function returns stands between the comments, whatever stood there."""
+    (examples / "facts_of_a_page.py").write_text("def table():\n    return '| fresh |'\n")
+    monkeypatch.delitem(sys.modules, "facts_of_a_page", raising=False)
+    begin, end = "<!-- written by: facts_of_a_page:table -->\n", "<!-- end -->\n"
+    assert page_code.fresh(f"{begin}{old}{end}Text.\n") == f"{begin}\n| fresh |\n\n{end}Text.\n"
 
 
 @pytest.mark.usefixtures("examples")

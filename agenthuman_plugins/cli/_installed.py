@@ -27,7 +27,10 @@ class Extra:
         try:
             self.versions[package] = version(package)
         except PackageNotFoundError:
-            self.missing.append(package)
+            if (
+                package not in self.missing
+            ):  # an extra may name a package twice, as pipecat-ai[webrtc] beside it
+                self.missing.append(package)
 
 
 def extras() -> list[Extra]:

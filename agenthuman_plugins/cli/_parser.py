@@ -4,6 +4,7 @@ import argparse
 import textwrap
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from difflib import get_close_matches
+from itertools import takewhile
 from typing import Any, NoReturn, TypeAlias
 
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"  # noqa: SLF001 - it has no other name
@@ -68,13 +69,17 @@ class Parser(argparse.ArgumentParser):
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Refuse here what is unknown: argparse would leave that to the outermost parser."""
+        self._given = [] if args is None else list(args)
         known, unknown = super().parse_known_args(args, namespace)
         if unknown:
-            option, _, _ = unknown[0].partition("=")
-            if option.startswith("-"):
-                self.error(f"unknown option {option!r}{_meant(option, self._option_string_actions)}")
+            self._refuse_option(unknown[0])
             self.error(f"unexpected argument {unknown[0]!r}")
         return known, unknown
+
+    def _refuse_option(self, word: str) -> None:
+        option, _, _ = word.partition("=")
+        if option.startswith("-") and option not in self._option_string_actions:
+            self.error(f"unknown option {option!r}{_meant(option, self._option_string_actions)}")
 
     def error(self, message: str) -> NoReturn:
         """End the command with one sentence, and say where the help is."""
@@ -88,6 +93,8 @@ class Parser(argparse.ArgumentParser):
         if action.choices is None or value in action.choices:
             return
         if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001 - as above
+            for word in takewhile(value.__ne__, self._given):  # of `--prot 8001`, the 8001 is no command
+                self._refuse_option(word)
             raise argparse.ArgumentError(None, f"unknown command {value!r}{_meant(value, action.choices)}")
         raise argparse.ArgumentError(action, f"{value!r} is not one of {', '.join(action.choices)}")
 

@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 def print_sessions(sessions: "Sequence[Session]") -> None:
     """Print a table of sessions."""
     print_table(
-        ("SESSION", "STATUS", "STARTED", "DURATION", "BILLED MIN"),
+        ("SESSION", "STATUS", "STARTED", "DURATION", "MINUTES"),
         [
             (
                 copyable(session.session_id),
                 session.status or NOTHING,
                 distance(session.started_at),
                 span(session.duration),
-                NOTHING if session.billing is None else count(session.billing.minutes_billed),
+                NOTHING if session.billing is None else count(session.billing.minutes_consumed),
             )
             for session in sessions
         ],
