@@ -17,7 +17,9 @@ import pytest
 
 from agenthuman_plugins import cli
 from agenthuman_plugins.cli import _installed, _output
-from agenthuman_plugins.client import AgentHuman, _owner
+from agenthuman_plugins.cli._account import explained
+from agenthuman_plugins.client import AgentHuman, AgentHumanError, _owner
+from agenthuman_plugins.client._answers import HINTS
 from tests.vcr_support import emulators
 
 CONTRACT = Path(__file__).parent / "contract"
@@ -904,3 +906,62 @@ def test_every_command_on_the_emulator(
         assert diagnose(capsys)[0] == 0
         assert {session["session_id"] for session in emulator.sessions()} == {mine, left}
         assert {session["ended_by"] for session in emulator.sessions()} == {"caller"}
+
+
+@pytest.mark.chain
+def test_reader_of_a_table_that_is_gone(service: Service) -> None:
+    """A table into `head` ends as quietly, with the same code."""
+    service.sessions(session(1))
+    command = [sys.executable, "-m", "agenthuman_plugins", "sessions", "list"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        errors = process.stderr.read()
+        assert (process.wait(timeout=30), errors) == (141, b"")
+
+
+@pytest.mark.chain
+def test_full_disk(service: Service) -> None:
+    """What cannot be written is one sentence."""
+    service.sessions(session(1))
+    command = [sys.executable, "-m", "agenthuman_plugins", "sessions", "list"]
+    with Path("/dev/full").open("w") as full:
+        result = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=30, check=False
+        )
+    assert (result.returncode, result.stderr) == (1, "agenthuman: [Errno 28] No space left on device\n")
+
+
+@pytest.mark.parametrize("closed", ["stdin", "stdout", "stderr"])
+def test_closed_streams(service: Service, monkeypatch: pytest.MonkeyPatch, closed: str) -> None:
+    """A caller that closes the standard streams, such as a service manager, gets the exit code all the same."""
+    service.sessions(session(1))
+    monkeypatch.setattr(sys, closed, None)
+    assert cli.main(["sessions", "list"]) == 0
+    assert cli.main(["sessions", "end", "--all"]) == 2, "there is nobody to ask"
+    getattr(sys, closed).close()
+
+
+def test_encoding_that_lacks_a_character(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the output's encoding lacks a character, a question mark stands for it."""
+    service.sessions(session(1, status="läuft"))
+    output = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(output, encoding="ascii"))
+    assert cli.main(["sessions", "list"]) == 0
+    assert b"l?uft" in output.getvalue()
+
+
+@pytest.mark.parametrize("hint", HINTS.values())
+def test_advice_is_for_the_command_line(hint: str) -> None:
+    """What the client advises to a program is told as a person at a shell can do it."""
+    assert not re.search(r"argument|\w\(", explained(AgentHumanError(hint)))
+
+
+def test_refused_key_names_the_variable_alone(service: Service, fail: Callable[..., str]) -> None:
+    """A refused key is looked for where the command has it from."""
+    refused = (401, {"success": False, "error": {"message": "Invalid API key."}})
+    service.answers["GET /v1/usage"] = refused
+    assert "Check AGENTHUMAN_API_KEY." in fail("usage")
+    service.answers["POST /v1/sessions/sess_1/end"] = service.answers["POST /v1/sessions/sess_2/end"] = (
+        refused
+    )
+    assert "argument" not in fail("sessions", "end", "sess_1", "sess_2")

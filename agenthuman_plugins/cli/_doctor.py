@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from agenthuman_plugins._version import __version__
 from agenthuman_plugins.cli import _installed
-from agenthuman_plugins.cli._account import missing_key
+from agenthuman_plugins.cli._account import explained, missing_key
 from agenthuman_plugins.cli._arguments import add_json
 from agenthuman_plugins.cli._output import copyable, count, print_json, readable, say, wrapped
 from agenthuman_plugins.cli._parser import ACCOUNT, Commands
@@ -149,7 +149,7 @@ def _account(client: "AgentHuman") -> Iterator[Finding]:
         yield Finding(
             "key",
             "problem",
-            str(error),
+            explained(error),
             "copy the key anew into AGENTHUMAN_API_KEY; it must be of the service at this address",
         )
         return
@@ -162,7 +162,7 @@ def _account(client: "AgentHuman") -> Iterator[Finding]:
             if error.retryable
             else "check that AGENTHUMAN_BASE_URL is the service's address"
         )
-        yield Finding("service", "problem", f"{settings.base_url}: {error}", fix)
+        yield Finding("service", "problem", f"{settings.base_url}: {explained(error)}", fix)
         return
     yield Finding("service", "ok", f"{settings.base_url} answers")
     yield Finding("key", "ok", "accepted")
@@ -180,7 +180,7 @@ def _not_reached(settings: "Settings", error: APIConnectionError) -> Finding:
         fix = "check that an emulator runs at this address and listens to others (`--host`), or unset AGENTHUMAN_BASE_URL"
     else:
         fix = "check the network and AGENTHUMAN_BASE_URL"
-    return Finding("service", "problem", f"{settings.base_url}: {error}", fix)
+    return Finding("service", "problem", f"{settings.base_url}: {explained(error)}", fix)
 
 
 def _proxy_variable(settings: "Settings") -> str | None:
@@ -217,7 +217,7 @@ def _left_open(client: "AgentHuman") -> Iterator[Finding]:
     try:
         sessions = client.sessions.reap(dry_run=True)
     except AgentHumanError as error:
-        yield Finding("left open", "problem", str(error), "try again later")
+        yield Finding("left open", "problem", explained(error), "try again later")
         return
     if sessions:
         names = ", ".join(copyable(session.session_id) for session in sessions)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from agenthuman_plugins.cli._account import connect
+from agenthuman_plugins.cli._account import connect, explained
 from agenthuman_plugins.cli._arguments import add_json, seconds
 from agenthuman_plugins.cli._errors import CommandError, UsageError
 from agenthuman_plugins.cli._output import agrees, can_ask, copyable, print_json, readable, say
@@ -83,7 +83,7 @@ class _Failures:
         self.by_id: dict[str, str] = {}
 
     def note(self, session_id: str, error: AgentHumanError) -> None:
-        self.by_id[session_id] = readable(str(error))
+        self.by_id[session_id] = readable(explained(error))
 
     def raise_if_any(self) -> None:
         """Raise what ends the command, if anything failed."""

@@ -3,9 +3,11 @@
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from agenthuman_plugins._version import __version__
 from agenthuman_plugins.cli import _avatars, _completion, _demo, _doctor, _emulator, _sessions, _usage
+from agenthuman_plugins.cli._account import explained
 from agenthuman_plugins.cli._errors import CommandError
 from agenthuman_plugins.cli._output import complain, say
 from agenthuman_plugins.cli._parser import ACCOUNT, Parser
@@ -18,6 +20,7 @@ _BROKEN_PIPE = 141  # as shells report SIGPIPE
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code; what goes wrong is one sentence on standard error."""
     words = sys.argv[1:] if argv is None else [*argv]
+    _make_streams_usable()
     try:
         if words[:1] == [_completion.ASK]:
             say("\n".join(_completion.candidates(_parser(), words[1:])))
@@ -28,18 +31,36 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _INTERRUPTED
     except BrokenPipeError:
-        # `agenthuman ... | head`: the interpreter would flush once more at its exit, and complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _BROKEN_PIPE
+        _write_no_more()
+        return _BROKEN_PIPE  # `agenthuman ... | head`
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("agenthuman_plugins"):
             raise  # ours to fix
         return _fail(f"{error}: pip install 'agenthuman-plugins[{args.extra}]'")
     except CommandError as error:
         return _fail(error, error.exit_code)
-    except (AgentHumanError, ImportError) as error:
+    except AgentHumanError as error:
+        return _fail(explained(error))
+    except ImportError as error:
+        return _fail(error)
+    except OSError as error:  # most likely a disk that is full
+        _write_no_more()
         return _fail(error)
     return code or 0
+
+
+def _make_streams_usable() -> None:
+    """Give what a caller has closed, as services and cron jobs do, and write `?` for what an encoding lacks."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 - as long as the process
+    if sys.stdout.errors == "strict" and hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")
+
+
+def _write_no_more() -> None:
+    """Lose what is not yet written: the interpreter would try it once more at its exit, and complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(reason: object, exit_code: int = 1) -> int:

@@ -71,7 +71,9 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, wrap_
                 say("\n" * (number > 0) + "\n".join(_facts(dict(zip(headings, row, strict=True)))))
             return
         console.width = width
-    console.print(table)
+    with console.capture() as printed:  # Rich would end the command by itself where a reader is gone
+        console.print(table)
+    say(printed.get().removesuffix("\n"))
 
 
 def print_facts(facts: Mapping[str, str]) -> None:

@@ -4,11 +4,12 @@
 """
 
 import asyncio
+import contextlib
 import os
 import queue
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -25,6 +26,17 @@ _JITTER = 0.8  # of the distance between pictures: within it, one still belongs 
 _FINISH_TIMEOUT_S = 20.0
 
 _Item = tuple[str, float, bytes]
+
+
+@contextlib.contextmanager
+def unfinished(path: Path) -> Iterator[Path]:
+    """A file beside its later place, since a rename must not cross file systems; it does not stay."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=".mp4")
+    os.close(handle)
+    try:
+        yield Path(name)
+    finally:
+        Path(name).unlink(missing_ok=True)
 
 
 class Recorder:
@@ -102,18 +114,13 @@ class Recorder:
         return item
 
     def _write_file(self) -> None:
-        # Next to its target: a rename must not cross file systems.
-        handle, name = tempfile.mkstemp(dir=self._path.parent, prefix=f".{self._path.stem}-", suffix=".mp4")
-        os.close(handle)
-        try:
-            self._encode(name)
+        with unfinished(self._path) as file:
+            self._encode(str(file))
             if self._keep:
                 umask = os.umask(0)
                 os.umask(umask)
-                Path(name).chmod(0o666 & ~umask)  # as an ordinary new file, not a private one
-                Path(name).replace(self._path)
-        finally:
-            Path(name).unlink(missing_ok=True)
+                file.chmod(0o666 & ~umask)  # as an ordinary new file, not a private one
+                file.replace(self._path)
 
     def _encode(self, name: str) -> None:
         with av.open(name, "w", options={"movflags": "+faststart"}) as container:

@@ -9,7 +9,7 @@ from typing import Any
 from pipecat.frames.frames import InterruptionFrame, TTSSpeakFrame
 
 from agenthuman_plugins.demo._errors import DemoError
-from agenthuman_plugins.demo._recorder import Recorder, RecordingTransport
+from agenthuman_plugins.demo._recorder import Recorder, RecordingTransport, unfinished
 from agenthuman_plugins.demo._services import VIDEO_FPS, VIDEO_SIZE, Services
 from agenthuman_plugins.demo._tts import OfflineTTSService
 from agenthuman_plugins.demo._worker import make_transport_params, make_worker, running
@@ -35,10 +35,20 @@ def check_file(path: Path) -> None:
         raise DemoError(
             f"--record writes MP4, so its file needs a name that ends in .mp4, not {path.name!r}."
         )
-    if path.is_dir():
-        raise DemoError(f"{path} is a folder: give --record the name of a file.")
     if not path.parent.is_dir():
         raise DemoError(f"There is no folder {path.parent}: create it, or record into another one.")
+    try:
+        if path.is_dir():
+            raise DemoError(f"{path} is a folder: give --record the name of a file.")
+        with unfinished(path):
+            pass
+    except OSError as error:
+        raise not_written(path, error) from error
+
+
+def not_written(path: Path, error: OSError) -> DemoError:
+    """Tell why there is no file."""
+    return DemoError(f"{path} could not be written: {error.strerror or error}.")
 
 
 def plan(speech_s: Sequence[float], interrupt_at: Sequence[float]) -> float:
@@ -110,7 +120,7 @@ async def record(services: Services, script: Script, path: Path, on_progress: On
         try:
             await recorder.finish()
         except OSError as error:
-            raise DemoError(f"{path} could not be written: {error.strerror or error}.") from error
+            raise not_written(path, error) from error
     finally:
         await recorder.abort()
 

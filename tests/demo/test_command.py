@@ -25,6 +25,14 @@ def run(**arguments):
         pytest.param({"say": ["Hi"], "record": "out.avi"}, "ends in .mp4", id="another-format"),
         pytest.param({"say": ["Hi"], "record": "nowhere/out.mp4"}, "no folder nowhere", id="no-folder"),
         pytest.param({"say": ["Hi"], "record": "folder.mp4"}, "is a folder", id="a-folder"),
+        pytest.param(
+            {"say": ["Hi"], "record": f"{'x' * 300}.mp4"},
+            "could not be written: File name too long",
+            id="too-long",
+        ),
+        pytest.param(
+            {"say": ["Hi"], "record": "/proc/out.mp4"}, "/proc/out.mp4 could not be written", id="no-writing"
+        ),
     ],
 )
 def test_a_recording_that_cannot_be_is_refused_at_once(arguments, sentence, tmp_path, monkeypatch, capsys):

@@ -84,7 +84,7 @@ def main() -> int:
             _say(_row(page, steps, time.monotonic() - begun))
             for step in steps:
                 if step.outcome == "excused":
-                    _say(f"    line {step.block.line}: {step.block.first[:50]}: {step.reason}")
+                    _say(f"    line {step.block.line}: {step.text[:60]}: {step.reason}")
     return min(wrong, 1)
 
 

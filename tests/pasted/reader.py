@@ -38,6 +38,13 @@ LASTING = {
 KEYLESS = re.compile(r"python (examples/|program\.py)|agenthuman (demo|emulator( -|$))")
 # What a reader has before the first block, by a word of the page's name.
 NAMES = {"tutorials/langchain-voice": "voice_agent.py", "pipecat": "pipecat.py"}
+_OUTCOMES = [
+    "checked",
+    "started",
+    "run",
+    "installed",
+    "set",
+]  # of a block's commands, the one that says most first
 _ANY_LINES = "ANYLINES"
 _VARIES = [
     (r"(sess_|avat_|lnk_|ah-)0\w{10,}", r"\1ID"),
@@ -55,17 +62,19 @@ _VARIES = [
 
 @dataclass(frozen=True)
 class Step:
-    """What became of a block.
+    """What was done with a block, or with a command of it.
 
     Attributes:
         block: Which.
         outcome: `saved`, `run`, `checked` (run, and its output compared), `installed`, `set`, `started`, `shown` (no code
             to run) or `excused`.
-        reason: Why it is excused.
+        text: What is excused.
+        reason: Why.
     """
 
     block: Block
     outcome: str
+    text: str = ""
     reason: str = ""
 
 
@@ -120,7 +129,7 @@ class Reader:
                 after = blocks[number + 1] if number + 1 < len(blocks) else None
                 expected = after.code if after is not None and self._is_output(after) else None
                 if not self._is_output(block):
-                    steps.append(self._take(block, expected))
+                    steps += self._take(block, expected)
             self._run_the_rest()
         finally:
             failed = self._leave()
@@ -128,26 +137,28 @@ class Reader:
             raise WrongPageError(f"{self._page.name}: {failed}")
         return steps
 
-    def _take(self, block: Block, expected: str | None) -> Step:
+    def _take(self, block: Block, expected: str | None) -> list[Step]:
         try:
-            if reason := self._excuse(block.first):
-                return Step(block, "excused", reason)
-            if block.title:
-                self._save(block)
-                return Step(block, "saved")
+            commands_alone = block.language == "console" and not block.first.startswith("$ ")
+            if not commands_alone and (reason := self._excuse(block.first)):
+                return [Step(block, "excused", block.first, reason)]
             if block.language == "console":
                 return self._type(block, expected)
-            if block.language == "python":
-                if block.is_program:
-                    if any(
-                        f"python {block.source}" in it.code for it in self._page.blocks if it is not block
-                    ):
-                        return Step(block, "excused", "a command of the page runs this example")
-                    return self._run_program(block, expected)
-                return self._paste(block, expected)
+            return [self._use(block, expected)]
         except WrongPageError as error:
             raise WrongPageError(f"{self._page.name}, line {block.line}: {error}") from None
-        return Step(block, "shown")
+
+    def _use(self, block: Block, expected: str | None) -> Step:
+        if block.title:
+            self._save(block)
+            return Step(block, "saved")
+        if block.language != "python":
+            return Step(block, "shown")
+        if not block.is_program:
+            return self._paste(block, expected)
+        if any(f"python {block.source}" in it.code for it in self._page.blocks if it is not block):
+            return Step(block, "excused", block.first, "a command of the page runs this example")
+        return self._run_program(block, expected)
 
     def _excuse(self, text: str) -> str | None:
         for (page, begin), reason in EXCUSED.items():
@@ -200,22 +211,21 @@ class Reader:
         (self._folder / "program.py").write_text(block.code)
         return self._compared(block, expected, self._run("python program.py"))
 
-    def _type(self, block: Block, expected: str | None) -> Step:
+    def _type(self, block: Block, expected: str | None) -> list[Step]:
+        """What was done with the block as a whole, and each command of it that was not run."""
         found = commands(block)
-        outcomes = []
+        steps = []
         for command in found:
             output = command.output if command is not found[-1] else command.output or expected
-            outcomes.append(self._do(block, Command(command.text, output)))
-        for best in ("checked", "started", "run", "installed", "set", "excused"):
-            for step in outcomes:
-                if step.outcome == best:
-                    return step
-        raise WrongPageError("a console block without a command")
+            steps.append(self._do(block, Command(command.text, output)))
+        excused = [step for step in steps if step.outcome == "excused"]
+        done = [step for step in steps if step.outcome != "excused"]
+        return [*sorted(done, key=lambda step: _OUTCOMES.index(step.outcome))[:1], *excused]
 
     def _do(self, block: Block, command: Command) -> Step:
         text = command.text.partition("   #")[0].strip()
         if reason := self._excuse(text):
-            return Step(block, "excused", reason)
+            return Step(block, "excused", text, reason)
         if text.startswith("export "):
             self._export(text)
             return Step(block, "set")
@@ -224,7 +234,7 @@ class Reader:
             return Step(block, "installed")
         for pattern, (more, ready) in LASTING.items():
             if any(text + more == started for started, _, _ in self._running):
-                return Step(block, "excused", "runs already")
+                return Step(block, "excused", text, "runs already")
             if re.match(pattern, text):
                 self._start(text + more, ready, command.output)
                 return Step(block, "started")
