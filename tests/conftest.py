@@ -134,6 +134,16 @@ def room_server_kind(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
+def a_room_server() -> str:
+    """One kind of room server, for what only stands on rooms: the tests of the rooms and links hold the two alike."""
+    from agenthuman_plugins.emulator.rooms import media_interface  # noqa: PLC0415 - only tests with rooms need it
+
+    if media_interface() is None:
+        pytest.skip("no network interface besides loopback, which LiveKit clients do not use")
+    return "embedded" if shutil.which("livekit-server") is None else "livekit-server"
+
+
+@pytest.fixture
 def chromium() -> str:
     """Path of a Chromium."""
     for name in ("chromium", "chromium-browser", "google-chrome"):

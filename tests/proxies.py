@@ -16,6 +16,7 @@ def _environment(scheme: str) -> Mapping[str, str]:
 
 
 HTTP, SOCKS5, SOCKS = (_environment(scheme) for scheme in ("http", "socks5", "socks"))
+# Each kind where it is decided, at the emulator; what is built on that is tried with one of them.
 every_kind = pytest.mark.parametrize(
     "proxies",
     [pytest.param(HTTP, id="http"), pytest.param(SOCKS5, id="socks5"), pytest.param(SOCKS, id="socks")],

@@ -22,7 +22,7 @@ from agenthuman_plugins.client._opening import Opening, log_left
 from tests.client.conftest import API_KEY, ROOM, FakeService, Time
 from tests.client.wires import KINDS, Request, Wire, reply, wire
 
-LIMIT_S = 10.0  # hang limit only
+LIMIT_S = 30.0  # hang limit only
 SESSION = {"session_id": "sess_1", "status": "started"}
 END = "POST /v1/sessions/sess_1/end"
 

@@ -375,6 +375,8 @@ def test_backoff_doubles_to_its_cap_with_jitter() -> None:
     """Waits double from 0.5 s to 8 s and are shortened by at most a quarter."""
     assert [retry_delay(None, attempt, 0.0) for attempt in range(6)] == [0.5, 1.0, 2.0, 4.0, 8.0, 8.0]
     assert retry_delay(None, 0, 1.0) == pytest.approx(0.375)
+    assert retry_delay(60.0, 0, 0.0) == 60.0
+    assert retry_delay(60.5, 0, 0.0) is None
 
 
 def test_retries_are_logged_without_secrets(

@@ -24,7 +24,7 @@ from agenthuman_plugins.client._config import Clock
 from tests.client.conftest import API_KEY, ROOM, FakeService, Handle, Time
 from tests.client.wires import KINDS, Request, Wire, empty, hurried, reply, use_own, wire
 
-LIMIT_S = 10.0  # hang limit only
+LIMIT_S = 30.0  # hang limit only
 GIF = b"GIF89a"
 
 NO_LIMITS = [

@@ -20,7 +20,7 @@ from agenthuman_plugins.client import (
 from tests.client.conftest import API_KEY, ROOM, FakeService, Handle, Lost, Reply, Time
 
 CONTRACT = Path(__file__).parent.parent / "contract"
-LIMIT_S = 10.0  # hang limit only
+LIMIT_S = 30.0  # hang limit only
 LINK = "lnk_01J8ZK4R2N5M6P7Q8W4T"
 SESSION = "sess_01H3Z8G9YR3K2N5M6P7Q8W4T"
 NO_ROUTE = Reply(404, b"<html>no such page</html>")

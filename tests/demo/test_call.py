@@ -23,7 +23,7 @@ from pipecat.transports.smallwebrtc.transport import (
 from agenthuman_plugins.demo import _call
 from agenthuman_plugins.demo._call import Call, CallTransport
 
-WAIT_S = 10.0  # hang limit of every wait
+WAIT_S = 30.0  # hang limit of every wait
 
 
 class Clock:

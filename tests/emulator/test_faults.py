@@ -9,7 +9,7 @@ import pytest
 from agenthuman_plugins.emulator import Emulator, EmulatorError
 from tests.emulator.fakes import OWN_ROOM, PROXY, World
 
-LIMIT_S = 10.0  # hang limit
+LIMIT_S = 30.0  # hang limit
 
 
 async def inject(world: World, **fault: Any) -> httpx.Response:

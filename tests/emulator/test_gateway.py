@@ -17,7 +17,7 @@ from tests.contract.bodies import load as documented
 from tests.emulator.conftest import until
 from tests.emulator.fakes import OWN_ROOM, FakeAvatar
 
-LIMIT_S = 10.0  # hang limit
+LIMIT_S = 30.0  # hang limit
 DAILY = {"platform": "daily", "url": "https://x.daily.co/y", "token": "t"}
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import itertools
-import shutil
 import threading
 from collections.abc import AsyncIterator
 
@@ -60,11 +59,9 @@ class Worker:
         self.left.set()
 
 
-@pytest.fixture(params=["embedded", "livekit-server"])
-async def room(request: pytest.FixtureRequest) -> AsyncIterator[TestRoom]:
-    if request.param == "livekit-server" and shutil.which("livekit-server") is None:
-        pytest.skip("no livekit-server on PATH; `make livekit-server` installs one")
-    async with await RoomServer.start(request.param) as server:
+@pytest.fixture
+async def room(a_room_server: str) -> AsyncIterator[TestRoom]:
+    async with await RoomServer.start(a_room_server) as server:
         yield TestRoom(server, f"hand-over-{next(_names)}")
 
 

@@ -25,7 +25,7 @@ from tests.langchain.conftest import runtime
 from tests.langchain.toolbox import CREATE, END, GET, LIST, SAY, by_name
 from tests.virtual_time import in_virtual_time
 
-LIMIT_S = 10.0  # hang limit
+LIMIT_S = 30.0  # hang limit
 KINDS = pytest.mark.parametrize("kind", ["sync", "async", "async-client-alone"])
 
 

@@ -13,7 +13,7 @@ import pytest
 from agenthuman_plugins.langchain._loop import BackgroundLoop, FromLoop, LoopClosedError
 from tests.langchain.conftest import own_threads
 
-LIMIT_S = 10.0  # hang limit
+LIMIT_S = 30.0  # hang limit
 
 
 def threads() -> list[threading.Thread]:

@@ -22,7 +22,7 @@ from tests.client.conftest import FakeService, Reply
 from tests.langchain.conftest import ScriptedModel, call, opened_id
 
 CREATE, END = "agent_human_create_session", "agent_human_end_session"
-LIMIT_S = 10.0  # hang limit
+LIMIT_S = 30.0  # hang limit
 ASK = {"messages": [HumanMessage("Show me your face.")]}
 BOTH = pytest.mark.parametrize("native", [False, True], ids=["sync", "async"])
 

@@ -18,7 +18,7 @@ from tests.langchain.conftest import Caller, runtime
 from tests.langchain.toolbox import all_tools
 
 CREATE = "agent_human_create_session"
-LIMIT_S = 10.0  # hang limit only
+LIMIT_S = 30.0  # hang limit only
 
 Create = Callable[..., Awaitable[ToolMessage]]
 MakeCreate = Callable[..., Create]

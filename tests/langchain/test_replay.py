@@ -16,7 +16,7 @@ from tests.langchain.conftest import Caller, Use, runtime
 from tests.langchain.toolbox import by_name
 
 CREATE, END = "agent_human_create_session", "agent_human_end_session"
-LIMIT_S = 10.0  # hang limit only
+LIMIT_S = 30.0  # hang limit only
 KEPT = runtime("thread-1", "call_1", checkpointer=object())
 
 NewProcess = Callable[[], Use]

@@ -21,7 +21,7 @@ from tests.client.conftest import API_KEY, ROOM, FakeService, Reply
 from tests.langchain.conftest import runtime
 from tests.langchain.toolbox import AVATARS, CREATE, END, GET, LIST, SAY, USAGE, by_name, silence
 
-LIMIT_S = 10.0  # hang limit only
+LIMIT_S = 30.0  # hang limit only
 
 
 class ProblemError(Exception):

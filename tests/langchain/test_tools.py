@@ -17,7 +17,7 @@ from tests.client.conftest import API_KEY, ROOM, FakeService, Lost, Reply
 from tests.langchain.conftest import Caller, Use, runtime
 from tests.langchain.toolbox import AVATARS, CREATE, END, GET, LIST, SAY, USAGE, all_tools
 
-LIMIT_S = 10.0  # hang limit only
+LIMIT_S = 30.0  # hang limit only
 
 
 async def test_create_then_end(use: Use, service: FakeService, toolkit: AgentHumanToolkit) -> None:

@@ -12,7 +12,7 @@ from blockbuster import blockbuster_ctx
 from agenthuman_plugins.client import ConfigurationError
 from agenthuman_plugins.langchain.tts import Voice, VoiceError, check_installed
 
-LIMIT_S = 10.0  # hang limit
+LIMIT_S = 30.0  # hang limit
 PCM = bytes(range(200))
 
 

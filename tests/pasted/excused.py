@@ -12,9 +12,8 @@ EXCUSED: dict[tuple[str, str], str] = {
     ("tutorials/langchain-voice", '"""A LangChain voice agent with a face'): "the program that step 1 starts",
     ("tutorials/pipecat", "python your_bot.py"): "the reader's own bot",
     ("how-to/cli", "agenthuman sessions reap --owner"): "names a container of the reader's",
+    ("how-to/cli", "agenthuman demo --record"): "as in the README, in the time of a clip",
     ("how-to/cli", "$ agenthuman doctor"): "shows an account with something to fix",
-    ("how-to/cli", 'eval "$(agenthuman completion zsh)"'): "a line of zsh",
-    ("how-to/cli", "agenthuman completion fish | source"): "a line of fish",
     ("how-to/cli", "$ agenthuman sessions reap"): "shows an account with a session left open",
     (
         "how-to/get-a-key",

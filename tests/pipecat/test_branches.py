@@ -30,7 +30,7 @@ from agenthuman_plugins.pipecat.picture._pump import CAN_SCALE
 from tests.pipecat.bot import Tap, running, sentence, tone
 from tests.pipecat.transport import Playing
 
-WAIT_S = 10.0  # hang limit of every wait
+WAIT_S = 30.0  # hang limit of every wait
 
 Around = Callable[[FrameProcessor], FrameProcessor]
 

@@ -28,9 +28,9 @@ SHORTER_S, LONGER_S = 0.1, 0.4  # what a jitter buffer does to a second of sound
 
 
 @pytest.fixture
-async def livekit(room_server_kind: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[RoomServer]:
+async def livekit(a_room_server: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[RoomServer]:
     """The user's LiveKit server, named by the environment."""
-    async with await RoomServer.start(room_server_kind) as server:
+    async with await RoomServer.start(a_room_server) as server:
         for name, value in zip(VARIABLES, (server.url, server._api_key, server._api_secret), strict=True):
             monkeypatch.setenv(name, value)
         yield server

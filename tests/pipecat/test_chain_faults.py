@@ -24,9 +24,9 @@ def _avatars() -> list[psutil.Process]:
 
 
 @contextlib.asynccontextmanager
-async def _bot(room_server_kind: str) -> AsyncIterator[Bot]:
+async def _bot(a_room_server: str) -> AsyncIterator[Bot]:
     """A bot on an emulator that ends no session by itself; afterwards its caller has ended every session."""
-    async with Emulator(room_server=room_server_kind, sweep=False, expiry=False) as emulator:
+    async with Emulator(room_server=a_room_server, sweep=False, expiry=False) as emulator:
         await emulator.wait_ready()
         async with AsyncAgentHuman(api_key=emulator.api_key, base_url=emulator.url) as client:
             settings = AgentHumanVideoService.Settings(avatar_wait_s=20, no_audio_timeout_s=0.5)
@@ -41,9 +41,9 @@ def _loud_s(bot: Bot, context_id: str) -> float:
 
 
 @pytest.mark.parametrize("fault", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "stopped"])
-async def test_conversation_survives_the_avatar(room_server_kind: str, fault: signal.Signals) -> None:
+async def test_conversation_survives_the_avatar(a_room_server: str, fault: signal.Signals) -> None:
     """The reply in which the avatar fails goes on as plain audio, with one error; then another avatar speaks."""
-    async with _bot(room_server_kind) as bot:
+    async with _bot(a_room_server) as bot:
         (avatar,) = _avatars()
         await bot.say(tone(3.0, hz=440, loud=6000))
         await bot.down.until(lambda: len(bot.down.of(TTSAudioRawFrame)) >= 10)

@@ -20,18 +20,18 @@ def _whole(outcome: Outcome) -> None:
 
 
 @pytest.mark.parametrize("slots", [1, 2])
-async def test_bot_talks_on_when_its_sessions_reach_their_limit(slots: int, room_server_kind: str) -> None:
+async def test_bot_talks_on_when_its_sessions_reach_their_limit(slots: int, a_room_server: str) -> None:
     """Each session is ended by the bot before its limit; no word is lost or doubled, and no error is told."""
-    outcome = await talk(Case("", slots=slots, session_s=14, seconds=28.0), room_server=room_server_kind)
+    outcome = await talk(Case("", slots=slots, session_s=14, seconds=28.0), room_server=a_room_server)
     _whole(outcome)
     assert len(outcome.avatars) >= 3
     assert outcome.most_at_once == slots
 
 
-async def test_bot_talks_on_when_its_avatar_is_changed(room_server_kind: str) -> None:
+async def test_bot_talks_on_when_its_avatar_is_changed(a_room_server: str) -> None:
     """Each change brings the avatar that was asked for; no word is lost or doubled, and no error is told."""
     case = Case("", slots=2, change_every_s=9.0, seconds=28.0)
-    outcome = await talk(case, room_server=room_server_kind)
+    outcome = await talk(case, room_server=a_room_server)
     _whole(outcome)
     assert outcome.changed[:2] == [AVATARS[1], AVATARS[0]]
     assert outcome.avatars[:3] == [AVATARS[0], AVATARS[1], AVATARS[0]]

@@ -23,7 +23,7 @@ from agenthuman_plugins.client import DailyRoom
 from tests.pipecat.bot import Tap, running, sentence, speech, tone
 from tests.pipecat.transport import Playing
 
-WAIT_S = 10.0  # hang limit of every wait
+WAIT_S = 30.0  # hang limit of every wait
 
 
 class Voice(FrameProcessor):

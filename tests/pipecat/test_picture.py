@@ -39,7 +39,7 @@ from agenthuman_plugins.speech._feed import Feed
 from agenthuman_plugins.speech.link import AvatarVideo
 from tests.pipecat.bot import running, speech, tone
 
-WAIT_S = 10.0  # hang limit of every wait
+WAIT_S = 30.0  # hang limit of every wait
 FPS = 25
 
 

@@ -159,9 +159,10 @@ def test_open_utterance_has_no_deadline(utterances):
     assert utterances.deadline is None
 
 
-def test_utterance_without_a_sample_is_over_at_its_end(utterances):
+def test_utterance_without_a_sample_is_over_at_its_end(utterances, clock):
     """Nobody reports what cannot be heard."""
     say(utterances, 0)
+    assert utterances.deadline == clock.now
     assert utterances.expire() == [PlaybackFinished(1, 0.0, interrupted=False, estimated=True)]
 
 
@@ -213,6 +214,17 @@ def test_end_that_crosses_the_clear_counts_as_an_end(utterances, clock):
     """An utterance that was played whole was not interrupted, and the next one is still to be reported."""
     say(utterances, 1)
     say(utterances, 1)
+    clock.now += 1
+    utterances.cut()
+    assert utterances.finished(1.0, interrupted=False) == [PlaybackFinished(1, 1.0, interrupted=False)]
+    assert utterances.clearing
+
+
+def test_end_that_crosses_the_clear_is_of_the_first(utterances, clock):
+    """The position of a report is that of the utterance which plays, however much speech waits behind it."""
+    say(utterances, 1)
+    say(utterances, 3)
+    utterances.started()
     clock.now += 1
     utterances.cut()
     assert utterances.finished(1.0, interrupted=False) == [PlaybackFinished(1, 1.0, interrupted=False)]

@@ -2,7 +2,6 @@
 
 import re
 import textwrap
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -238,12 +237,11 @@ def test_older_generation(pytester: pytest.Pytester):
 
 
 @pytest.mark.chain
-@dead.every_kind
 def test_proxies_of_the_environment_are_left_aside(
-    proxies: Mapping[str, str], pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ):
     """The fixture's service and its avatars come up where the environment names proxies that lead nowhere."""
-    for name, value in proxies.items():
+    for name, value in dead.HTTP.items():
         monkeypatch.setenv(name, value)
     result = run(
         pytester,

@@ -81,11 +81,11 @@ async def seen(page: Page) -> None:
     await page.wait_for_selector("#veil.lifted", state="attached")
 
 
-async def test_a_user_watches_and_the_bot_notices_nothing(room_server_kind: str, chromium: str) -> None:
+async def test_a_user_watches_and_the_bot_notices_nothing(a_room_server: str, chromium: str) -> None:
     """Two windows see the face move and hear the voice; the speech goes to its end, and nobody else is in the room."""
     pcm = Voice().synthesize(SPEECH)
     async with (
-        emulating(room_server_kind) as (emulator, client),
+        emulating(a_room_server) as (emulator, client),
         browsing(chromium, emulator.watch_url) as (first, complaints),
         browsing(chromium, emulator.watch_url) as (second, more_complaints),
     ):
@@ -116,10 +116,10 @@ async def test_a_user_watches_and_the_bot_notices_nothing(room_server_kind: str,
         assert complaints == more_complaints == []
 
 
-async def test_the_page_goes_on_to_the_next_session(room_server_kind: str, chromium: str) -> None:
+async def test_the_page_goes_on_to_the_next_session(a_room_server: str, chromium: str) -> None:
     """The page of the newest session shows one after the other, that of one session stays with it."""
     async with (
-        emulating(room_server_kind) as (emulator, client),
+        emulating(a_room_server) as (emulator, client),
         browsing(chromium, emulator.watch_url) as (newest, complaints),
         client.sessions.open() as first,
         browsing(chromium, f"{emulator.watch_url}/{first.session_id}") as (own, own_complaints),
@@ -136,9 +136,9 @@ async def test_the_page_goes_on_to_the_next_session(room_server_kind: str, chrom
         assert own_complaints == complaints == []
 
 
-async def test_a_room_of_the_applications_own(room_server_kind: str, chromium: str) -> None:
+async def test_a_room_of_the_applications_own(a_room_server: str, chromium: str) -> None:
     """A room on the emulator's room server can be watched, too, whatever the avatar is called in it."""
-    async with emulating(room_server_kind) as (emulator, client):
+    async with emulating(a_room_server) as (emulator, client):
         assert emulator._rooms is not None
         server = await emulator._rooms.ready()
         token = server.mint(room="lobby", identity="face", kind="agent", attributes={ON_BEHALF_OF: "bot"})
@@ -152,13 +152,11 @@ async def test_a_room_of_the_applications_own(room_server_kind: str, chromium: s
             assert complaints == []
 
 
-async def test_sound_waits_for_the_user_where_the_browser_wants_it(
-    room_server_kind: str, chromium: str
-) -> None:
+async def test_sound_waits_for_the_user_where_the_browser_wants_it(a_room_server: str, chromium: str) -> None:
     """A button asks for it, any key is enough, and M mutes."""
     flags = [flag for flag in FLAGS if "autoplay" not in flag]
     async with (
-        emulating(room_server_kind) as (emulator, client),
+        emulating(a_room_server) as (emulator, client),
         client.sessions.open() as session,
         speaking_in(*bot(session)),
         async_playwright() as playwright,
@@ -214,10 +212,10 @@ async def test_an_example_is_watched_from_its_first_word(chromium: str) -> None:
             assert [complaint for complaint in complaints if "ERR_CONNECTION_REFUSED" not in complaint] == []
 
 
-async def test_a_page_that_was_closed_is_gone_at_once(room_server_kind: str, chromium: str) -> None:
+async def test_a_page_that_was_closed_is_gone_at_once(a_room_server: str, chromium: str) -> None:
     """The viewer leaves the room with the last browser, long before a silent one would be taken as gone."""
     async with (
-        emulating(room_server_kind) as (emulator, client),
+        emulating(a_room_server) as (emulator, client),
         client.sessions.open() as session,
         speaking_in(*bot(session)),
     ):

@@ -13,7 +13,7 @@ import agenthuman_plugins.viewer
 from agenthuman_plugins.viewer import Viewer, ViewerError, ViewerState, _browser, _viewer
 from tests.viewer.conftest import FakeRoom, offering
 
-WAIT_S = 10.0  # hang limit
+WAIT_S = 30.0  # hang limit
 
 
 def directions(sdp: str) -> list[str]:

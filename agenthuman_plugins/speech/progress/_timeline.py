@@ -101,9 +101,9 @@ class Timeline(Generic[FrameT]):
             return
         utterance.settled_s = utterance.duration_s
         lengths = list(accumulate(length(entry.frame) for entry in waiting))
-        whole = max(lengths[-1], 1)
+        whole = lengths[-1]
         due_s = {
-            entry.number: utterance.duration_s if said == lengths[-1] else begin_s + new_s * said / whole
+            entry.number: utterance.duration_s if said == whole else begin_s + new_s * said / whole
             for entry, said in zip(waiting, lengths, strict=True)
         }
         self._others = deque(

@@ -21,7 +21,7 @@ from agenthuman_plugins.emulator.room_server._peer import Peer
 from agenthuman_plugins.emulator.room_server._signalling import Server, serve
 
 KEY, SECRET = "APIkey", "s" * 32
-LIMIT_S = 10.0  # hang limit
+LIMIT_S = 30.0  # hang limit
 
 
 @pytest_asyncio.fixture

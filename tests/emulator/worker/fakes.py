@@ -12,7 +12,7 @@ from agenthuman_plugins.emulator.worker._loop import AvatarLoop
 
 BLOCK = 640
 SILENCE = bytes(2 * BLOCK)
-HANG_LIMIT_S = 10.0
+HANG_LIMIT_S = 30.0
 
 
 def tone(blocks: int, level: int = 8_000) -> bytes:

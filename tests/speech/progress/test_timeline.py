@@ -90,6 +90,17 @@ def test_rewind_gives_back_what_was_not_played_after_all() -> None:
     assert round(left[0].played_s, 6) == 0.2
 
 
+def test_unplayed_speech_is_counted() -> None:
+    """What is still to be played, of the piece that plays its rest."""
+    timeline: Timeline[str] = Timeline()
+    reply = Utterance()
+    for number in range(3):
+        timeline.add_speech(f"a{number}", reply, 1.0)
+    assert timeline.unplayed_s == 3.0
+    assert _frames(timeline.advance(reply, 1.25)) == []
+    assert timeline.unplayed_s == 1.75
+
+
 def test_only_the_last_second_is_kept_for_a_rewind() -> None:
     """An utterance may be long; what was played more than a second ago is let go."""
     timeline: Timeline[str] = Timeline()
