@@ -96,7 +96,7 @@ requirements: .venv/.dev ## Compile requirements/*.txt anew from pyproject.toml
 	$(BIN)/pip install -q 'uv>=0.9'
 	$(BIN)/uv pip compile -q --upgrade --universal --python-version 3.11 --all-extras --group dev -o requirements/dev.txt pyproject.toml
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --extra demo -c requirements/dev.txt -o requirements/demo.txt pyproject.toml
-	for set in agents langchain-newest langchain-oldest langchain-peers pipecat-oldest pipecat-peers; do $(BIN)/uv pip compile -q --upgrade --universal --python-version 3.11 -o requirements/$$set.txt requirements/$$set.in; done
+	for set in agents langchain-newest langchain-oldest langchain-peers pipecat-oldest pipecat-peers; do $(BIN)/uv pip compile -q --upgrade --universal --python-version 3.11 -o requirements/$$set.txt requirements/$$set.in || exit 1; done
 	$(BIN)/uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes -o requirements/release.txt requirements/release.in
 	$(BIN)/python scripts/tested_versions
 

@@ -82,6 +82,6 @@ class CustomMetadataHook(MetadataHookInterface):
             os.environ.get(f"AGENTHUMAN_{name}_URL", "").strip() for name in ("REPOSITORY", "DOCS")
         )
         addresses = Addresses(repository, docs, metadata["version"])
-        text = (Path(self.root) / "README.md").read_text()
+        text = (Path(self.root) / "README.md").read_text(encoding="utf-8")
         metadata["urls"] = addresses.urls()
         metadata["readme"] = {"content-type": "text/markdown", "text": with_addresses(text, addresses)}

@@ -101,8 +101,10 @@ def refused(argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["sessions", "list", "--stauts", "all"], "unknown option '--stauts': did you mean '--status'?"),
         (["emulator", "clock", "--advanse=2h"], "unknown option '--advanse': did you mean '--advance'?"),
         (["usage", "--xyzzy"], "unknown option '--xyzzy'"),
-        (["emulator", "--prot", "8001"], "unknown option '--prot': did you mean '--port'?"),
         (["emulator", "--port", "8001", "helth"], "unknown command 'helth': did you mean 'health'?"),
+        (["emulator", "--prot", "8010"], "unknown option '--prot': did you mean '--port'?"),
+        (["emulator", "--prot", "8010", "clock"], "unknown option '--prot': did you mean '--port'?"),
+        (["sessions", "get", "-x"], "unknown option '-x'"),
     ],
 )
 def test_what_was_meant_is_named(argv: list[str], sentence: str, capsys: pytest.CaptureFixture[str]):

@@ -1,7 +1,9 @@
 """The table of `make mutants`, and what it makes of a module."""
 
 import ast
+import queue
 import sys
+import threading
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
@@ -62,3 +64,30 @@ def test_mutants_of_a_statement(
     assert {mutant.source() for mutant in script.mutants("module.py")} == {
         ast.unparse(ast.parse(text)) for text in after
     }
+
+
+def test_word_that_names_no_module(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A word that names no module is refused: nothing tried is nothing noticed."""
+    monkeypatch.setattr(sys, "argv", ["mutants", "no-such-module"])
+    with pytest.raises(SystemExit, match="no-such-module"):
+        script.main()
+
+
+def test_tests_that_fail_by_themselves(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the tests of a module fail without a mutant, that is told, and nobody waits for its copy."""
+    second_waits = threading.Event()
+    asked: list[None] = []
+
+    class Homes(queue.Queue[Path]):
+        def get(self, block: bool = True, timeout: float | None = None) -> Path:
+            asked.append(None)
+            if len(asked) > 1:
+                second_waits.set()
+            return super().get(block, timeout)
+
+    monkeypatch.setattr(script.queue, "Queue", Homes)
+    monkeypatch.setattr(script, "make_homes", lambda folder: [folder])
+    monkeypatch.setattr(script, "passes", lambda *_: not second_waits.wait(10))
+    tried = [script.Mutant(module, "", (), ast.Pass()) for module in ("one", "two")]
+    with pytest.raises(SystemExit, match="fail without a mutant"):
+        script.survivors(tried)

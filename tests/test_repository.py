@@ -95,3 +95,17 @@ def test_no_job_that_runs_our_code_can_write() -> None:
         if path.name == "weekly.yml"
     ]
     assert not [step for step in job["steps"] if re.search(r"make |python|\.ci/", step.get("run", ""))]
+
+
+def test_a_loop_in_the_makefile_ends_at_a_failure() -> None:
+    """A shell goes on after a failure in a loop, and make would take the last step's success for all."""
+    makefile = (_ROOT / "Makefile").read_text()
+    loops = re.findall(r"\bfor \w+ in .*?; do (.*?); ?done", makefile)
+    assert loops
+    assert [loop for loop in loops if "|| exit 1" not in loop] == []
+
+
+def test_a_weekly_job_follows_the_pages_in_fresh_environments() -> None:
+    """What a page has its reader install is tried each week with what an index has then."""
+    weekly = next(path for path in _WORKFLOWS if path.name == "weekly.yml")
+    assert "make docs-test ARGS=--fresh" in [step.get("run") for step in _steps(weekly)]

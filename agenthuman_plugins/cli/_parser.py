@@ -1,10 +1,10 @@
 """The parser of the command: one sentence for what is wrong, help for what is incomplete."""
 
 import argparse
+import re
 import textwrap
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from difflib import get_close_matches
-from itertools import takewhile
 from typing import Any, NoReturn, TypeAlias
 
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"  # noqa: SLF001 - it has no other name
@@ -35,7 +35,7 @@ class _Help(argparse.HelpFormatter):
 
     def _format_action(self, action: argparse.Action) -> str:
         text = super()._format_action(action)
-        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001 - see `Commands`
+        if _has_commands(action):
             return text.partition("\n")[2]  # without a line that says COMMAND
         return text
 
@@ -69,17 +69,27 @@ class Parser(argparse.ArgumentParser):
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Refuse here what is unknown: argparse would leave that to the outermost parser."""
-        self._given = [] if args is None else list(args)
+        # First of all, or the option's value would be taken for a command, or an argument said to be missing.
+        if option := self._unknown_option(args or ()):
+            self.error(f"unknown option {option!r}{_meant(option, self._option_string_actions)}")
         known, unknown = super().parse_known_args(args, namespace)
         if unknown:
-            self._refuse_option(unknown[0])
             self.error(f"unexpected argument {unknown[0]!r}")
         return known, unknown
 
-    def _refuse_option(self, word: str) -> None:
-        option, _, _ = word.partition("=")
-        if option.startswith("-") and option not in self._option_string_actions:
-            self.error(f"unknown option {option!r}{_meant(option, self._option_string_actions)}")
+    def _unknown_option(self, words: Iterable[str]) -> str | None:
+        commands = {
+            name for action in self._actions if _has_commands(action) for name in action.choices or ()
+        }
+        for word in words:
+            if word == "--" or word in commands:
+                return None
+            if not re.fullmatch(r"-[^\d\s]\S*", word):
+                continue  # no option for argparse either
+            option, _, _ = word.partition("=")
+            if not any(name.startswith(option) or name == word[:2] for name in self._option_string_actions):
+                return option
+        return None
 
     def error(self, message: str) -> NoReturn:
         """End the command with one sentence, and say where the help is."""
@@ -92,11 +102,13 @@ class Parser(argparse.ArgumentParser):
         # argparse would list every choice, and suggest none. Locked by test_what_was_meant_is_named.
         if action.choices is None or value in action.choices:
             return
-        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001 - as above
-            for word in takewhile(value.__ne__, self._given):  # of `--prot 8001`, the 8001 is no command
-                self._refuse_option(word)
+        if _has_commands(action):
             raise argparse.ArgumentError(None, f"unknown command {value!r}{_meant(value, action.choices)}")
         raise argparse.ArgumentError(action, f"{value!r} is not one of {', '.join(action.choices)}")
+
+
+def _has_commands(action: argparse.Action) -> bool:
+    return isinstance(action, argparse._SubParsersAction)  # noqa: SLF001 - see `Commands`
 
 
 def _places(actions: Iterable[argparse.Action]) -> list[argparse.Action]:

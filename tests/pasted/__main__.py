@@ -63,6 +63,8 @@ def main() -> int:
     )
     parser.add_argument("pages", metavar="PAGE", nargs="*", help="such as tutorials/client; by default all")
     args = parser.parse_args()
+    if unknown := [name for name in args.pages if not any(name in page.name for page in pages())]:
+        parser.error(f"no page is called {', '.join(unknown)}")
     wrong = 0
     with account() as variables, _wheels() if args.fresh else nullcontext():
         for page in pages():

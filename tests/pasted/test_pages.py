@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from agenthuman_plugins.emulator.rooms import media_interface
+from tests.pasted.__main__ import main
 from tests.pasted.account import account, left_open
 from tests.pasted.excused import EXCUSED
 from tests.pasted.page import Block, Command, Page, commands, pages
@@ -127,3 +128,11 @@ def test_pages_of_the_documentation_are_all_followed() -> None:
     folder = Path(__file__).parents[2] / "docs"
     for path in [*folder.glob("tutorials/*.md"), *folder.glob("how-to/*.md")]:
         assert str(path.relative_to(folder).with_suffix("")) in names
+
+
+def test_page_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page's name that fits none is refused: nothing followed is nothing found."""
+    monkeypatch.setattr(sys, "argv", ["tests.pasted", "tutorials/no-such-page"])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2

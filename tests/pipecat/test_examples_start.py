@@ -10,6 +10,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from pipecat.runner import run
+from playwright.async_api import async_playwright
 
 with warnings.catch_warnings():
     # Pipecat's TTS module defines classes that it has deprecated itself, and warns of its own definitions.
@@ -100,3 +101,21 @@ async def test_our_page_goes_before_the_runners(monkeypatch: pytest.MonkeyPatch)
         assert "default-src 'self'" in page.headers["content-security-policy"]
         assert (await http.get("/client/main.js")).status_code == 200
         assert (await http.get("/client/viewer/call.js")).status_code == 200
+
+
+@pytest.mark.chain
+async def test_page_from_another_machine_can_send_text(chromium: str) -> None:
+    """Under plain http and another name than localhost a browser lacks some functions; sending text needs none of them."""
+    page_files = Path(sys.modules[serve_page.__module__].__file__ or "").parent / "page"
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = await browser.new_page()
+        await page.route("**/*.js", lambda route: route.fulfill(path=page_files / "server.js"))
+        await page.route("**/client/", lambda route: route.fulfill(body="", content_type="text/html"))
+        await page.goto("http://bot.example/client/")
+        write = "(await import('./server.js')).server.write({ type: 'text', text: 'Hello' })"
+        sent = await page.evaluate(f"async () => [{write}, {write}]")
+        assert not await page.evaluate("isSecureContext")
+        await browser.close()
+    assert [message["data"]["content"] for message in sent] == ["Hello", "Hello"]
+    assert sent[0]["id"] != sent[1]["id"]

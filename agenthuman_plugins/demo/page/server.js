@@ -39,11 +39,12 @@ const READ = {
   error: ({ error }) => ({ type: "error", text: error }),
 };
 
+let sent = 0;
 const WRITE = {
   text: ({ text }) => ({
     label: "rtvi-ai",
     type: "send-text",
-    id: crypto.randomUUID(),
+    id: String((sent += 1)), // crypto.randomUUID is for https and localhost alone
     data: { content: text, options: { run_immediately: true } },
   }),
 };
