@@ -135,4 +135,6 @@ def test_system_that_tells_no_start_marks_nothing(monkeypatch: pytest.MonkeyPatc
     try:
         assert this_process() is None
     finally:
+        monkeypatch.undo()
         _owner._mark_of.cache_clear()
+        this_process()  # as after the import, or the next client would read it on its event loop
