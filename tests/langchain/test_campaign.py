@@ -22,10 +22,10 @@ RESULTS = Path(__file__).parents[2] / "benchmarks" / "results" / "langchain-camp
 LIMIT_S = 120.0  # hang limit only
 FULL_LIMIT_S = 3_500.0
 
-SEEDS, ALL_SEEDS = 30, 1_000
-LOSSY_SEEDS, ALL_LOSSY_SEEDS = 10, 300
+SEEDS, ALL_SEEDS = 15, 1_000
+LOSSY_SEEDS, ALL_LOSSY_SEEDS = 5, 300
 CONTROL_SEEDS = 5
-TALKS, ALL_TALKS, CONTROL_TALKS = 30, 1_000, 12
+TALKS, ALL_TALKS, CONTROL_TALKS = 15, 1_000, 12
 LANES = 8
 
 # A worker that dies leaves its connections to the collector, which tells of them.
