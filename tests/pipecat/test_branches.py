@@ -97,23 +97,19 @@ async def test_a_goodbye_begins_at_once(around: Around) -> None:
         assert len(transport.pictures) - shown >= 15  # of 25 in the second that the goodbye takes
         voice = np.frombuffer(bytes(transport.voice), np.int16)
         assert np.array_equal(np.trim_zeros(voice), np.frombuffer(pcm + tone(0.4), np.int16))
-        order = names(
-            after,
-            BotStartedSpeakingFrame,
-            TTSStartedFrame,
-            TTSTextFrame,
-            TTSStoppedFrame,
-            BotStoppedSpeakingFrame,
-            EndFrame,
-        )
-        assert order == [
+        told = names(after, TTSStartedFrame, BotStartedSpeakingFrame, TTSTextFrame, TTSStoppedFrame, EndFrame)
+        assert told == [
             "TTSStartedFrame",
             "BotStartedSpeakingFrame",
             "good",
             "bye",
-            "BotStoppedSpeakingFrame",
             "TTSStoppedFrame",
             "EndFrame",
+        ]
+        # Words and voice pass through two tasks of the transport: whether the last word or this comes first is chance.
+        assert names(after, BotStoppedSpeakingFrame, TTSStoppedFrame) == [
+            "BotStoppedSpeakingFrame",
+            "TTSStoppedFrame",
         ]
         ids = [frame.id for frame in bot.down.frames]
         assert len(ids) == len(set(ids))

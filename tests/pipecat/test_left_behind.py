@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from loguru import logger
-from pipecat.frames.frames import ErrorFrame
+from pipecat.frames.frames import EndFrame, ErrorFrame
 from pipecat.utils.errors import ErrorCategory
 
 from agenthuman_plugins.client import (
@@ -198,6 +198,8 @@ async def test_next_run_ends_what_the_last_one_could_not() -> None:
     )
     async with running_service(service, account) as bot:
         await bot.until_event("on_avatar_connected")
+        await bot.send(EndFrame())  # after a CancelFrame Pipecat lets no processor run again
+        await bot.down.until(lambda: bot.down.of(EndFrame))
     assert account.leaked == {"sess_1"}
     async with running_service(service, account) as bot:
         await bot.until_event("on_avatar_connected")
