@@ -43,25 +43,27 @@ FORKS_DIFFER = "lc_agent_name" in inspect.getsource(create_agent)
 
 
 class MortalSaver(InMemorySaver):
-    """Keeps nothing any more from the first answer of a tool on: the process died between the two."""
+    """Keeps nothing that holds the answer of a tool: the process died between the two.
+
+    What was made before the answer is kept whenever it comes: LangGraph keeps things in threads, in any order.
+    """
 
     dead = False
     mortal = True
 
     def put(self, config: Any, checkpoint: Any, *args: Any) -> Any:
-        # Writes and checkpoints are kept in threads of their own, in any order.
-        self._die_with(checkpoint["channel_values"])
-        if not self.dead:
+        if not self._dies_with(checkpoint["channel_values"]):
             return super().put(config, checkpoint, *args)
         return {"configurable": {**config["configurable"], "checkpoint_id": checkpoint["id"]}}
 
     def put_writes(self, config: Any, writes: Sequence[Any], *args: Any) -> None:
-        self._die_with(writes)
-        if not self.dead:
+        if not self._dies_with(writes):
             super().put_writes(config, writes, *args)
 
-    def _die_with(self, kept: object) -> None:
-        self.dead = self.dead or (self.mortal and "ToolMessage" in repr(kept))
+    def _dies_with(self, kept: object) -> bool:
+        dies = self.mortal and "ToolMessage" in repr(kept)
+        self.dead = self.dead or dies
+        return dies
 
     def revive(self) -> None:
         self.dead = self.mortal = False
