@@ -377,6 +377,7 @@ def _keyless(python: Path, *, fresh: bool) -> dict[str, str]:
         if not name.startswith(foreign) and (fresh or not name.lower().endswith("_proxy"))
     }
     kept |= {"PATH": f"{python}{os.pathsep}{os.environ['PATH']}", "PYTHONUNBUFFERED": "1"}
+    kept["PYTHONWARNINGS"] = "ignore::DeprecationWarning"  # the newest Python warns of other packages
     # A copy of an example finds what the examples share, as beside them in a clone.
     paths = [_HERE / "stand_ins", ROOT / "examples", *([] if fresh else [ROOT])]
     return kept | {"PYTHONPATH": os.pathsep.join(map(str, paths)), "LOGURU_LEVEL": "INFO"}

@@ -19,8 +19,12 @@ pytestmark = pytest.mark.chain
 
 def _avatars() -> list[psutil.Process]:
     """The avatar workers that this process started."""
-    children = psutil.Process().children(recursive=True)
-    return [child for child in children if "agenthuman_plugins.emulator.worker" in " ".join(child.cmdline())]
+    found = []
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):  # it has ended
+            if "agenthuman_plugins.emulator.worker" in " ".join(child.cmdline()):
+                found.append(child)
+    return found
 
 
 @contextlib.asynccontextmanager
