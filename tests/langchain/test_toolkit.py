@@ -415,7 +415,7 @@ def test_toolkit_is_not_duplicated(duplicate: Any) -> None:
         duplicate(toolkit)
     for tool in toolkit.get_tools():
         # Each version of Python words it in its own way.
-        with pytest.raises((TypeError, AttributeError, pickle.PicklingError), match="pickle|local object"):
+        with pytest.raises((TypeError, AttributeError, pickle.PicklingError), match=r"pickle|local object"):
             pickle.dumps(tool)
 
 
