@@ -82,11 +82,15 @@ def this_process() -> str | None:
     return _mark_of(os.getpid())
 
 
-# By process id, because a fork inherits the cache.
 @functools.cache
 def _mark_of(pid: int) -> str | None:
     start = _start_of(pid)
     return None if start is None else str(Owner(_host(), _machine(), pid, start))
+
+
+# A child that got the process id of a dead ancestor would take over its mark, and count as dead.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_mark_of.cache_clear)
 
 
 def _host() -> str:

@@ -106,6 +106,18 @@ def test_forked_process_has_a_mark_of_its_own(monkeypatch: pytest.MonkeyPatch) -
     assert this_process() != before
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_fork_begins_without_the_marks_of_its_ancestors() -> None:
+    """Process ids are used again: a child that had an ancestor's would be taken for that one, which is dead."""
+    script = (
+        "import os; from agenthuman_plugins.client import _owner; before = _owner._mark_of.cache_info().currsize\n"
+        "if os.fork() == 0: print(before, _owner._mark_of.cache_info().currsize, flush=True); os._exit(0)\n"
+        "os.wait()"
+    )
+    told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert told.stdout.split() == ["1", "0"]
+
+
 @pytest.mark.usefixtures("without_proc")
 def test_life_and_death_without_proc() -> None:
     """Where there is no /proc, `ps` tells the start, the same to everybody."""
