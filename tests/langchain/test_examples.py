@@ -37,7 +37,7 @@ WAIT_S = 20.0  # hang limit
 Run = Callable[[str], dict[str, Any]]
 
 
-@pytest.mark.chain
+@pytest.mark.media
 @pytest.mark.skipif(media_interface() is None, reason="no network interface besides loopback")
 @pytest.mark.parametrize("name", ["langchain_agent", "langchain_speech", "langchain_workers"])
 def test_avatar_speaks_without_a_key(name: str) -> None:

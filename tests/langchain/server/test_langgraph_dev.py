@@ -83,6 +83,7 @@ def session_id(emulator: Emulator) -> str:
     return str(session["session_id"])
 
 
+@pytest.mark.media
 async def test_session_is_its_threads_on_every_server(emulator: Emulator, serve: Any) -> None:
     """What one server opened another one lists, speaks through and ends, in turns with the first.
 
@@ -101,6 +102,7 @@ async def test_session_is_its_threads_on_every_server(emulator: Emulator, serve:
     assert its not in await one.ask(thread, "list")
 
 
+@pytest.mark.media
 async def test_conversation_goes_on_after_a_crash(emulator: Emulator, serve: Any) -> None:
     """With one store, another server answers for one that was killed, and the avatar stays."""
     one, two = await serve("one", share_store=True), await serve("two", share_store=True)

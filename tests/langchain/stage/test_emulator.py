@@ -21,7 +21,7 @@ REPLY = (
 )
 
 pytestmark = [
-    pytest.mark.chain,
+    pytest.mark.media,
     pytest.mark.skipif(
         media_interface() is None,
         reason="no network interface besides loopback, which LiveKit clients do not use",

@@ -14,7 +14,7 @@ from benchmarks._own_network import why_not
 from tests.pipecat.faults.in_namespace import converse_apart
 from tests.pipecat.faults.matrix import FAULTS, SILENCE_LIMIT_S, Fault, Outcome, complaints, converse
 
-pytestmark = pytest.mark.chain
+pytestmark = pytest.mark.media
 
 _RESULT = Path(__file__).parents[3] / "benchmarks" / "results" / "fault-matrix.txt"
 _SOME = {
