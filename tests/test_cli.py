@@ -96,6 +96,8 @@ def refused(argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     ("argv", "sentence"),
     [
         (["sesions", "list"], "unknown command 'sesions': did you mean 'sessions'?"),
+        (["version"], "unknown command 'version': did you mean '--version'?"),
+        (["help"], "unknown command 'help': did you mean '--help'?"),
         (["sessions", "lst"], "unknown command 'lst': did you mean 'list'?"),
         (["sessions", "explode"], "unknown command 'explode'"),
         (["sessions", "list", "--stauts", "all"], "unknown option '--stauts': did you mean '--status'?"),

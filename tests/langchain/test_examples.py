@@ -113,10 +113,15 @@ def ended_by(emulator: Emulator) -> list[str | None]:
 
 
 @pytest.mark.parametrize(
-    ("answer", "opened"), [pytest.param("y", 1, id="approved"), pytest.param("", 0, id="rejected")]
+    ("answer", "opened"),
+    [
+        pytest.param("y", 1, id="approved"),
+        pytest.param("", 0, id="rejected"),
+        pytest.param(None, 0, id="nobody-there"),
+    ],
 )
 async def test_no_session_without_approval(
-    answer: str,
+    answer: str | None,
     opened: int,
     example: Run,
     emulator: Emulator,
@@ -129,6 +134,8 @@ async def test_no_session_without_approval(
     def ask(question: str) -> str:
         assert CREATE in question
         before.append(len(emulator.sessions()))
+        if answer is None:
+            raise EOFError
         return answer
 
     monkeypatch.setattr("builtins.input", ask)
