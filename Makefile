@@ -25,7 +25,7 @@ else
 	@scripts/with_network $(BIN)/python -m pytest $(ARGS)
 endif
 
-quick: .venv/.dev ## Run the tests that start no server, browser or tool (about 4 minutes; ARGS="tests/client" for some)
+quick: .venv/.dev ## Run the tests that start no server, browser or tool (about 3 minutes; ARGS="tests/client" for some)
 	@$(QUICK) $(ARGS)
 
 test-oldest: .venv-pipecat-oldest/.installed .venv-langchain-oldest/.installed ## Run the tests on the oldest Pipecat and the oldest LangChain that we support
