@@ -29,7 +29,10 @@ MODEL = ScriptedModel(
 async def decide(request: dict[str, Any]) -> dict[str, Any]:
     """Ask the person at the terminal about one tool call."""
     question = f"{request['name']} {request['args']}\nOpen it? It is billed by the minute. [y/N] "
-    answer = await asyncio.to_thread(input, question)  # input() alone would block the event loop
+    try:
+        answer = await asyncio.to_thread(input, question)  # input() alone would block the event loop
+    except EOFError:  # nobody is there to approve it
+        answer = ""
     if answer.strip().lower() == "y":
         return {"type": "approve"}
     return {"type": "reject", "message": "The user does not want a video session. Do not ask again."}

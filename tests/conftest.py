@@ -1,7 +1,8 @@
 """What every test shares: tools on PATH, and the rules that nothing is skipped in silence and nothing big started.
 
 A test marked `chain` may start any program; `make quick` leaves those out. All others may start a moment of Python
-(an import, a signal, a process to be killed) and the small tools below, so that `make quick` stays quick.
+(an import, a signal, a process to be killed) and the small tools below, so that `make quick` stays quick. A test marked
+`media` is a chain test that plays or watches something in real time: no other one of them runs beside it.
 """
 
 import fnmatch
@@ -101,8 +102,12 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     session.config.stash[_SESSION] = session
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the full campaigns to `make campaign`; `make test` runs a part of each."""
+    """Make what has media a chain test, and leave the full campaigns to `make campaign`: others run a part of each."""
+    for item in items:
+        if item.get_closest_marker("media"):
+            item.add_marker("chain")
     if os.environ.get("AGENTHUMAN_CAMPAIGN") == "full" or "campaign" in config.option.markexpr:
         return
     full = [item for item in items if item.get_closest_marker("campaign")]

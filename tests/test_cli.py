@@ -96,6 +96,8 @@ def refused(argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     ("argv", "sentence"),
     [
         (["sesions", "list"], "unknown command 'sesions': did you mean 'sessions'?"),
+        (["version"], "unknown command 'version': did you mean '--version'?"),
+        (["help"], "unknown command 'help': did you mean '--help'?"),
         (["sessions", "lst"], "unknown command 'lst': did you mean 'list'?"),
         (["sessions", "explode"], "unknown command 'explode'"),
         (["sessions", "list", "--stauts", "all"], "unknown option '--stauts': did you mean '--status'?"),
@@ -148,6 +150,9 @@ def test_help_has_examples_and_fits(columns: int, monkeypatch: pytest.MonkeyPatc
         (["sessions", "list", "--json", "--st"], ["--status"]),
         (["emulator", "--plan", "g"], ["growth"]),
         (["emulator", "--plan", "free", "c"], ["clock"]),
+        (["sessions", "list", "--status=s"], ["--status=started"]),
+        (["sessions", "list", "--status", "="], ["all", "started", "ended"]),
+        (["sessions", "list", "--status", "=", "s"], ["started"]),
         (["completion", ""], ["bash", "fish", "zsh"]),
         (["avatars", "upload", ""], []),
     ],
@@ -167,13 +172,14 @@ def test_bash_completes(tmp_path: Path):
     command.chmod(0o755)
     script = (
         'eval "$(agenthuman completion bash)"; complete -p agenthuman\n'
-        "COMP_WORDS=(agenthuman sessions li); COMP_CWORD=2; _agenthuman; echo ${COMPREPLY[@]}"
+        "COMP_WORDS=(agenthuman sessions li); COMP_CWORD=2; _agenthuman; echo ${COMPREPLY[@]}\n"
+        "COMP_WORDS=(agenthuman sessions list --status = e); COMP_CWORD=5; _agenthuman; echo ${COMPREPLY[@]}"
     )
     environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
     shown = subprocess.run(
         ["bash", "-c", script], env=environment, capture_output=True, text=True, check=True
     )
-    assert shown.stdout == "complete -o default -F _agenthuman agenthuman\nlist\n"
+    assert shown.stdout == "complete -o default -F _agenthuman agenthuman\nlist\nended\n"
 
 
 def failure(argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:

@@ -62,6 +62,12 @@ def _run(args: argparse.Namespace) -> None:
 def candidates(parser: Parser, words: Sequence[str]) -> list[str]:
     """What may stand in the place of the last word; nothing where the shell should offer files."""
     *before, current = words or [""]
+    if current.startswith("--") and "=" in current:
+        name, _, value = current.partition("=")
+        return [f"{name}={choice}" for choice in candidates(parser, [*before, name, value])]
+    # Bash makes words of `--option`, `=` and the value.
+    before = [word for word in before if word != "="]
+    current = current.removeprefix("=")
     value_of: argparse.Action | None = None
     for word in before:
         if value_of is not None:

@@ -103,7 +103,8 @@ class Parser(argparse.ArgumentParser):
         if action.choices is None or value in action.choices:
             return
         if _has_commands(action):
-            raise argparse.ArgumentError(None, f"unknown command {value!r}{_meant(value, action.choices)}")
+            meant = _meant(value, [*action.choices, *self._option_string_actions])
+            raise argparse.ArgumentError(None, f"unknown command {value!r}{meant}")
         raise argparse.ArgumentError(action, f"{value!r} is not one of {', '.join(action.choices)}")
 
 

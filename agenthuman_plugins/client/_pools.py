@@ -70,6 +70,7 @@ class Pool:
         _check_address(settings.base_url, self.library)
         if client is None:
             _check_proxies(settings)
+        self._trust = _Trust(settings)
         self._pid = os.getpid()
         self._client: SyncHttpClient = client or self._make()
         self._closed = False
@@ -90,11 +91,12 @@ class Pool:
         if self._pid != os.getpid():
             _refuse_sharing(self._given, "a forked process")
             # The parent's connections are left alone: closing them here would say goodbye in its name.
+            self._trust.after_fork()
             self._pid, self._client = os.getpid(), self._make()
         return self._client
 
     def _make(self) -> httpx.Client:
-        return httpx.Client(**_options(self._settings, _Trust(self._settings).context()))
+        return httpx.Client(**_options(self._settings, self._trust.context()))
 
 
 class AsyncPools:
@@ -148,7 +150,8 @@ class AsyncPools:
         loop = asyncio.get_running_loop()
         if self._pid != os.getpid():
             _refuse_sharing(self._given, "a forked process")
-            self._pid, self._pools, self._trust = os.getpid(), WeakKeyDictionary(), _Trust(self._settings)
+            self._trust.after_fork()
+            self._pid, self._pools = os.getpid(), WeakKeyDictionary()
         if self._given is not None:
             if self._home not in {None, loop}:
                 _refuse_sharing(self._given, "another event loop")
@@ -171,6 +174,14 @@ class _Trust:
         self._context: ssl.SSLContext | None = None
         # Without TLS, and without a proxy that might speak it, none is ever looked at.
         self._needed = not (settings.base_url.startswith("http://") and is_this_machine(settings.host))
+
+    def after_fork(self) -> None:
+        """Go on in a forked process.
+
+        A thread of the parent may have held our lock, or have been ending with a lock of OpenSSL's, which is needed to
+        make a context: then the child would wait for ever. So the parent's context is kept.
+        """
+        self._lock = threading.Lock()
 
     def context(self) -> ssl.SSLContext:
         """The context for connections."""

@@ -22,7 +22,7 @@ _PYTHON = _HERE.parent.parent / ".venv-agents" / "bin" / "python"
 _LIMIT_S = 60.0  # hang limit; importing livekit-agents alone takes seconds on a busy machine
 
 pytestmark = [
-    pytest.mark.chain,
+    pytest.mark.media,
     pytest.mark.skipif(not _PYTHON.exists(), reason="no .venv-agents (make .venv-agents/.installed)"),
 ]
 

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.async_api import Page, async_playwright
 
-pytestmark = [pytest.mark.chain, pytest.mark.usefixtures("network")]
+pytestmark = [pytest.mark.media, pytest.mark.usefixtures("network")]
 
 WAIT_MS = 30_000  # hang limit of every wait
 FLAGS = (

@@ -10,7 +10,7 @@ from tests.demo.conftest import END_TIMEOUT_S
 from tests.demo.visitor import Visitor
 from tests.emulator.processes import still_alive
 
-pytestmark = [pytest.mark.chain, pytest.mark.usefixtures("network")]
+pytestmark = [pytest.mark.media, pytest.mark.usefixtures("network")]
 
 
 async def test_a_visitor_is_greeted_answered_and_obeyed(start_demo):

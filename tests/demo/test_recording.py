@@ -74,6 +74,7 @@ def _spoken_s() -> float:
     return float(np.subtract(*recording.voiced_span(voice, 16_000)[::-1]))
 
 
+@pytest.mark.media
 @pytest.mark.usefixtures("network")
 def test_the_file_holds_the_avatar_saying_it(tmp_path):
     """A steady picture, the whole voice, the mouth closed around it, and both in step."""
@@ -87,6 +88,7 @@ def test_the_file_holds_the_avatar_saying_it(tmp_path):
     check_takes(take, tmp_path / "out.mp4")
 
 
+@pytest.mark.media
 @pytest.mark.usefixtures("network")
 def test_the_avatar_is_interrupted_and_goes_on_with_the_next_text(tmp_path):
     """The voice stops at that second, the mouth with it, and the next text is whole, with lips and voice in step."""
@@ -128,6 +130,7 @@ def test_the_clip_of_the_front_pages():
     assert abs(recording.voice_behind_s(made, *speeches[1], clip.SPEECHES[1])) <= 0.04
 
 
+@pytest.mark.media
 @pytest.mark.usefixtures("network")
 def test_proxies_of_the_environment_are_left_aside(tmp_path):
     """Where the environment names proxies that lead nowhere, client, service and avatar reach each other directly."""
@@ -137,6 +140,7 @@ def test_proxies_of_the_environment_are_left_aside(tmp_path):
     recording.read(tmp_path / "out.mp4")
 
 
+@pytest.mark.media
 def test_without_a_network_the_avatar_runs_in_the_demo(tmp_path):
     """With loopback alone the file is as good, and one sentence tells what is different."""
     unshare = shutil.which("unshare")

@@ -93,6 +93,7 @@ async def create(http: httpx.AsyncClient, **changes: Any) -> dict[str, Any]:
     return reply.json()["session"]
 
 
+@pytest.mark.media
 async def test_session_from_create_to_end(room_server_kind: str, caller: Caller):
     """A caller creates a session, joins, speaks, hears when it was played, ends; the avatar says goodbye and goes."""
     async with (

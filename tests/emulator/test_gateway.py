@@ -204,7 +204,7 @@ async def test_wrong_command(message: Any, caller: Caller):
     assert (await caller.ask(speech(16)))["audio_samples"] == 16
 
 
-@pytest.mark.chain
+@pytest.mark.media
 @pytest.mark.parametrize(
     ("fault", "first"),
     [(None, False), (None, True), ("avatar_crash", False), ("room_loss", False), ("avatar_silent", False)],

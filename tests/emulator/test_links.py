@@ -95,7 +95,7 @@ async def test_link_opens_a_page():
         assert emulator.sessions() == []
 
 
-@pytest.mark.chain
+@pytest.mark.media
 async def test_page_of_a_link_shows_its_avatar(chromium: str):
     """Opening a preview starts its session, once, and shows the face; opening it again says why there is none."""
     async with (

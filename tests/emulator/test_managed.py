@@ -82,7 +82,7 @@ async def test_slot_is_taken_by_the_start(world: World):
     assert (await answer(world, "GET", second))["session"]["status"] == "created"
 
 
-@pytest.mark.parametrize("media", [False, pytest.param(True, marks=pytest.mark.chain)])
+@pytest.mark.parametrize("media", [False, pytest.param(True, marks=pytest.mark.media)])
 async def test_from_create_to_the_bill(media: bool):
     """A caller creates, starts, speaks at the address that the start told, and closes, which ends the session."""
     async with (

@@ -56,9 +56,10 @@ async def showing(
             yield emulator, client, page, complaints
 
 
-async def test_a_new_user_sees_what_the_emulator_does(room_server_kind: str, chromium: str) -> None:
+@pytest.mark.media
+async def test_a_new_user_sees_what_the_emulator_does(a_room_server: str, chromium: str) -> None:
     """From the empty page over a session that speaks, a fault and an expiry to a reset."""
-    async with showing(chromium, media=True, room_server=room_server_kind) as (
+    async with showing(chromium, media=True, room_server=a_room_server) as (
         emulator,
         client,
         page,
@@ -123,6 +124,7 @@ async def test_a_new_user_sees_what_the_emulator_does(room_server_kind: str, chr
         assert [each for each in complaints if "409" not in each] == []
 
 
+@pytest.mark.media
 async def test_a_fault_reaches_the_avatar_that_is_watched(chromium: str) -> None:
     """A crash hits the session that is chosen, at once, and shows in its timeline."""
     async with showing(chromium, media=True, room_server="embedded", sweep=False) as (_, client, page, __):

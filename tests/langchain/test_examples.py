@@ -37,7 +37,7 @@ WAIT_S = 20.0  # hang limit
 Run = Callable[[str], dict[str, Any]]
 
 
-@pytest.mark.chain
+@pytest.mark.media
 @pytest.mark.skipif(media_interface() is None, reason="no network interface besides loopback")
 @pytest.mark.parametrize("name", ["langchain_agent", "langchain_speech", "langchain_workers"])
 def test_avatar_speaks_without_a_key(name: str) -> None:
@@ -113,10 +113,15 @@ def ended_by(emulator: Emulator) -> list[str | None]:
 
 
 @pytest.mark.parametrize(
-    ("answer", "opened"), [pytest.param("y", 1, id="approved"), pytest.param("", 0, id="rejected")]
+    ("answer", "opened"),
+    [
+        pytest.param("y", 1, id="approved"),
+        pytest.param("", 0, id="rejected"),
+        pytest.param(None, 0, id="nobody-there"),
+    ],
 )
 async def test_no_session_without_approval(
-    answer: str,
+    answer: str | None,
     opened: int,
     example: Run,
     emulator: Emulator,
@@ -129,6 +134,8 @@ async def test_no_session_without_approval(
     def ask(question: str) -> str:
         assert CREATE in question
         before.append(len(emulator.sessions()))
+        if answer is None:
+            raise EOFError
         return answer
 
     monkeypatch.setattr("builtins.input", ask)

@@ -25,7 +25,7 @@ SPEECH_S = 0.6
 LIMIT_S = 60.0  # hang limit
 
 pytestmark = [
-    pytest.mark.chain,
+    pytest.mark.media,
     pytest.mark.skipif(
         media_interface() is None,
         reason="no network interface besides loopback, which LiveKit clients do not use",

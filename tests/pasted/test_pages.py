@@ -25,7 +25,7 @@ def variables() -> Iterator[dict[str, str]]:
         yield variables
 
 
-@pytest.mark.chain
+@pytest.mark.media
 @pytest.mark.skipif(media_interface() is None, reason="no network interface besides loopback")
 @pytest.mark.parametrize("page", _PAGES, ids=lambda page: page.name.replace(" ", "-"))
 def test_page_does_what_it_shows(page: Page, variables: dict[str, str], tmp_path: Path) -> None:

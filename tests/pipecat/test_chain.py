@@ -18,7 +18,7 @@ from agenthuman_plugins.emulator import Emulator
 from agenthuman_plugins.pipecat import AgentHumanVideoService
 from tests.pipecat.bot import RATE, Bot, running_service, tone
 
-pytestmark = pytest.mark.chain
+pytestmark = pytest.mark.media
 
 # The jitter buffer shortens sound a little, and stretches it when the machine is busy and packets are late.
 SHORTER_S, LONGER_S = 0.1, 0.4

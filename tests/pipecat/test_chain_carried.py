@@ -64,7 +64,7 @@ async def _converse(bot: Bot) -> None:
     await bot.down.until(lambda: bot.down.of(EndFrame))
 
 
-@pytest.mark.chain
+@pytest.mark.media
 async def test_room_of_the_user_s_through_the_pipeline(livekit: RoomServer) -> None:
     """The avatar joins the user's room, and the bot brings its voice and picture from there."""
     room = LiveKitRoom.mint(
@@ -75,7 +75,7 @@ async def test_room_of_the_user_s_through_the_pipeline(livekit: RoomServer) -> N
     assert [session["platform"] for session in emulator.sessions()] == ["livekit"]
 
 
-@pytest.mark.chain
+@pytest.mark.media
 async def test_room_by_a_function(livekit: RoomServer) -> None:
     """The function's room is used, and the identity that it was given is the avatar's."""
     asked = []
@@ -95,7 +95,7 @@ async def test_room_by_a_function(livekit: RoomServer) -> None:
     assert [(request.avatar, request.session_number) for request in asked] == [("avat_1", 1)]
 
 
-@pytest.mark.chain
+@pytest.mark.media
 @pytest.mark.usefixtures("livekit")
 async def test_service_that_makes_no_rooms() -> None:
     """Without a room, the bot asks once and then goes on in a private one on the server of the environment."""

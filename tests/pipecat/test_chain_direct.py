@@ -21,7 +21,7 @@ from agenthuman_plugins.emulator.rooms import RoomServer
 from agenthuman_plugins.pipecat import AgentHumanVideoService
 from tests.pipecat.bot import Bot, running_service, sentence, tone
 
-pytestmark = pytest.mark.chain
+pytestmark = pytest.mark.media
 
 
 @contextlib.asynccontextmanager

@@ -14,7 +14,7 @@ from agenthuman_plugins.emulator import Emulator
 from agenthuman_plugins.pipecat import AgentHumanVideoService
 from tests.pipecat.bot import RATE, Bot, running_service, tone
 
-pytestmark = pytest.mark.chain
+pytestmark = pytest.mark.media
 
 
 def _avatars() -> list[psutil.Process]:

@@ -4,7 +4,7 @@ import pytest
 
 from benchmarks.renewal import AVATARS, Case, Outcome, talk
 
-pytestmark = pytest.mark.chain
+pytestmark = pytest.mark.media
 
 _HOLE_S = 0.5  # of the voice: nobody takes it for an end, also where media stall on a busy machine
 

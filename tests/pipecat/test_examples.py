@@ -26,7 +26,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 LOUD = 2000  # of 16-bit samples
 
 pytestmark = [
-    pytest.mark.chain,
+    pytest.mark.media,
     pytest.mark.skipif(media_interface() is None, reason="no network interface besides loopback"),
 ]
 

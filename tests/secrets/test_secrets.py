@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.chain, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.media, pytest.mark.timeout(180)]
 
 _SLICE = Path(__file__).with_name("a_slice.py")
 _JWT = re.compile(r"eyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}")  # a room token, whoever made it

@@ -14,7 +14,7 @@ from tests.emulator.conftest import until
 from tests.speech.conftest import TestRoom
 from tests.speech.scripted_avatar import ScriptedAvatar
 
-pytestmark = pytest.mark.chain
+pytestmark = pytest.mark.media
 
 JOIN_S = 30.0
 LIMIT_S = 20.0  # hang limit

@@ -153,7 +153,7 @@ async def test_session_that_ends_elsewhere_is_a_loss():
             await link.send(SECOND)
 
 
-@pytest.mark.chain
+@pytest.mark.media
 async def test_avatar_is_not_done_after_we_say_so():
     """With a real avatar our end comes after its own, and our cut is no later than what it has played."""
     async with emulated(room_server="embedded") as (emulator, _, _, link):

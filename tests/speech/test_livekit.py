@@ -22,7 +22,7 @@ from agenthuman_plugins.speech import (
 )
 from tests.speech.scripted_avatar import HEIGHT, WIDTH, ScriptedAvatar
 
-pytestmark = pytest.mark.chain
+pytestmark = pytest.mark.media
 
 SECOND = bytes(range(256)) * 125  # 32,000 bytes of 16 kHz speech
 

@@ -9,7 +9,7 @@ from agenthuman_plugins.speech import PlaybackFinished
 from tests.speech.scripted_avatar import ScriptedAvatar
 from tests.speech.test_livekit import SECOND, connected, next_event
 
-pytestmark = pytest.mark.chain
+pytestmark = pytest.mark.media
 
 BYTES_PER_SECOND = 32_000
 

@@ -16,7 +16,7 @@ from agenthuman_plugins.speech import (
 from tests.speech.scripted_avatar import ScriptedAvatar
 from tests.speech.test_livekit import SECOND, connected, next_event
 
-pytestmark = pytest.mark.chain
+pytestmark = pytest.mark.media
 
 
 async def test_avatar_that_leaves_and_comes_back_late(room, monkeypatch):

@@ -11,7 +11,7 @@ import pytest
 from agenthuman_plugins.emulator.process import Child
 from agenthuman_plugins.speech import LiveKitSpeechLink, PlaybackFinished, PlaybackStarted
 
-pytestmark = pytest.mark.chain
+pytestmark = pytest.mark.media
 
 RATE = 16_000
 

@@ -144,7 +144,7 @@ async def finished(link) -> PlaybackFinished:
     raise AssertionError("closed without PlaybackFinished")
 
 
-@pytest.mark.chain
+@pytest.mark.media
 async def test_next_to_our_own_transport(room):
     """The link speaks beside another participant of this process, who alone gets voice and picture."""
     own = LiveKitRoom(room.url, room.avatar_token(), agent_token=room.bot_token())
@@ -172,7 +172,7 @@ async def test_next_to_our_own_transport(room):
     assert [item async for item in link.audio()] == [item async for item in link.video()] == []
 
 
-@pytest.mark.chain
+@pytest.mark.media
 async def test_avatar_joins_our_own_room(a_room):
     """A real avatar in the caller's room hears the agent's speech and reports it played, whatever its name."""
     own = LiveKitRoom(
@@ -198,7 +198,7 @@ async def test_avatar_joins_our_own_room(a_room):
     assert event == PlaybackFinished(1, pytest.approx(1.0), interrupted=False, estimated=False)
 
 
-@pytest.mark.chain
+@pytest.mark.media
 async def test_room_of_the_service_for_speech_alone(a_room_server):
     """Without media a session in the service's room is spoken through, and nothing comes back."""
     async with (

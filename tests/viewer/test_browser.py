@@ -18,7 +18,7 @@ from agenthuman_plugins.emulator.voice import SAMPLE_RATE, Voice
 from agenthuman_plugins.speech import AvatarConnected, LiveKitSpeechLink, PlaybackFinished, PlaybackStarted
 from tests.demo.test_browser import FLAGS, HEARD, WITNESS, browsing
 
-pytestmark = pytest.mark.chain
+pytestmark = pytest.mark.media
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 WAIT_S = 30.0  # hang limit of every wait

@@ -23,7 +23,7 @@ from agenthuman_plugins.viewer._tracks import Picture
 from tests.viewer.conftest import FakeRoom
 
 pytestmark = [
-    pytest.mark.chain,
+    pytest.mark.media,
     pytest.mark.skipif(media_interface() is None, reason="no network interface besides loopback"),
 ]
 

@@ -197,6 +197,7 @@ async def test_rpc_to_an_absent_participant_fails(join: Join) -> None:
 # Media.
 
 
+@pytest.mark.media
 async def test_tracks_reach_a_subscriber_that_waits(join: Join) -> None:
     """Audio and video published into a running room arrive, and the publisher hears of its subscriber."""
     viewer, avatar = await join("viewer"), await join("avatar")
@@ -212,6 +213,7 @@ async def test_tracks_reach_a_subscriber_that_waits(join: Join) -> None:
     assert publications[video.sid].source == rtc.TrackSource.SOURCE_CAMERA
 
 
+@pytest.mark.media
 async def test_tracks_reach_a_subscriber_that_comes_late(join: Join) -> None:
     """Who joins while tracks are live gets them, starting with a whole picture."""
     avatar = await join("avatar")
@@ -222,6 +224,7 @@ async def test_tracks_reach_a_subscriber_that_comes_late(join: Join) -> None:
     assert await loud_samples(await viewer.subscribed(AUDIO), 1_600)
 
 
+@pytest.mark.media
 async def test_tracks_of_several_publishers_reach_each_other(join: Join) -> None:
     """More tracks than the first offer has room for: five clients each see the four others."""
     clients = [await join(f"p{number}") for number in range(5)]
@@ -234,6 +237,7 @@ async def test_tracks_of_several_publishers_reach_each_other(join: Join) -> None
                 await picture(await client.subscribed(VIDEO, name), grey=grey)
 
 
+@pytest.mark.media
 async def test_muted_track_is_seen_as_muted(join: Join) -> None:
     """A publisher's mute is known to its subscribers."""
     viewer, avatar = await join("viewer"), await join("avatar")
@@ -244,6 +248,7 @@ async def test_muted_track_is_seen_as_muted(join: Join) -> None:
     assert muted.sid == publication.sid
 
 
+@pytest.mark.media
 @pytest.mark.parametrize("simulcast", [False, True], ids=["plain", "simulcast"])
 async def test_track_published_again_is_seen_again(join: Join, simulcast: bool) -> None:
     """Three publications in a row: each one's picture arrives in full size, each one's end is heard of."""
@@ -257,6 +262,7 @@ async def test_track_published_again_is_seen_again(join: Join, simulcast: bool) 
         await viewer.event("track_unpublished", lambda gone, _, sid=publication.sid: gone.sid == sid)
 
 
+@pytest.mark.media
 async def test_two_simulcast_tracks_at_once_are_told_apart(join: Join) -> None:
     """Two simulcast videos of one participant arrive as what they are."""
     viewer, avatar = await join("viewer"), await join("avatar")
@@ -266,6 +272,7 @@ async def test_two_simulcast_tracks_at_once_are_told_apart(join: Join) -> None:
         await picture(await viewer.subscribed(VIDEO, name), grey=grey)
 
 
+@pytest.mark.media
 async def test_subscriptions_follow_the_subscriber(join: Join) -> None:
     """Without auto-subscription nothing arrives until it is asked for, nothing after, and again on demand."""
     viewer, avatar = await join("viewer", auto_subscribe=False), await join("avatar")
@@ -287,6 +294,7 @@ async def test_subscriptions_follow_the_subscriber(join: Join) -> None:
 # Trouble.
 
 
+@pytest.mark.media
 @pytest.mark.parametrize(
     "scenario",
     [rtc.SimulateScenarioKind.SIMULATE_SIGNAL_RECONNECT, rtc.SimulateScenarioKind.SIMULATE_FULL_RECONNECT],
@@ -325,6 +333,7 @@ async def test_publishing_needs_the_grant(join: Join) -> None:
     assert not witness.seen("track_published")
 
 
+@pytest.mark.media
 async def test_subscribing_needs_the_grant(join: Join) -> None:
     """Without canSubscribe no track is received, whoever else gets it."""
     blind = await join("blind", grants={"canSubscribe": False})

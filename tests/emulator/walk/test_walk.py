@@ -20,7 +20,7 @@ for found in pkgutil.iter_modules(checks.__path__):
 
 def _case(name: str) -> object:
     chain = any(found.chain for found in CHECKS.get(name, []))
-    return pytest.param(name, id=name, marks=[pytest.mark.chain] if chain else [])
+    return pytest.param(name, id=name, marks=[pytest.mark.media] if chain else [])
 
 
 @pytest.mark.parametrize("name", [_case(name) for name, fact in page.facts().items() if not fact.live])

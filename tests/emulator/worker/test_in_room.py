@@ -24,7 +24,7 @@ from tests.emulator.room_server.clients import TIMEOUT_S, Client, frames
 from tests.emulator.room_server.conftest import Join
 from tests.emulator.worker.fakes import tone
 
-pytestmark = [pytest.mark.chain, pytest.mark.asyncio(loop_scope="package")]
+pytestmark = [pytest.mark.media, pytest.mark.asyncio(loop_scope="package")]
 
 WORKER = "agenthuman_plugins.emulator.worker"
 AUDIO, VIDEO = rtc.TrackKind.KIND_AUDIO, rtc.TrackKind.KIND_VIDEO

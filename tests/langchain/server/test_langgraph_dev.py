@@ -31,7 +31,7 @@ pytestmark = [
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def emulator() -> AsyncIterator[Emulator]:
-    async with Emulator(plan="pro", sweep=False, expiry=False) as emulator:
+    async with Emulator(plan="explorer", sweep=False, expiry=False) as emulator:
         await emulator.wait_ready()
         yield emulator
 
@@ -110,6 +110,7 @@ def sessions(emulator: Emulator) -> Sessions:
     return Sessions(emulator)
 
 
+@pytest.mark.media
 @pytest.mark.asyncio(loop_scope="module")
 async def test_session_is_its_threads_on_every_server(
     sessions: Sessions, servers: tuple[Server, Server]
@@ -131,6 +132,7 @@ async def test_session_is_its_threads_on_every_server(
     assert its not in await one.ask(thread, "list")
 
 
+@pytest.mark.media
 @pytest.mark.asyncio(loop_scope="module")
 async def test_conversation_goes_on_after_a_crash(
     sessions: Sessions, settings: dict[str, str], tmp_path: Path
@@ -151,12 +153,14 @@ async def test_another_thread_neither_sees_nor_ends_it(
 ) -> None:
     """A session is nobody else's, on another server neither."""
     one, two = servers
-    await one.ask(str(uuid.uuid4()), "open")
-    its, stranger = sessions.id(), str(uuid.uuid4())
+    owner, stranger = str(uuid.uuid4()), str(uuid.uuid4())
+    await one.ask(owner, "open")
+    its = sessions.id()
     assert its not in await two.ask(stranger, "list")
     for wish in ("say", "end"):
         assert "Nothing was done" in await two.ask(stranger, f"{wish} {its}")
     assert sessions.states() == [("started", None)]
+    assert "has ended" in await one.ask(owner, "end")
 
 
 @pytest.mark.asyncio(loop_scope="module")
@@ -170,6 +174,7 @@ async def test_route_of_another_server_ends_what_the_user_left(
     await one.ask(stays, "open")
     assert (await two.http.post(f"/left/{left}")).status_code == 204
     assert sorted(sessions.states()) == [("ended", "caller"), ("started", None)]
+    assert "has ended" in await one.ask(stays, "end")
 
 
 @pytest.mark.asyncio(loop_scope="module")

@@ -23,7 +23,7 @@ WAIT_MS = 30_000
 STORY = "They have been jumping together ever since."
 
 pytestmark = [
-    pytest.mark.chain,
+    pytest.mark.media,
     pytest.mark.skipif(
         media_interface() is None,
         reason="no network interface besides loopback, which browsers leave out for video",

@@ -20,7 +20,7 @@ SHORT = "Hello there. You can interrupt me at any time."
 LONG = f"{SHORT} I speak through an avatar, and I have much more to say than anybody would like to hear."
 
 pytestmark = [
-    pytest.mark.chain,
+    pytest.mark.media,
     pytest.mark.skipif(
         media_interface() is None,
         reason="no network interface besides loopback, which LiveKit clients do not use",

@@ -23,7 +23,7 @@ from tests.pipecat.faults.matrix import (
 )
 from tests.pipecat.faults.words import WORD_S
 
-pytestmark = pytest.mark.chain
+pytestmark = pytest.mark.media
 
 _RESULT = Path(__file__).parents[3] / "benchmarks" / "results" / "fault-matrix.txt"
 # Where it takes the wire and processes; the rest is about what the service answers or the user wants, which the tests of
