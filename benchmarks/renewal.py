@@ -1,7 +1,7 @@
 """A bot that talks on while its sessions reach their limit, or its avatar is changed: `python -m benchmarks renewal`.
 
-The whole local chain: emulator, room server and avatars as processes. Every seven seconds a long reply is interrupted
-and a short one is said whole. Each word is a tone of its own, so that a lost or doubled one shows.
+The whole local chain: emulator, room server and avatars as processes. In each turn of a few seconds a long reply is
+interrupted and a short one is said whole. Each word is a tone of its own, so that a lost or doubled one shows.
 """
 
 import asyncio
@@ -40,8 +40,8 @@ from tests.pipecat.bot import speech
 from tests.pipecat.faults.ear import Ear
 from tests.pipecat.faults.words import WORD_S, heard, spoken
 
-_EVERY_S = 7.0
-_CUT_AFTER_S = 4.5  # of a turn; the rest is for the short reply
+_TURN_S = 7.0
+_FOR_THE_SHORT_S = 2.5  # of a turn; the long reply is cut then
 _LONG, _SHORT = 40, 8  # words
 _STUCK_S = 5.0  # a reply that does not begin, or does not end, for so long
 _SIZE = (320, 240)
@@ -58,6 +58,7 @@ class Case:
         session_s: How long one lasts; `None`: as long as the bot wants.
         change_every_s: How often the avatar is changed; `None`: never.
         seconds: How long the bot talks.
+        turn_s: How long it takes to say a long reply up to its interruption, and a short one.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Case:
     session_s: int | None = None
     change_every_s: float | None = None
     seconds: float = 180.0
+    turn_s: float = _TURN_S
 
 
 @dataclass
@@ -158,13 +160,13 @@ class _Talk:
         self._witness = witness
         self._outcome = outcome
 
-    async def run(self, seconds: float) -> None:
+    async def run(self, seconds: float, turn_s: float) -> None:
         began, turn = time.monotonic(), 0
         while time.monotonic() < began + seconds:
-            turn_began = began + turn * _EVERY_S
             turn += 1
+            turn_ends = began + turn * turn_s
             reply = await self._say(_LONG)
-            await asyncio.sleep(turn_began + _CUT_AFTER_S - time.monotonic())
+            await asyncio.sleep(turn_ends - _FOR_THE_SHORT_S - time.monotonic())
             self._witness.expect_voice(reply)
             await self._worker.queue_frame(InterruptionFrame())
             await self._stop(reply, _STUCK_S)
@@ -172,7 +174,7 @@ class _Talk:
             reply = await self._say(_SHORT)
             await self._stop(reply, _STUCK_S + _SHORT * WORD_S)
             self._judge(reply, at_least=_SHORT)
-            await asyncio.sleep(began + turn * _EVERY_S - time.monotonic())
+            await asyncio.sleep(turn_ends - time.monotonic())
 
     async def _say(self, words: int) -> str:
         self._outcome.replies += 1
@@ -228,7 +230,7 @@ async def talk(case: Case, *, room_server: str = "auto") -> Outcome:
 
             async with running(errors, service, witness) as worker:
                 changing = asyncio.create_task(_change(worker, case.change_every_s))
-                await _Talk(worker, witness, outcome).run(case.seconds)
+                await _Talk(worker, witness, outcome).run(case.seconds, case.turn_s)
                 changing.cancel()
                 witness.look()
         async with httpx.AsyncClient(headers={"x-api-key": api_key}, trust_env=False) as http:
@@ -312,12 +314,12 @@ def _markdown(lines: list[tuple[str, ...]]) -> str:
     return f"""
 ## Sessions that end, avatars that change
 
-`make bench BENCH=renewal`: a bot that talks on the whole local chain, interrupted every {_EVERY_S:g} s.
+`make bench BENCH=renewal`: a bot that talks on the whole local chain, interrupted every {_TURN_S:g} s.
 
 {rows}
 
 Method. Emulator, room server and avatars are processes of their own; the emulator ends each session at its limit. In each
-turn a reply of {_LONG} words is cut short after {_CUT_AFTER_S:g} s and one of {_SHORT} words is said whole. A word is a tone
+turn a reply of {_LONG} words is cut short after {_TURN_S - _FOR_THE_SHORT_S:g} s and one of {_SHORT} words is said whole. A word is a tone
 of {WORD_S:g} s, told apart by its pitch behind the service; of an interrupted reply every word up to the last one that was
 heard must be there. A hole in the voice is counted between two sounds of one reply, and up to its interruption.
 

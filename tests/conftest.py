@@ -138,7 +138,7 @@ def room_server_kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def a_room_server() -> str:
     """One kind of room server, for what only stands on rooms: the tests of the rooms and links hold the two alike."""
     from agenthuman_plugins.emulator.rooms import media_interface  # noqa: PLC0415 - only tests with rooms need it

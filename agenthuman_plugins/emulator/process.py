@@ -1,7 +1,7 @@
 """Child processes that never outlive their parent.
 
 The parent sends one JSON line of settings on standard input, so that no secret is in a command line or an
-environment, and then keeps the pipe open. The child answers with JSON lines on standard output, the first one
+environment, and then keeps the pipe open. The child answers with JSON lines on standard output, one of them
 `{"event": "ready", …}`. When the pipe closes, for whatever reason (stop, crash, `kill -9`), the child ends.
 """
 
@@ -42,6 +42,7 @@ class Child:
         self._module = module
         self._process = process
         self._on_event = on_event
+        self._early: list[Event] = []
         self._reader: asyncio.Task[None] | None = None
 
     @property
@@ -68,7 +69,7 @@ class Child:
         Args:
             module: Name of the module; its `__main__` part calls `run_child`.
             settings: What the child needs, secrets included.
-            on_event: Called with every later event, and with `{"event": "exit", "code": …}` as the last one.
+            on_event: Called with every other event, once the child is ready; the last is `{"event": "exit", "code": …}`.
             timeout_s: Limit for the start in seconds.
 
         Raises:
@@ -87,7 +88,7 @@ class Child:
         try:
             async with asyncio.timeout(timeout_s):
                 child.send(settings)
-                child.ready = await child._read_event() or {}
+                child.ready = await child._read_answer()
         except BaseException as error:
             await asyncio.shield(child.stop())
             if isinstance(error, TimeoutError):
@@ -126,6 +127,17 @@ class Child:
         if self._reader is not None:
             await asyncio.wait([self._reader], timeout=_DRAIN_TIMEOUT_S)
 
+    async def _read_answer(self) -> Event:
+        """Return the ready line or the error in its place; without either, an empty event.
+
+        What else happens meanwhile is kept: somebody may come into an avatar's room while it publishes its tracks.
+        """
+        while (event := await self._read_event()) is not None:
+            if event["event"] in {"ready", "error"}:
+                return event
+            self._early.append(event)
+        return {}
+
     async def _read_event(self) -> Event | None:
         """Return the next event, or `None` at the end of the pipe."""
         assert self._process.stdout is not None  # noqa: S101 - opened as a pipe above
@@ -138,6 +150,8 @@ class Child:
         return None
 
     async def _read_events(self) -> None:
+        for early in self._early:
+            self._report(early)
         while (event := await self._read_event()) is not None:
             self._report(event)
         self._report({"event": "exit", "code": await self._process.wait()})

@@ -19,10 +19,14 @@ async def _main(settings: dict[str, Any], emit: Emit, messages: "asyncio.Queue[E
             await asyncio.Event().wait()
         case "die":
             os._exit(7)
+        case "hurry":
+            emit({"event": "before ready"})
     print("noise from Python")  # noqa: T201
     os.write(1, b"noise from a native library\n")
     emit({"event": "ready", "path": sys.path})
-    await {"finish": _finish, "block": _block, "cling": _cling, "echo": _echo}[settings["do"]](emit, messages)
+    await {"finish": _finish, "block": _block, "cling": _cling, "echo": _echo, "hurry": _finish}[
+        settings["do"]
+    ](emit, messages)
 
 
 async def _finish(emit: Emit, _: "asyncio.Queue[Event]") -> None:

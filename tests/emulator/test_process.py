@@ -85,6 +85,15 @@ async def test_child_that_ends_by_itself_is_reported():
     await child.stop()
 
 
+async def test_event_before_ready_is_told_after_it():
+    """What happens while a child starts neither ends it nor gets lost."""
+    events = Events()
+    child = await Child.start(CHILD, {"do": "hurry"}, on_event=events)
+    assert child.ready["event"] == "ready"
+    assert [await events.next() for _ in range(2)] == [{"event": "before ready"}, {"event": "last words"}]
+    await child.stop()
+
+
 async def test_refusal_is_told_without_secrets():
     """What the child raises becomes the error's text; the secrets of its settings are struck out."""
     with pytest.raises(ChildError, match="cannot open") as failure:

@@ -71,6 +71,7 @@ _names = itertools.count(1)
 async def test_session_moves_from_worker_to_worker_and_back(room: TestRoom) -> None:
     """Whoever was called last speaks; the other one is told, leaves, and never comes back by itself."""
     async with ScriptedAvatar(room) as avatar:
+        avatar.report_end = True
         await avatar.show()
         first, second = Worker(room), Worker(room)
         try:

@@ -26,9 +26,9 @@ ARTEFACT_S = 0.02  # one window of what a jitter buffer makes up may have any pi
 
 
 @contextlib.asynccontextmanager
-async def _chain(room_server_kind: str) -> AsyncIterator[tuple[Bot, Emulator]]:
+async def _chain(a_room_server: str) -> AsyncIterator[tuple[Bot, Emulator]]:
     """A bot on an emulator that ends no session by itself; afterwards every session was ended by its caller."""
-    async with Emulator(room_server=room_server_kind, sweep=False, expiry=False) as emulator:
+    async with Emulator(room_server=a_room_server, sweep=False, expiry=False) as emulator:
         await emulator.wait_ready()
         async with AsyncAgentHuman(api_key=emulator.api_key, base_url=emulator.url) as client:
             async with running_service(
@@ -51,9 +51,9 @@ def _seconds_at(hz: float, voice: np.ndarray) -> float:
     return float(np.count_nonzero(loud & (np.abs(pitches - hz) < 60)) * window / RATE)
 
 
-async def test_reply_comes_back_whole_over_the_wire(room_server_kind: str) -> None:
+async def test_reply_comes_back_whole_over_the_wire(a_room_server: str) -> None:
     """The voice comes back in full length, with pictures, and the session is the caller's to end."""
-    async with _chain(room_server_kind) as (bot, _):
+    async with _chain(a_room_server) as (bot, _):
         await bot.say(tone(1.0, hz=440, loud=6000))
         await bot.down.until(lambda: bot.down.of(TTSStoppedFrame))
         assert 1.0 - SHORTER_S < _seconds_at(440, bot.voice()) < 1.0 + LONGER_S
@@ -63,12 +63,10 @@ async def test_reply_comes_back_whole_over_the_wire(room_server_kind: str) -> No
         await bot.down.until(lambda: bot.down.of(EndFrame))
 
 
-async def test_ten_interruptions_and_each_next_reply_comes_from_its_first_sample(
-    room_server_kind: str,
-) -> None:
+async def test_reply_after_an_interruption_comes_from_its_first_sample(a_room_server: str) -> None:
     """After each interruption nothing of the old reply is heard, and the next one is whole."""
-    async with _chain(room_server_kind) as (bot, _):
-        for number in range(10):
+    async with _chain(a_room_server) as (bot, _):
+        for number in range(4):
             long, short = f"long{number}", f"short{number}"
             await bot.say(tone(5.0, hz=300, loud=6000), context_id=long)
             await bot.down.until(lambda: any(f.context_id == long for f in bot.down.of(TTSAudioRawFrame)))  # noqa: B023

@@ -59,9 +59,9 @@ async def _converse(bot: Bot) -> None:
     assert not bot.up.of(ErrorFrame)
 
 
-async def test_conversation_in_the_users_livekit_room(room_server_kind: str) -> None:
+async def test_conversation_in_the_users_livekit_room(a_room_server: str) -> None:
     """Over byte streams in the user's room: states, order and interruption are as in the other mode."""
-    async with await RoomServer.start(room_server_kind) as server, Emulator(sweep=False) as emulator:
+    async with await RoomServer.start(a_room_server) as server, Emulator(sweep=False) as emulator:
         room = LiveKitRoom(
             server.url,
             server.mint(

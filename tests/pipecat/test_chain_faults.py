@@ -49,13 +49,13 @@ async def test_conversation_survives_the_avatar(a_room_server: str, fault: signa
     """The reply in which the avatar fails goes on as plain audio, with one error; then another avatar speaks."""
     async with _bot(a_room_server) as bot:
         (avatar,) = _avatars()
-        await bot.say(tone(3.0, hz=440, loud=6000))
+        await bot.say(tone(1.6, hz=440, loud=6000))
         await bot.down.until(lambda: len(bot.down.of(TTSAudioRawFrame)) >= 10)
         avatar.send_signal(fault)
         try:
             await bot.until_event("on_fallback_started")
             await bot.until_stopped("c1")
-            assert 2.6 < _loud_s(bot, "c1") < 3.6
+            assert 1.2 < _loud_s(bot, "c1") < 2.2
             assert [e.category for e in bot.up.of(ErrorFrame)] == [ErrorCategory.CONNECTIVITY]
             await bot.until_event("on_fallback_ended")
             await bot.say(tone(0.5, hz=440, loud=6000), context_id="c2")

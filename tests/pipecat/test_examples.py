@@ -129,7 +129,7 @@ async def test_the_page_needs_nobody_else(chromium: str, unused_tcp_port: int) -
         await page.keyboard.press("Enter")
         await page.wait_for_selector("#log .bot.cut >> text=Hello!")
         await page.wait_for_selector("#log .user >> text=Tell me a story")
-        await page.wait_for_selector("#log .bot.speaking >> text=quiet forest")
+        await page.wait_for_selector("#log .bot.speaking >> text=Once upon")
         assert "ms" in await page.inner_text("#voice-delay")
         assert not complaints
 

@@ -55,6 +55,19 @@ def room(room_server):
     return TestRoom(room_server, f"speech-{next(_names)}")
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def one_room_server(a_room_server):
+    """One kind of room server."""
+    async with await RoomServer.start(a_room_server) as server:
+        yield server
+
+
+@pytest.fixture
+def a_room(one_room_server):
+    """A room of its own for each test, on one kind of room server: what is said there, the link's tests say of both."""
+    return TestRoom(one_room_server, f"speech-{next(_names)}")
+
+
 @pytest.fixture
 async def scripted():
     async with ScriptedGateway().running() as server:

@@ -9,6 +9,7 @@ from typing import Self
 from livekit import rtc
 
 from agenthuman_plugins.speech import AVATAR_IDENTITY
+from agenthuman_plugins.speech._utterances import BYTES_PER_SECOND
 from tests.speech.conftest import BOT, TestRoom
 
 WIDTH, HEIGHT = 128, 96
@@ -33,6 +34,7 @@ class ScriptedAvatar:
     Attributes:
         streams: Every byte stream, in order of its header.
         record: What happened, in order: `open`, `close`, `clear`.
+        report_end: Whether it reports a stream as played when that is closed.
     """
 
     def __init__(self, room: TestRoom, *, identity: str = AVATAR_IDENTITY, hidden: bool = False) -> None:
@@ -40,6 +42,7 @@ class ScriptedAvatar:
         self.record: list[str] = []
         self.clear_answer = "ok"
         self.report_clear = True
+        self.report_end = False
         self._test_room = room
         self._identity = identity
         self._grants = {"hidden": True} if hidden else {}
@@ -126,6 +129,8 @@ class ScriptedAvatar:
                 self._happened.set()
             stream.closed = True
             self._note("close")
+            if self.report_end:
+                self._spawn(self.report_finished(len(stream.pcm) / BYTES_PER_SECOND))
 
     async def _on_clear(self, call: rtc.RpcInvocationData) -> str:
         self._note("clear")

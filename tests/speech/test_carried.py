@@ -79,10 +79,10 @@ class Ear:
         await asyncio.gather(self._task, return_exceptions=True)
 
 
-async def test_voice_and_video_come_out_of_our_own_room(room: TestRoom, emulator: Emulator):
+async def test_voice_and_video_come_out_of_our_own_room(a_room: TestRoom, emulator: Emulator):
     """Over a documented platform the link brings voice and video of its avatar, and of nobody else in the room."""
-    own = minted(room, "face-7")
-    async with ScriptedAvatar(room, identity="another") as stranger:
+    own = minted(a_room, "face-7")
+    async with ScriptedAvatar(a_room, identity="another") as stranger:
         await stranger.show()
         async with avatar_in(emulator, own) as link:
             ear = Ear(link)
@@ -99,12 +99,12 @@ async def test_voice_and_video_come_out_of_our_own_room(room: TestRoom, emulator
     assert [session["ended_by"] for session in emulator.sessions()] == ["caller"]
 
 
-async def test_two_avatars_in_one_room_are_apart(room: TestRoom, emulator: Emulator):
+async def test_two_avatars_in_one_room_are_apart(a_room: TestRoom, emulator: Emulator):
     """Under identities of their own two avatars stand in one room: each hears and answers its own link alone."""
-    async with avatar_in(emulator, minted(room, "one")) as first:
+    async with avatar_in(emulator, minted(a_room, "one")) as first:
         ears = [Ear(first)]
         await say(first)
-        async with avatar_in(emulator, minted(room, "two")) as second:
+        async with avatar_in(emulator, minted(a_room, "two")) as second:
             ears.append(Ear(second))
             await ears[1].more(1)
             heard = ears[0].loud
@@ -120,9 +120,9 @@ async def test_two_avatars_in_one_room_are_apart(room: TestRoom, emulator: Emula
     assert [session["ended_by"] for session in emulator.sessions()] == ["caller", "caller"]
 
 
-async def test_second_avatar_with_the_token_of_the_first_evicts_it(room: TestRoom, emulator: Emulator):
+async def test_second_avatar_with_the_token_of_the_first_evicts_it(a_room: TestRoom, emulator: Emulator):
     """One token holds one avatar: why a fixed room never has two sessions at a time."""
-    own = minted(room)
+    own = minted(a_room)
     async with avatar_in(emulator, own):
         first = emulator.sessions()[0]["session_id"]
 

@@ -92,9 +92,9 @@ async def event(link, kind):
     raise AssertionError(f"closed without {kind.__name__}")
 
 
-async def test_speech_is_played_whole(room):
+async def test_speech_is_played_whole(a_room):
     """The avatar says all of it, at its pitch, and reports its exact length."""
-    async with conversation(room) as (link, listener):
+    async with conversation(a_room) as (link, listener):
         await link.send(tone(1.0, 440))
         await link.end_utterance()
         assert await event(link, PlaybackStarted) == PlaybackStarted(1)
@@ -107,9 +107,9 @@ async def test_speech_is_played_whole(room):
         assert pitch(b"".join(listener.loud()[3:-3]), RATE) == pytest.approx(440, rel=0.05)
 
 
-async def test_interruption_and_next_utterance_from_its_first_sample(room):
+async def test_interruption_and_next_utterance_from_its_first_sample(a_room):
     """A second into a reply it is cut; the next one is heard from its beginning, and nothing of the old one."""
-    async with conversation(room) as (link, listener):
+    async with conversation(a_room) as (link, listener):
         await link.send(tone(10, 220))
         await link.end_utterance()
         await listener.until(lambda: len(listener.loud()) >= 25)
@@ -127,9 +127,9 @@ async def test_interruption_and_next_utterance_from_its_first_sample(room):
         assert (await event(link, PlaybackFinished)).position_s == pytest.approx(0.8)
 
 
-async def test_eight_rapid_interruptions_and_a_good_utterance(room):
+async def test_eight_rapid_interruptions_and_a_good_utterance(a_room):
     """However early the interruptions come, each utterance ends once, and the last one is heard."""
-    async with conversation(room) as (link, listener):
+    async with conversation(a_room) as (link, listener):
         for wait_s in (0, 0.01, 0.02, 0.05, 0.1, 0, 0.03, 0.2):
             await link.send(tone(3, 220))
             await link.wait_playback(timeout_s=wait_s)
@@ -145,9 +145,9 @@ async def test_eight_rapid_interruptions_and_a_good_utterance(room):
         await listener.until(lambda: len([b for b in listener.loud(cut) if pitch(b, RATE) > 700]) >= 13)
 
 
-async def test_picture_moves(room):
+async def test_picture_moves(a_room):
     """Pictures of the size asked for come, and they are not all the same."""
-    async with conversation(room) as (link, _), asyncio.timeout(10):
+    async with conversation(a_room) as (link, _), asyncio.timeout(10):
         pictures = [await anext(link.video()) for _ in range(10)]
         assert len({picture.rgb for picture in pictures}) > 1
         assert all(len(picture.rgb) == picture.width * picture.height * 3 for picture in pictures)

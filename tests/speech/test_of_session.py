@@ -173,14 +173,14 @@ async def test_next_to_our_own_transport(room):
 
 
 @pytest.mark.media
-async def test_avatar_joins_our_own_room(room):
+async def test_avatar_joins_our_own_room(a_room):
     """A real avatar in the caller's room hears the agent's speech and reports it played, whatever its name."""
     own = LiveKitRoom(
-        room.url,
-        room.server.mint(
-            room=room.name, identity="face-7", kind="agent", attributes={"lk.publish_on_behalf": "bot"}
+        a_room.url,
+        a_room.server.mint(
+            room=a_room.name, identity="face-7", kind="agent", attributes={"lk.publish_on_behalf": "bot"}
         ),
-        agent_token=room.bot_token(),
+        agent_token=a_room.bot_token(),
     )
     async with (
         Emulator(room_server="embedded", sweep=False) as emulator,
@@ -199,10 +199,10 @@ async def test_avatar_joins_our_own_room(room):
 
 
 @pytest.mark.media
-async def test_room_of_the_service_for_speech_alone(room_server_kind):
+async def test_room_of_the_service_for_speech_alone(a_room_server):
     """Without media a session in the service's room is spoken through, and nothing comes back."""
     async with (
-        Emulator(room_server=room_server_kind, sweep=False) as emulator,
+        Emulator(room_server=a_room_server, sweep=False) as emulator,
         AsyncAgentHuman(api_key=emulator.api_key, base_url=emulator.url) as client,
     ):
         link = speech_link(await client.sessions.create(avatar="avat_1"), media=False)

@@ -251,9 +251,9 @@ async def test_muted_track_is_seen_as_muted(join: Join) -> None:
 @pytest.mark.media
 @pytest.mark.parametrize("simulcast", [False, True], ids=["plain", "simulcast"])
 async def test_track_published_again_is_seen_again(join: Join, simulcast: bool) -> None:
-    """Four publications in a row: each one's picture arrives in full size, each one's end is heard of."""
+    """Three publications in a row: each one's picture arrives in full size, each one's end is heard of."""
     viewer, avatar = await join("viewer"), await join("avatar")
-    for grey in (40, 90, 140, 190):
+    for grey in (40, 110, 180):
         viewer.forget()
         publication = await avatar.publish_video(grey=grey, simulcast=simulcast)
         await picture(await viewer.subscribed(VIDEO), grey=grey, width=WIDTH)
@@ -300,19 +300,22 @@ async def test_subscriptions_follow_the_subscriber(join: Join) -> None:
     [rtc.SimulateScenarioKind.SIMULATE_SIGNAL_RECONNECT, rtc.SimulateScenarioKind.SIMULATE_FULL_RECONNECT],
     ids=["signal", "full"],
 )
-@pytest.mark.parametrize("who", ["avatar", "viewer"])
-async def test_reconnection_brings_everything_back(join: Join, who: str, scenario: int) -> None:
+async def test_reconnection_brings_everything_back(join: Join, scenario: int) -> None:
     """After a lost WebSocket, on either side, picture and data flow again."""
-    clients = {name: await join(name) for name in ("avatar", "viewer")}
-    viewer, avatar = clients["viewer"], clients["avatar"]
-    await avatar.publish_video(grey=120)
-    await picture(await viewer.subscribed(VIDEO), grey=120)
-    async with asyncio.timeout(TIMEOUT_S):
-        await clients[who].room.simulate_scenario(scenario)
-    await clients[who].event("reconnected")
-    await picture(await _video_of(viewer, "avatar"), grey=120)
-    await avatar.me.publish_data(b"again", destination_identities=["viewer"])
-    await viewer.event("data_received", lambda packet: packet.data == b"again")
+
+    async def lose(who: str) -> None:  # a real server takes 3 s for some, so both sides are tried at a time
+        avatar, viewer = await join(f"avatar {who}"), await join(f"viewer {who}")
+        loser = {"avatar": avatar, "viewer": viewer}[who]
+        await avatar.publish_video(grey=120, name=who)
+        await picture(await viewer.subscribed(VIDEO, who), grey=120)
+        async with asyncio.timeout(TIMEOUT_S):
+            await loser.room.simulate_scenario(scenario)
+        await loser.event("reconnected")
+        await picture(await _video_of(viewer, avatar.me.identity), grey=120)
+        await avatar.me.publish_data(b"again", destination_identities=[viewer.me.identity])
+        await viewer.event("data_received", lambda packet: packet.data == b"again")
+
+    await asyncio.gather(lose("avatar"), lose("viewer"))
 
 
 # Permissions.
@@ -321,9 +324,12 @@ async def test_reconnection_brings_everything_back(join: Join, who: str, scenari
 async def test_publishing_needs_the_grant(join: Join) -> None:
     """Without canPublish a track does not get into the room."""
     witness, listener = await join("witness"), await join("listener", grants={"canPublish": False})
+    await _in_sight(witness, listener)
     with pytest.raises(TimeoutError):  # clients do not look at the refusal; they wait for 10 s
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(0.5):
             await listener.publish_video()
+    await listener.me.set_attributes({"asked": "yes"})  # the server has answered by then
+    await witness.event("participant_attributes_changed", lambda changed, _: "asked" in changed)
     assert not witness.seen("track_published")
 
 

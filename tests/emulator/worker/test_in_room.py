@@ -243,6 +243,7 @@ async def test_only_the_sender_is_obeyed(start_avatar: StartAvatar, bot: Bot, jo
 async def test_sender_that_leaves_is_cut_off(start_avatar: StartAvatar, bot: Bot, join: Join) -> None:
     """The avatar does not speak on for somebody who has gone; whoever speaks next is heard."""
     avatar = await start_avatar()
+    await bot.client.publish_audio()  # a real server tells at once of those who publish; else every 3 s
     stream = await bot.open_stream()
     await stream.write(tone(1_000))
     await bot.report("playback_started")
@@ -260,6 +261,8 @@ async def test_state_packets_tell_when_the_avatar_is_there(
     """Everybody hears `connected`, late comers too, and `disconnected` with its reason; then the worker ends."""
     avatar = await start_avatar()
     late = await join("late")
+    for client in (bot.client, late):
+        await client.publish_audio()  # a real server tells at once of those who publish; else every 3 s
     for client in (bot.client, late):
         (packet,) = await client.event("data_received", _says({"state": "connected"}))
         assert packet.topic == "session.state"

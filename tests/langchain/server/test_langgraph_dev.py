@@ -1,14 +1,16 @@
 """Agents on LangGraph servers: a session is its thread's, whichever server runs it."""
 
+import asyncio
 import json
 import shutil
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
 from agenthuman_plugins.emulator import Emulator
 from agenthuman_plugins.emulator.rooms import RoomServer, media_interface
@@ -27,14 +29,14 @@ pytestmark = [
 ]
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def emulator() -> AsyncIterator[Emulator]:
     async with Emulator(plan="explorer", sweep=False, expiry=False) as emulator:
         await emulator.wait_ready()
         yield emulator
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def settings(emulator: Emulator) -> AsyncIterator[dict[str, str]]:
     """The services of a deployment, as its environment names them."""
     async with await RoomServer.start("embedded") as rooms, openai_stand_in() as openai:
@@ -49,94 +51,135 @@ async def settings(emulator: Emulator) -> AsyncIterator[dict[str, str]]:
         }
 
 
-@pytest.fixture
-async def serve(tmp_path: Path, settings: dict[str, str]) -> AsyncIterator[Any]:
-    """Starts a server of the example's project in a folder of its own, as on a machine of its own."""
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def servers(
+    tmp_path_factory: pytest.TempPathFactory, settings: dict[str, str]
+) -> AsyncIterator[tuple[Server, Server]]:
+    """Two servers of the example's project, each with a store of its own, for all tests that leave them running."""
+    async with two_servers(tmp_path_factory.mktemp("servers"), settings) as both:
+        yield both
+
+
+@asynccontextmanager
+async def two_servers(
+    folder: Path, settings: dict[str, str], *, share_store: bool = False
+) -> AsyncIterator[tuple[Server, Server]]:
+    """Each in a folder of its own, as on a machine of its own."""
+    store = {"SHARED_STORE": str(folder / "store.sqlite")}
     async with AsyncExitStack() as servers:
-
-        async def start(name: str, *, share_store: bool = False) -> Server:
-            folder = tmp_path / name
-            shutil.copytree(PROJECT, folder, ignore=shutil.ignore_patterns("__pycache__", ".langgraph_api"))
+        starting = []
+        for place in (folder / "one", folder / "two"):
+            shutil.copytree(PROJECT, place, ignore=shutil.ignore_patterns("__pycache__", ".langgraph_api"))
             if share_store:
-                shutil.copy(Path(__file__).with_name("shared_store.py"), folder)
-                config = json.loads((folder / "langgraph.json").read_text())
+                shutil.copy(Path(__file__).with_name("shared_store.py"), place)
+                config = json.loads((place / "langgraph.json").read_text())
                 config["checkpointer"] = {"path": "./shared_store.py:saver"}
-                (folder / "langgraph.json").write_text(json.dumps(config))
-            store = {"SHARED_STORE": str(tmp_path / "store.sqlite")}
-            return await servers.enter_async_context(langgraph_dev(folder, settings | store))
-
-        yield start
-
-
-def spoken(emulator: Emulator) -> list[float]:
-    """Seconds of each utterance that the avatar has played."""
-    [session] = emulator.sessions()
-    return [event["position_s"] for event in session["timeline"] if event["event"] == "utterance_finished"]
+                (place / "langgraph.json").write_text(json.dumps(config))
+            starting.append(servers.enter_async_context(langgraph_dev(place, settings | store)))
+        one, two = await asyncio.gather(*starting)
+        yield one, two
 
 
-def states(emulator: Emulator) -> list[tuple[str, str | None]]:
-    return [(session["status"], session["ended_by"]) for session in emulator.sessions()]
+class Sessions:
+    """The sessions that were opened since the test began."""
+
+    def __init__(self, emulator: Emulator) -> None:
+        self._emulator = emulator
+        self._before = [session["session_id"] for session in emulator.sessions()]
+
+    def all(self) -> list[dict[str, Any]]:
+        return [each for each in self._emulator.sessions() if each["session_id"] not in self._before]
+
+    def states(self) -> list[tuple[str, str | None]]:
+        return [(session["status"], session["ended_by"]) for session in self.all()]
+
+    def id(self) -> str:
+        """The id of the only one."""
+        [session] = self.all()
+        return str(session["session_id"])
+
+    def spoken(self) -> list[float]:
+        """Seconds of each utterance that the avatar of the only one has played."""
+        [session] = self.all()
+        events = [event for event in session["timeline"] if event["event"] == "utterance_finished"]
+        return [event["position_s"] for event in events]
 
 
-def session_id(emulator: Emulator) -> str:
-    [session] = emulator.sessions()
-    return str(session["session_id"])
+@pytest.fixture
+def sessions(emulator: Emulator) -> Sessions:
+    return Sessions(emulator)
 
 
 @pytest.mark.media
-async def test_session_is_its_threads_on_every_server(emulator: Emulator, serve: Any) -> None:
+@pytest.mark.asyncio(loop_scope="module")
+async def test_session_is_its_threads_on_every_server(
+    sessions: Sessions, servers: tuple[Server, Server]
+) -> None:
     """What one server opened another one lists, speaks through and ends, in turns with the first.
 
     Each has a store of its own, so the other model learns the id from its user.
     """
-    one, two = await serve("one"), await serve("two")
+    one, two = servers
     thread = str(uuid.uuid4())
     await one.ask(thread, "open")
-    its = session_id(emulator)
+    its = sessions.id()
     assert its in await two.ask(thread, f"list {its}")
     for server in (two, one, two):
         assert await server.ask(thread, "say Hello!") == f"Spoken: {SPEECH_S} s."
-    assert spoken(emulator) == pytest.approx([SPEECH_S] * 3, abs=0.15)
+    assert sessions.spoken() == pytest.approx([SPEECH_S] * 3, abs=0.15)
     assert "has ended" in await two.ask(thread, "end")
-    assert states(emulator) == [("ended", "caller")]
+    assert sessions.states() == [("ended", "caller")]
     assert its not in await one.ask(thread, "list")
 
 
 @pytest.mark.media
-async def test_conversation_goes_on_after_a_crash(emulator: Emulator, serve: Any) -> None:
+@pytest.mark.asyncio(loop_scope="module")
+async def test_conversation_goes_on_after_a_crash(
+    sessions: Sessions, settings: dict[str, str], tmp_path: Path
+) -> None:
     """With one store, another server answers for one that was killed, and the avatar stays."""
-    one, two = await serve("one", share_store=True), await serve("two", share_store=True)
-    thread = str(uuid.uuid4())
-    await one.ask(thread, "open")
-    await one.kill()
-    assert await two.ask(thread, "say Still here.") == f"Spoken: {SPEECH_S} s."
-    assert "has ended" in await two.ask(thread, "end")
-    assert states(emulator) == [("ended", "caller")]
+    async with two_servers(tmp_path, settings, share_store=True) as (one, two):
+        thread = str(uuid.uuid4())
+        await one.ask(thread, "open")
+        await one.kill()
+        assert await two.ask(thread, "say Still here.") == f"Spoken: {SPEECH_S} s."
+        assert "has ended" in await two.ask(thread, "end")
+        assert sessions.states() == [("ended", "caller")]
 
 
-async def test_another_thread_neither_sees_nor_ends_it(emulator: Emulator, serve: Any) -> None:
+@pytest.mark.asyncio(loop_scope="module")
+async def test_another_thread_neither_sees_nor_ends_it(
+    sessions: Sessions, servers: tuple[Server, Server]
+) -> None:
     """A session is nobody else's, on another server neither."""
-    one, two = await serve("one"), await serve("two")
-    await one.ask(str(uuid.uuid4()), "open")
-    its, stranger = session_id(emulator), str(uuid.uuid4())
+    one, two = servers
+    owner, stranger = str(uuid.uuid4()), str(uuid.uuid4())
+    await one.ask(owner, "open")
+    its = sessions.id()
     assert its not in await two.ask(stranger, "list")
     for wish in ("say", "end"):
         assert "Nothing was done" in await two.ask(stranger, f"{wish} {its}")
-    assert states(emulator) == [("started", None)]
+    assert sessions.states() == [("started", None)]
+    assert "has ended" in await one.ask(owner, "end")
 
 
-async def test_route_of_another_server_ends_what_the_user_left(emulator: Emulator, serve: Any) -> None:
+@pytest.mark.asyncio(loop_scope="module")
+async def test_route_of_another_server_ends_what_the_user_left(
+    sessions: Sessions, servers: tuple[Server, Server]
+) -> None:
     """A custom route ends the sessions of a thread that another server ran, and of no other."""
-    one, two = await serve("one"), await serve("two")
+    one, two = servers
     left, stays = str(uuid.uuid4()), str(uuid.uuid4())
     await one.ask(left, "open")
     await one.ask(stays, "open")
     assert (await two.http.post(f"/left/{left}")).status_code == 204
-    assert sorted(states(emulator)) == [("ended", "caller"), ("started", None)]
+    assert sorted(sessions.states()) == [("ended", "caller"), ("started", None)]
+    assert "has ended" in await one.ask(stays, "end")
 
 
+@pytest.mark.asyncio(loop_scope="module")
 async def test_factory_ends_the_session_of_its_run(
-    emulator: Emulator, settings: dict[str, str], tmp_path: Path
+    sessions: Sessions, settings: dict[str, str], tmp_path: Path
 ) -> None:
     """The factory of the example needs no other file, and what its run leaves open is ended after it."""
     shutil.copy(EXAMPLES / "langchain_graph.py", tmp_path)
@@ -144,4 +187,4 @@ async def test_factory_ends_the_session_of_its_run(
     (tmp_path / "langgraph.json").write_text(json.dumps(config))
     async with langgraph_dev(tmp_path, settings) as server:
         assert "Opened session" in await server.ask(str(uuid.uuid4()), "open")
-        assert states(emulator) == [("ended", "caller")]
+        assert sessions.states() == [("ended", "caller")]

@@ -85,21 +85,21 @@ async def test_talk_and_barge_in(chromium: str) -> None:
     """Face and voice answer a typed sentence; interrupted while the model still writes, it remembers what was heard."""
     async with running() as url, browsing(chromium, url) as (page, complaints):
         await page.wait_for_selector("#veil.lifted", state="attached")
-        await page.wait_for_selector("#log .bot:not(.speaking) >> text=Ask me for a story")
         await page.evaluate(WITNESS)
-        asked = await page.evaluate("performance.now()")
+        await page.wait_for_selector("#log .bot.speaking >> text=Hello")
         await ask(page, "Tell me a story")
-        await page.evaluate(HEARD, {"loud": True, "ms": 0, "since": asked})
-        await page.wait_for_selector("#log .bot.speaking >> text=a fox")
+        await page.wait_for_selector("#log .bot.speaking >> text=Once upon")
+        begun = await page.evaluate("performance.now()")
+        await page.evaluate(HEARD, {"loud": True, "ms": 0, "since": begun})
         assert (await page.evaluate("witness"))["changes"] > 10, "the face does not move"
 
         # The story is written for five seconds and spoken for twenty: the model is still at it.
         pressed = await page.evaluate("performance.now()")
         await ask(page, "What did you just say?")
-        await page.wait_for_selector("#log .bot.cut")
+        await page.wait_for_selector("#log .bot.cut >> text=Once upon")
         silent = await page.evaluate(HEARD, {"loud": False, "ms": 400, "since": pressed})
         assert silent - pressed < 2_000
-        cut = await page.inner_text("#log .bot.cut")
+        cut = await page.inner_text("#log .bot.cut >> text=Once upon")
         assert STORY not in cut
         answer = page.locator("#log .bot:last-child:not(.speaking):not(.cut)", has_text="The last thing")
         await answer.wait_for()

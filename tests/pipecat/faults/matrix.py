@@ -18,7 +18,7 @@ from tests.pipecat.faults.chain import IMPATIENT_S, PATIENT_S, Chain
 from tests.pipecat.faults.odd_avatar import CHANGING_SIZE, MALFORMED_REPORTS
 from tests.pipecat.faults.words import WORD_S, heard, spoken
 
-_REPLIES = {"struck": 15, "during": 5, "after": 5}  # words of each
+REPLIES = {"struck": 10, "during": 3, "after": 3}  # words of each
 _BEGUN_FRAMES = 10  # by then the avatar is in mid-reply
 _TIMES_OF_ALL_ATTEMPTS = 3  # the client's default
 
@@ -130,19 +130,19 @@ async def converse(fault: Fault, room_server_kind: str) -> Outcome:
             outcome.recovered = len(bot.events.get("on_playback_started", [])) > played
             outcome.errors = [str(error.category) for error in bot.up.of(ErrorFrame)]
             outcome.fallbacks = len(bot.events.get("on_fallback_started", []))
-        outcome.said = {reply: heard(chain.ear.voice(reply)) for reply in _REPLIES}
+        outcome.said = {reply: heard(chain.ear.voice(reply)) for reply in REPLIES}
         outcome.left_open = len(chain.open_sessions())
     return outcome
 
 
 async def _say(chain: Chain, reply: str) -> None:
-    await chain.bot.say(spoken(_REPLIES[reply]), context_id=reply)
+    await chain.bot.say(spoken(REPLIES[reply]), context_id=reply)
 
 
 def complaints(fault: Fault, outcome: Outcome) -> list[str]:
     """What of the promises was not kept; the time is for the report to judge."""
     found = []
-    for reply, words in _REPLIES.items():
+    for reply, words in REPLIES.items():
         said = outcome.said[reply]
         if [word for word, _ in said] != list(range(words)):
             found.append(f"reply {reply!r} was heard as words {[word for word, _ in said]}")
@@ -225,14 +225,14 @@ def _at_end(fault: str, **details: object) -> Strike:
 
 def _until_renewal(chain: Chain) -> Awaitable[object]:
     """Shortly before the next session is opened, so that it is opened in the struck reply."""
-    due = chain.avatars_sent[0] + _RENEWED_S * 3 / 4 - 1.0
+    due = chain.avatars_sent[0] + _RENEWED_S * 3 / 4 - 0.4
     return chain.until(lambda: time.monotonic() >= due)
 
 
 async def _kill_before_the_next(chain: Chain) -> None:
     """Kill the avatar that speaks while the next one is asked for, and longer in coming than anybody waits."""
     await chain.fail("delay", method="POST", path="/v1/sessions", delay_s=_SLOW_S)
-    await chain.until(lambda: time.monotonic() >= chain.avatars_sent[0] + _RENEWED_S * 3 / 4 + 0.5)
+    await chain.until(lambda: time.monotonic() >= chain.avatars_sent[0] + _RENEWED_S * 3 / 4 + 0.4)
     chain.avatar_processes[0].kill()
 
 

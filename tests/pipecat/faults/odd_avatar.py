@@ -23,7 +23,7 @@ _MALFORMED = itertools.cycle(
     )
 )
 _SIZES = ((160, 120), (320, 240), (120, 160), (400, 300))
-_PICTURES_OF_A_SIZE = 25
+_PICTURES_OF_A_SIZE = 12  # half a second
 
 
 async def _main(settings: dict[str, Any], emit: Emit, messages: "asyncio.Queue[Event]") -> None:
@@ -39,7 +39,7 @@ def _finished(self: PlaybackNotifier, to: str, position_s: float, *, interrupted
 
 
 class _Sizes:
-    """Shows each second in another size."""
+    """Shows each half second in another size."""
 
     def __init__(self, show: Any) -> None:
         self._show = show
