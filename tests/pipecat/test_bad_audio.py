@@ -12,6 +12,7 @@ from pipecat.frames.frames import ErrorFrame, TTSAudioRawFrame, TTSStartedFrame,
 from agenthuman_plugins.client import AuthenticationError
 from agenthuman_plugins.pipecat.reply import _speaker
 from tests.pipecat.bot import RATE, WAIT_S, Bot, FakeClient, running, tone
+from tests.virtual_time import in_virtual_time
 
 _LOUD = 4000
 
@@ -32,6 +33,7 @@ async def _say_cut(bot: Bot, pcm: bytes, size: int, rate: int = RATE, channels: 
     await bot.send(TTSStoppedFrame(context_id="c1"))
 
 
+@in_virtual_time
 @pytest.mark.parametrize("size", [1, 3, 641])
 async def test_speech_cut_in_the_middle_of_samples_is_whole(size: int, warnings: list[str]) -> None:
     """The halves of a sample find together, and nothing shifts by a byte."""
@@ -44,6 +46,7 @@ async def test_speech_cut_in_the_middle_of_samples_is_whole(size: int, warnings:
     assert not [message for message in warnings if "sample" in message]
 
 
+@in_virtual_time
 async def test_half_a_sample_at_the_end_is_one_warning(warnings: list[str]) -> None:
     """What is no sample cannot be heard; the rest is, and the next reply does not begin with it."""
     async with running() as bot:
@@ -58,6 +61,7 @@ async def test_half_a_sample_at_the_end_is_one_warning(warnings: list[str]) -> N
     assert len([message for message in warnings if "middle of a sample" in message]) == 1
 
 
+@in_virtual_time
 @pytest.mark.parametrize("channels", [1, 2])
 @pytest.mark.parametrize("rate", [8_000, 11_025, 22_050, 24_000, 32_000, 44_100, 48_000])
 async def test_odd_cuts_at_any_rate_are_heard_in_full_length(rate: int, channels: int) -> None:
@@ -71,6 +75,7 @@ async def test_odd_cuts_at_any_rate_are_heard_in_full_length(rate: int, channels
         assert abs((loud[-1] - loud[0] + 1) / RATE - 0.3) < 0.003
 
 
+@in_virtual_time
 async def test_odd_cuts_without_an_avatar_pass_whole() -> None:
     """Plain audio is whole, too: no byte of it is lost or doubled, and there is only the error about the avatar."""
     client = FakeClient(AuthenticationError("bad key", status_code=401))
@@ -83,6 +88,7 @@ async def test_odd_cuts_without_an_avatar_pass_whole() -> None:
         assert len(bot.up.of(ErrorFrame)) == 1
 
 
+@in_virtual_time
 async def test_ten_minutes_in_one_reply_are_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     """A reply may be as long as it likes: every second of it is heard, in order, before its stop frame leaves."""
     monkeypatch.setattr(_speaker, "_AHEAD_S", math.inf)  # this avatar speaks faster than any clock

@@ -29,6 +29,7 @@ from agenthuman_plugins.client import DailyRoom
 from agenthuman_plugins.pipecat.picture._pump import CAN_SCALE
 from tests.pipecat.bot import Tap, running, sentence, tone
 from tests.pipecat.transport import Playing
+from tests.virtual_time import in_virtual_time
 
 WAIT_S = 30.0  # hang limit of every wait
 
@@ -79,6 +80,7 @@ AROUND = [
 ]
 
 
+@in_virtual_time
 @pytest.mark.parametrize("around", AROUND)
 async def test_a_goodbye_begins_at_once(around: Around) -> None:
     """Voice and pictures of a goodbye come as the avatar speaks, not when it has spoken and the end may leave."""
@@ -115,6 +117,7 @@ async def test_a_goodbye_begins_at_once(around: Around) -> None:
         assert len(ids) == len(set(ids))
 
 
+@in_virtual_time
 async def test_speech_after_the_end_was_announced_still_begins_at_once() -> None:
     """A TTS in the same branch makes the goodbye while the pipeline already holds the end."""
 
@@ -139,6 +142,7 @@ async def test_speech_after_the_end_was_announced_still_begins_at_once() -> None
         assert np.array_equal(np.trim_zeros(bot.voice()), np.frombuffer(tone(0.4), np.int16))
 
 
+@in_virtual_time
 async def test_with_a_processor_behind_the_avatar_the_rest_is_plain_audio() -> None:
     """What could change or record sound is not passed by: it gets the rest as plain audio, and the end at once."""
     transport, through = Playing(), Through()
@@ -159,6 +163,7 @@ async def test_with_a_processor_behind_the_avatar_the_rest_is_plain_audio() -> N
         ]
 
 
+@in_virtual_time
 @pytest.mark.parametrize("around", AROUND)
 async def test_a_goodbye_in_a_branch_can_be_interrupted(around: Around) -> None:
     """The pipeline around keeps the interruption from the branch, but the avatar stops all the same."""
@@ -179,6 +184,7 @@ async def test_a_goodbye_in_a_branch_can_be_interrupted(around: Around) -> None:
         ]
 
 
+@in_virtual_time
 async def test_a_lost_avatar_leaves_its_goodbye_to_plain_audio() -> None:
     """What it has not said comes from the transport, behind what it has said, and before the end."""
     transport = Playing()
@@ -195,6 +201,7 @@ async def test_a_lost_avatar_leaves_its_goodbye_to_plain_audio() -> None:
         assert [f.text for f in bot.down.of(TTSTextFrame)] == ["bye"]
 
 
+@in_virtual_time
 async def test_what_another_branch_has_passed_is_not_pushed_again() -> None:
     """A text that several branches pass leaves the parallel pipeline once, also while the end is held."""
     async with running(
@@ -208,6 +215,7 @@ async def test_what_another_branch_has_passed_is_not_pushed_again() -> None:
         assert [f.text for f in bot.down.of(TTSTextFrame)] == ["once"]
 
 
+@in_virtual_time
 async def test_a_transport_in_the_avatars_branch_is_not_passed_by() -> None:
     """Where the transport is in the branch nothing is held back, and the end finds its way as ever."""
     transport = Playing()
@@ -224,6 +232,7 @@ async def test_a_transport_in_the_avatars_branch_is_not_passed_by() -> None:
         assert np.array_equal(np.trim_zeros(voice), np.frombuffer(tone(0.4), np.int16))
 
 
+@in_virtual_time
 async def test_words_of_a_direct_goodbye_come_when_they_were_said() -> None:
     """In direct mode, too, what follows the speech leaves the branch in step with it."""
     async with running(
@@ -251,6 +260,7 @@ async def test_words_of_a_direct_goodbye_come_when_they_were_said() -> None:
 TALL = {"video_out_width": 36, "video_out_height": 48}
 
 
+@in_virtual_time
 @pytest.mark.parametrize(
     "nest",
     [

@@ -30,6 +30,7 @@ from agenthuman_plugins.pipecat import AgentHumanVideoService
 from agenthuman_plugins.pipecat._compat import is_interruptible
 from agenthuman_plugins.pipecat.reply import _delivery
 from tests.pipecat.bot import RATE, WAIT_S, Bot, Output, Tap, running, sentence, speech, tone, word
+from tests.virtual_time import in_virtual_time
 
 
 def _words(begun_ns: int, *starts_s: float, context_id: str = "c1") -> list[Frame]:
@@ -42,7 +43,9 @@ async def _begin(bot: Bot, pcm: bytes, context_id: str = "c1") -> int:
     await bot.send(TTSStartedFrame(context_id=context_id), *speech(pcm, context_id))
     delivery = bot.service._delivery
     async with asyncio.timeout(WAIT_S):
-        while not ((reply := delivery._utterance) and reply.context_id == context_id and reply.begun_ns):  # noqa: ASYNC110 - nobody is told
+        while not (  # noqa: ASYNC110 - nobody is told
+            (reply := delivery._utterance) and reply.context_id == context_id and reply.begun_ns is not None
+        ):
             await asyncio.sleep(0.001)
     return reply.begun_ns
 
@@ -59,6 +62,7 @@ def _voice_before(bot: Bot, frame: Frame) -> float:
     return sum(f.num_frames for f in frames if isinstance(f, TTSAudioRawFrame)) / RATE
 
 
+@in_virtual_time
 async def test_words_leave_when_they_are_said() -> None:
     """Each word follows the voice up to its own time, though the TTS sent all of them at once."""
     starts_s = (0.4, 0.6, 0.8)
@@ -72,6 +76,7 @@ async def test_words_leave_when_they_are_said() -> None:
             assert start <= said <= start + 0.08
 
 
+@in_virtual_time
 async def test_transport_releases_words_behind_their_sound() -> None:
     """A released word has no time of its own: a transport that is late with the sound keeps the word behind it."""
     async with running() as bot:
@@ -81,6 +86,7 @@ async def test_transport_releases_words_behind_their_sound() -> None:
         assert [frame.pts for frame in bot.down.of(TTSTextFrame)] == [None, None]
 
 
+@in_virtual_time
 async def test_words_count_from_when_the_speech_left_the_tts() -> None:
     """Speech that took its time to get here does not make the words early by as much."""
     async with running() as bot:
@@ -92,6 +98,7 @@ async def test_words_count_from_when_the_speech_left_the_tts() -> None:
         assert 0.4 <= _voice_before(bot, second) <= 0.48
 
 
+@in_virtual_time
 async def test_words_that_come_before_the_speech_wait_for_it() -> None:
     """Pipecat hands on words that it knew early just before the first speech; they are not said before it."""
     async with running() as bot:
@@ -105,6 +112,7 @@ async def test_words_that_come_before_the_speech_wait_for_it() -> None:
         assert 0.2 <= _voice_before(bot, second) <= 0.38
 
 
+@in_virtual_time
 async def test_words_of_the_next_context_count_from_its_own_speech() -> None:
     """Pipecat times a context's words behind the last word of the one before; they follow their own speech."""
     async with running() as bot:
@@ -124,6 +132,7 @@ async def test_words_of_the_next_context_count_from_its_own_speech() -> None:
         assert 0.2 <= of_its_own <= 0.28
 
 
+@in_virtual_time
 async def test_text_ahead_of_its_speech_waits_until_that_was_played() -> None:
     """A TTS without word times may send a sentence first: nobody has heard it then."""
     async with running() as bot:
@@ -135,6 +144,7 @@ async def test_text_ahead_of_its_speech_waits_until_that_was_played() -> None:
         assert _voice_before(bot, text) >= 0.4
 
 
+@in_virtual_time
 async def test_each_text_ahead_of_its_speech_leaves_when_that_was_played() -> None:
     """Of several sentences that come before their speech, each waits for its own and not for the whole reply."""
     async with running() as bot:
@@ -150,6 +160,7 @@ async def test_each_text_ahead_of_its_speech_leaves_when_that_was_played() -> No
         assert heard_s[2] >= 1.2
 
 
+@in_virtual_time
 async def test_text_without_speech_holds_nothing_up() -> None:
     """A reply that turned out to hold no speech leaves whole, with its text and its stop."""
     async with running() as bot:
@@ -161,6 +172,7 @@ async def test_text_without_speech_holds_nothing_up() -> None:
         await bot.until_stopped("c2")
 
 
+@in_virtual_time
 @pytest.mark.parametrize(
     "reports",
     [
@@ -181,6 +193,7 @@ async def test_order_and_end_do_not_depend_on_the_reports(reports: dict[str, flo
         await bot.until_event("on_playback_finished", 2)
 
 
+@in_virtual_time
 @pytest.mark.parametrize("pause_s", [0.0, 0.5])
 async def test_reply_ends_with_its_last_sound(pause_s: float) -> None:
     """At most 40 ms leave between the last voiced sample and the stop frame, whatever silence the TTS appends."""
@@ -197,6 +210,7 @@ async def test_reply_ends_with_its_last_sound(pause_s: float) -> None:
         assert behind / RATE <= 0.040
 
 
+@in_virtual_time
 async def test_starts_and_stops_are_balanced() -> None:
     """Each start that leaves has its stop, with its context: after an interruption, a crash, an empty reply."""
     async with running() as bot:
@@ -223,6 +237,7 @@ async def test_starts_and_stops_are_balanced() -> None:
         ]
 
 
+@in_virtual_time
 async def test_uninterruptible_speech_is_finished_by_the_avatar() -> None:
     """An interruption while only such speech is in flight neither stops the avatar nor loses what follows it."""
     async with running() as bot:
@@ -241,6 +256,7 @@ async def test_uninterruptible_speech_is_finished_by_the_avatar() -> None:
         assert len(loud) == round(0.6 * RATE)
 
 
+@in_virtual_time
 async def test_handed_back_speech_goes_on_where_the_avatar_stopped() -> None:
     """After a failure nothing is said twice and nothing is left out, even of one long frame."""
     async with running() as bot:
@@ -256,6 +272,7 @@ async def test_handed_back_speech_goes_on_where_the_avatar_stopped() -> None:
         assert np.array_equal(bot.voice("c1"), ramp)
 
 
+@in_virtual_time
 async def test_handed_back_words_keep_their_place_in_the_voice() -> None:
     """A word that waits for the avatar when it fails is timed to the plain audio that says it."""
     async with running() as bot:
@@ -273,6 +290,7 @@ async def test_handed_back_words_keep_their_place_in_the_voice() -> None:
         assert 0.9 - played - 0.1 < (last.pts - handed_back) / 1e9 < 0.9
 
 
+@in_virtual_time
 async def test_word_does_not_leave_a_late_transport_before_its_sound() -> None:
     """However late the transport is with the sound, no word leaves it before the sound that it begins with."""
     output, beyond = Output(TransportParams(audio_out_enabled=True)), Tap(FrameDirection.DOWNSTREAM)
@@ -296,6 +314,7 @@ async def test_word_does_not_leave_a_late_transport_before_its_sound() -> None:
         )
 
 
+@in_virtual_time
 @pytest.mark.parametrize("timed", [True, False], ids=["word times", "sentences"])
 async def test_context_holds_what_was_heard(timed: bool) -> None:
     """After an interruption the LLM's context holds the words, or the whole sentences, that the user heard."""
@@ -320,6 +339,7 @@ async def test_context_holds_what_was_heard(timed: bool) -> None:
         assert said["content"] in ({" ".join(begun), " ".join(whole)} if timed else {"s0"})
 
 
+@in_virtual_time
 async def test_transport_speaks_once_for_a_reply_with_pauses() -> None:
     """The transport tells one start and one stop of the bot, however long the reply is silent inside."""
     output = Output(TransportParams(audio_out_enabled=True))
@@ -336,6 +356,7 @@ def _brackets(bot: Bot) -> list[tuple[type[Frame], str | None]]:
     ]
 
 
+@in_virtual_time
 async def test_reply_with_a_long_gap_is_one_reply(monkeypatch: pytest.MonkeyPatch) -> None:
     """A TTS that makes nobody wait for it and then goes on is heard whole, between one start and one stop."""
     monkeypatch.setattr(_delivery, "_SILENT_S", 0.1)
@@ -354,6 +375,7 @@ async def test_reply_with_a_long_gap_is_one_reply(monkeypatch: pytest.MonkeyPatc
         assert len(bot.events["on_playback_started"]) == len(bot.events["on_playback_finished"]) == 1
 
 
+@in_virtual_time
 async def test_avatar_is_not_given_up_for_a_silent_tts() -> None:
     """An avatar that keeps a part of a frame, and waits for the rest, has not failed; it says all when that comes."""
     async with running(settings={"no_audio_timeout_s": 0.3}) as bot:
@@ -366,6 +388,7 @@ async def test_avatar_is_not_given_up_for_a_silent_tts() -> None:
         assert np.count_nonzero(np.abs(bot.voice()) == 8000) == RATE
 
 
+@in_virtual_time
 async def test_end_that_does_not_know_of_a_gap_cuts_nothing_off() -> None:
     """An avatar without reports that has waited long for the TTS is heard to its end all the same."""
     async with running(link_options={"reports_per_utterance": 0}) as bot:
@@ -377,6 +400,7 @@ async def test_end_that_does_not_know_of_a_gap_cuts_nothing_off() -> None:
         assert np.count_nonzero(np.abs(bot.voice()) == 8000) == round(1.3 * RATE)
 
 
+@in_virtual_time
 async def test_long_gap_is_no_speech_in_direct_mode(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where no transport tells it, the bot stops to speak in a long gap and starts again behind it."""
     monkeypatch.setattr(_delivery, "_REST_S", 0.2)
@@ -392,6 +416,7 @@ async def test_long_gap_is_no_speech_in_direct_mode(monkeypatch: pytest.MonkeyPa
         assert len(bot.down.of(BotStartedSpeakingFrame)) == 2
 
 
+@in_virtual_time
 async def test_transport_counts_a_gap_as_without_an_avatar(monkeypatch: pytest.MonkeyPatch) -> None:
     """While the TTS is silent no silence is pushed, so that a transport's own count of a pause goes on."""
     monkeypatch.setattr(_delivery, "_SILENT_S", 0.1)
@@ -403,6 +428,7 @@ async def test_transport_counts_a_gap_as_without_an_avatar(monkeypatch: pytest.M
         assert len(bot.voice()) / RATE < 0.4 + 0.3
 
 
+@in_virtual_time
 async def test_second_stop_and_second_start_change_nothing() -> None:
     """A TTS that starts or stops a reply twice gives one start and one stop all the same."""
     async with running() as bot:
@@ -418,6 +444,7 @@ async def test_second_stop_and_second_start_change_nothing() -> None:
         assert np.count_nonzero(np.abs(bot.voice("c1")) == 8000) == round(0.4 * RATE)
 
 
+@in_virtual_time
 async def test_missing_stop_comes_before_the_next_start() -> None:
     """A reply that the TTS never ended has its stop before the next one starts."""
     async with running() as bot:
@@ -433,6 +460,7 @@ async def test_missing_stop_comes_before_the_next_start() -> None:
         ]
 
 
+@in_virtual_time
 @pytest.mark.parametrize("context_id", ["c1", None])
 @pytest.mark.parametrize("ended", [True, False], ids=["made", "being made"])
 async def test_interruption_gives_one_stop(context_id: str | None, ended: bool) -> None:
@@ -452,6 +480,7 @@ async def test_interruption_gives_one_stop(context_id: str | None, ended: bool) 
         ]
 
 
+@in_virtual_time
 async def test_uninterruptible_speech_that_is_still_being_made_has_its_stop() -> None:
     """What the TTS makes of it behind the interruption belongs to the same reply: one start, one stop."""
     frames = [*speech(tone(0.6), "c1"), TTSStoppedFrame(context_id="c1")]
@@ -471,6 +500,7 @@ async def test_uninterruptible_speech_that_is_still_being_made_has_its_stop() ->
         ]
 
 
+@in_virtual_time
 async def test_voice_goes_where_the_speech_was_meant_to_go() -> None:
     """The avatar's voice, and our own stops, carry the transport's destination that the TTS has set."""
     async with running() as bot:
@@ -486,6 +516,7 @@ async def test_voice_goes_where_the_speech_was_meant_to_go() -> None:
         assert {frame.transport_destination for frame in spoken} == {"second"}
 
 
+@in_virtual_time
 async def test_ttfb_of_a_queued_reply_measures_the_avatar(monkeypatch: pytest.MonkeyPatch) -> None:
     """A reply that waits behind another one does not make the avatar slow."""
     monkeypatch.setattr(AgentHumanVideoService, "metrics_enabled", True)
@@ -500,6 +531,7 @@ async def test_ttfb_of_a_queued_reply_measures_the_avatar(monkeypatch: pytest.Mo
         assert all(0 <= value < 0.5 for value in ttfb)
 
 
+@in_virtual_time
 @pytest.mark.parametrize("media_delay_s", [0.0, 0.2])
 @pytest.mark.parametrize("starts", [True, False], ids=["starts reported", "nothing reported"])
 @pytest.mark.parametrize("gap_s", [0.0, 0.9])
@@ -527,6 +559,7 @@ async def test_replies_in_a_row_keep_their_own_voice(
         assert order == ["one", TTSStoppedFrame, "two", TTSStoppedFrame]
 
 
+@in_virtual_time
 async def test_reply_that_the_end_cuts_has_its_stop() -> None:
     """The end of the bot is the end of a reply that the TTS has not ended."""
     async with running() as bot:

@@ -27,6 +27,7 @@ from agenthuman_plugins.client import DailyRoom
 from agenthuman_plugins.speech.progress import PlaybackClock, Utterance
 from tests.pipecat.bot import RATE, WAIT_S, FakeClient, Tap, running, sentence, speech, tone
 from tests.pipecat.transport import Playing
+from tests.virtual_time import in_virtual_time
 
 ROOM = DailyRoom("https://example.daily.co/room", "token")
 
@@ -134,6 +135,7 @@ def test_speech_that_the_resampler_holds_back_is_no_speech_to_come() -> None:
     assert heard.starved_s == pytest.approx(1.03)
 
 
+@in_virtual_time
 async def test_bot_pushes_no_media_and_tells_when_it_speaks() -> None:
     """Texts follow what was played, and the speaking frames go both ways, once for the reply."""
     async with running(room=ROOM, link_options={"voice": False}) as bot:
@@ -157,6 +159,7 @@ async def test_bot_pushes_no_media_and_tells_when_it_speaks() -> None:
         await bot.until_event("on_playback_finished")
 
 
+@in_virtual_time
 async def test_clients_get_the_texts_of_a_reply_with_that_reply() -> None:
     """RTVI tells what a reply says between its start and its end, also the last text, and that of a goodbye."""
     transport = Playing(video_out_enabled=False)
@@ -175,6 +178,7 @@ async def test_clients_get_the_texts_of_a_reply_with_that_reply() -> None:
     assert told == [start, "one", "two", stop, start, "three", "bye", stop]
 
 
+@in_virtual_time
 async def test_the_end_of_a_reply_comes_behind_its_words() -> None:
     """What the transport passes on in order is through it before the bot has stopped to speak, for whoever listens."""
     after = Tap(FrameDirection.DOWNSTREAM)
@@ -188,6 +192,7 @@ async def test_the_end_of_a_reply_comes_behind_its_words() -> None:
         assert [type(f) for f in order] == [TTSTextFrame, TTSStoppedFrame, BotStoppedSpeakingFrame]
 
 
+@in_virtual_time
 async def test_words_that_somebody_keeps_do_not_keep_the_end_of_a_reply() -> None:
     """A processor that drops what was pushed delays the end of the reply by a moment, and no more."""
     keeper = FrameFilter(types=(BotStoppedSpeakingFrame,))
@@ -198,6 +203,7 @@ async def test_words_that_somebody_keeps_do_not_keep_the_end_of_a_reply() -> Non
         await bot.until_event("on_playback_finished")
 
 
+@in_virtual_time
 @pytest.mark.parametrize(
     ("worker_options", "warned"),
     [
@@ -230,6 +236,7 @@ async def test_clients_that_are_told_of_no_video_are_worth_a_warning(
     assert [line.endswith(fix) for line in lines if "Clients" in line] == ([True] if warned else [])
 
 
+@in_virtual_time
 async def test_a_recorder_behind_the_transport_hears_the_avatar() -> None:
     """What the avatar says in its own room is in Pipecat's recording of the bot, whole, once and in step."""
     recorder, tracks = AudioBufferProcessor(auto_start_recording=True), []
@@ -251,6 +258,7 @@ async def test_a_recorder_behind_the_transport_hears_the_avatar() -> None:
         assert not transport.voice
 
 
+@in_virtual_time
 async def test_a_recorder_hears_no_more_than_was_said() -> None:
     """Of a reply that is interrupted, what came before that is recorded."""
     after = Tap(FrameDirection.DOWNSTREAM)
@@ -269,6 +277,7 @@ async def test_a_recorder_hears_no_more_than_was_said() -> None:
         assert seconds["c2"] == pytest.approx(0.2)
 
 
+@in_virtual_time
 async def test_interruption_stops_the_avatar_and_the_speaking() -> None:
     """What was not played never leaves; the next reply plays whole."""
     async with running(room=ROOM, link_options={"voice": False}) as bot:
@@ -282,6 +291,7 @@ async def test_interruption_stops_the_avatar_and_the_speaking() -> None:
         assert [f.text for f in bot.down.of(TTSTextFrame)] == ["heard", "next"]
 
 
+@in_virtual_time
 async def test_voice_goes_on_as_plain_audio_where_the_avatar_stopped() -> None:
     """When the avatar is lost in mid-reply, the transport plays the rest, and only the rest."""
     async with running(room=ROOM, link_options={"voice": False}) as bot:
@@ -301,6 +311,7 @@ async def test_voice_goes_on_as_plain_audio_where_the_avatar_stopped() -> None:
         await bot.until_event("on_fallback_ended")
 
 
+@in_virtual_time
 async def test_avatar_that_stays_mute_is_given_up() -> None:
     """A start that is not reported in time is a failure: the reply is heard from its first sample."""
     async with running(room=ROOM, settings={"no_audio_timeout_s": 0.3}) as bot:
@@ -316,6 +327,7 @@ async def test_avatar_that_stays_mute_is_given_up() -> None:
         assert len(bot.up.of(ErrorFrame)) == 1
 
 
+@in_virtual_time
 async def test_avatar_that_stops_to_report_ends_is_given_up() -> None:
     """One that used to report them and goes mute or stalls in mid-reply fails at its second unreported end."""
     async with running(room=ROOM) as bot:
@@ -332,6 +344,7 @@ async def test_avatar_that_stops_to_report_ends_is_given_up() -> None:
         assert len(bot.up.of(ErrorFrame)) == 1
 
 
+@in_virtual_time
 async def test_session_of_the_users_room_is_ended() -> None:
     """Direct mode opens and ends one session like the other mode."""
     client = FakeClient()

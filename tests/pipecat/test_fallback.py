@@ -12,10 +12,12 @@ from agenthuman_plugins.client import ConfigurationError, ServerError
 from agenthuman_plugins.pipecat import AgentHumanVideoService, AgentHumanVideoUpdateSettingsFrame
 from agenthuman_plugins.speech.link import AvatarAudio
 from tests.pipecat.bot import RATE, FakeClient, running, sentence, speech, tone
+from tests.virtual_time import in_virtual_time
 
 Settings = AgentHumanVideoService.Settings
 
 
+@in_virtual_time
 async def test_late_avatar_is_a_fallback_without_an_error() -> None:
     """An avatar that takes too long makes no ErrorFrame, but the application hears of it, and of its end."""
     client = FakeClient()
@@ -29,6 +31,7 @@ async def test_late_avatar_is_a_fallback_without_an_error() -> None:
         assert not bot.up.of(ErrorFrame)
 
 
+@in_virtual_time
 async def test_failure_after_a_late_start_is_one_error_and_no_second_fallback() -> None:
     """Each fallback is told once, whatever comes on top of it."""
     client = FakeClient(ServerError("down", status_code=503, retryable=True))
@@ -44,6 +47,7 @@ async def test_failure_after_a_late_start_is_one_error_and_no_second_fallback() 
         assert len(bot.events["on_fallback_started"]) == 1
 
 
+@in_virtual_time
 async def test_replies_that_are_cut_before_they_are_heard_are_no_failure(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -59,6 +63,7 @@ async def test_replies_that_are_cut_before_they_are_heard_are_no_failure(
         assert not bot.up.of(ErrorFrame)
 
 
+@in_virtual_time
 async def test_avatar_that_falls_mute_in_mid_reply_is_given_up() -> None:
     """The reply goes on as plain audio from its last heard sound, though silence still comes from the avatar."""
     async with running(settings={"no_audio_timeout_s": 0.3}) as bot:
@@ -79,6 +84,7 @@ def _louder_than_made_up(sound: np.ndarray) -> int:
     return int((np.abs(sound.astype(int)) > 6500).sum())
 
 
+@in_virtual_time
 async def test_sound_that_was_made_up_was_not_said() -> None:
     """The reply goes on from the last sound that really came; what the receiver put in its place is on top."""
     async with running(settings={"no_audio_timeout_s": 0.3}) as bot:
@@ -102,6 +108,7 @@ async def test_sound_that_was_made_up_was_not_said() -> None:
         assert len(bot.up.of(ErrorFrame)) == 1
 
 
+@in_virtual_time
 async def test_pause_in_the_speech_is_no_failure() -> None:
     """A reply may be silent for longer than no_audio_timeout_s when that is how it was spoken."""
     async with running(settings={"no_audio_timeout_s": 0.2}) as bot:
@@ -111,6 +118,7 @@ async def test_pause_in_the_speech_is_no_failure() -> None:
         assert not bot.up.of(ErrorFrame)
 
 
+@in_virtual_time
 async def test_slow_tts_is_no_failure() -> None:
     """An avatar that waits for the rest of the speech is not mute."""
     async with running(settings={"no_audio_timeout_s": 0.2}) as bot:
@@ -122,6 +130,7 @@ async def test_slow_tts_is_no_failure() -> None:
         assert not bot.up.of(ErrorFrame)
 
 
+@in_virtual_time
 async def test_policy_fail_gives_up_with_a_permanent_error() -> None:
     """With on_failure="fail" no other session is opened and the service is unusable; the reply is still heard."""
     async with running(settings={"on_failure": "fail"}) as bot:
@@ -138,6 +147,7 @@ async def test_policy_fail_gives_up_with_a_permanent_error() -> None:
         assert len(bot.up.of(ErrorFrame)) == 1
 
 
+@in_virtual_time
 async def test_settings_change_while_the_bot_runs() -> None:
     """An update counts from the next moment on; a wrong one changes nothing and is told."""
     async with running() as bot:
@@ -151,6 +161,7 @@ async def test_settings_change_while_the_bot_runs() -> None:
         assert not bot.down.of(AgentHumanVideoUpdateSettingsFrame)
 
 
+@in_virtual_time
 async def test_settings_of_another_service_pass() -> None:
     """An update that names another service is that one's."""
     other = AgentHumanVideoService(client=FakeClient())
@@ -191,6 +202,7 @@ def test_empty_key_fails_at_construction() -> None:
         AgentHumanVideoService(api_key="")
 
 
+@in_virtual_time
 @pytest.mark.parametrize("cut_at", [1, 319, 641])
 async def test_frame_that_ends_in_mid_sample_loses_nothing(cut_at: int) -> None:
     """An odd byte at the end of a frame belongs to the first sample of the next one."""

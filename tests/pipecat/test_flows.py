@@ -22,6 +22,7 @@ from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 from agenthuman_plugins.client import DailyRoom
 from tests.pipecat.bot import Tap, running, sentence, speech, tone
 from tests.pipecat.transport import Playing
+from tests.virtual_time import in_virtual_time
 
 WAIT_S = 30.0  # hang limit of every wait
 
@@ -41,6 +42,7 @@ class Voice(FrameProcessor):
         await self.push_frame(TTSStoppedFrame(context_id=frame.text))
 
 
+@in_virtual_time
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Flows warns of its own built-in actions
 @pytest.mark.parametrize("in_branch", [False, True], ids=["plain", "branch"])
 @pytest.mark.parametrize("direct", [False, True], ids=["proxied", "direct"])

@@ -31,6 +31,7 @@ from agenthuman_plugins.pipecat import AgentHumanVideoUpdateSettingsFrame
 from agenthuman_plugins.pipecat._frames import TABLE, WAYS, Way, markdown, way_of_class
 from agenthuman_plugins.pipecat.reply import _delivery
 from tests.pipecat.bot import RATE, FakeClient, running, tone
+from tests.virtual_time import in_virtual_time
 
 OF_PIPECAT = sorted(
     {
@@ -161,6 +162,7 @@ def _synced_picture() -> OutputImageRawFrame:
     return picture
 
 
+@in_virtual_time
 @pytest.mark.parametrize(
     ("frame", "waits"),
     [
@@ -188,6 +190,7 @@ async def test_frames_behind_speech_wait_as_in_a_transport(frame: Callable[[], F
         assert (heard_s >= 0.5) is waits
 
 
+@in_virtual_time
 async def test_a_stopped_pipeline_has_said_everything() -> None:
     """A StopFrame keeps its place behind the speech, and the session is over when it leaves."""
     async with running() as bot:
@@ -199,6 +202,7 @@ async def test_a_stopped_pipeline_has_said_everything() -> None:
         assert bot.client.ended == ["sess_1"]
 
 
+@in_virtual_time
 async def test_plain_settings_are_taken() -> None:
     """A delta that knows no field of ours changes what it can and is no failure; a wrong one changes nothing."""
     async with running() as bot:
@@ -214,6 +218,7 @@ async def test_plain_settings_are_taken() -> None:
         assert (settings.max_idle_secs, settings.model, settings.avatar_wait_s) == (50, "m", 3.0)
 
 
+@in_virtual_time
 async def test_settings_of_another_service_keep_their_place() -> None:
     """A frame that names another service is not ours to take."""
     async with running() as bot:
@@ -222,6 +227,7 @@ async def test_settings_of_another_service_keep_their_place() -> None:
         await bot.down.until(lambda: other in bot.down.frames)
 
 
+@in_virtual_time
 async def test_flush_waits_for_speech_that_waits_for_the_avatar(monkeypatch: pytest.MonkeyPatch) -> None:
     """A flush of the pipeline is not given up while speech is held, however long, and is over when it was heard."""
     monkeypatch.setattr(_delivery, "_HELD_EVERY_S", 0.05)
@@ -233,6 +239,7 @@ async def test_flush_waits_for_speech_that_waits_for_the_avatar(monkeypatch: pyt
         assert bot.voice().size == round(0.3 * RATE)
 
 
+@in_virtual_time
 async def test_flush_survives_an_interruption() -> None:
     """What is interrupted is not waited for."""
     async with running() as bot:
@@ -255,6 +262,7 @@ def _skipped(kind: type[Frame], *arguments: str) -> Frame:
     return frame
 
 
+@in_virtual_time
 @pytest.mark.parametrize(
     ("reply", "spoken"),
     [
@@ -289,6 +297,7 @@ async def test_first_speech_is_what_is_sure_to_be_spoken(
         assert bool(asked) is spoken
 
 
+@in_virtual_time
 async def test_frames_that_go_upstream_pass_at_once() -> None:
     """Nothing that comes from the transport waits for speech."""
     async with running() as bot:

@@ -13,11 +13,13 @@ from pipecat.frames.frames import (
 )
 
 from tests.pipecat.bot import RATE, running, sentence, tone
+from tests.virtual_time import in_virtual_time
 
 OLD, NEW = 8_000, 20_000
 OLD_GREY, NEW_GREY = (32 + loud * 223 // 32_768 for loud in (OLD, NEW))  # of the in-process avatar's picture
 
 
+@in_virtual_time
 @pytest.mark.parametrize("delay_s", [0.05, 0.1, 0.2, 0.3, 0.4])
 async def test_next_reply_after_an_avatar_that_reports_nothing(delay_s):
     """It is on the wire within 0.3 s of the answer to the clear, and nothing old is heard or seen, however late."""
@@ -61,6 +63,7 @@ async def test_next_reply_after_an_avatar_that_reports_nothing(delay_s):
     assert NEW_GREY in greys
 
 
+@in_virtual_time
 async def test_avatar_that_is_back_at_once_keeps_its_session_and_loses_no_word():
     """What it had is heard as plain audio, and the next reply is the avatar's again."""
     async with running() as bot:

@@ -87,6 +87,7 @@ def _loud(bot: Bot, context_id: str) -> int:
     return int((np.abs(bot.voice(context_id).astype(int)) > 4000).sum())
 
 
+@in_virtual_time
 @pytest.mark.parametrize("last", [StopFrame, EndFrame])
 async def test_each_run_has_sessions_of_its_own(last: type[Frame]) -> None:
     """A pipeline that is used again, after StopFrame or EndFrame, opens a new session and ends the old one; no run is mute."""
@@ -125,6 +126,7 @@ async def test_each_run_has_sessions_of_its_own(last: type[Frame]) -> None:
         assert sum(f.num_frames for f in heard) == pytest.approx(0.2 * RATE, abs=0.05 * RATE)
 
 
+@in_virtual_time
 async def test_full_account_is_asked_again_with_the_next_reply(monkeypatch: pytest.MonkeyPatch) -> None:
     """One QUOTA error, plain audio meanwhile, and the avatar speaks the reply after a slot is free."""
     monkeypatch.setattr(_retries, "_SLOT_BACKOFF_S", (60.0, 60.0))
@@ -136,6 +138,7 @@ async def test_full_account_is_asked_again_with_the_next_reply(monkeypatch: pyte
         await bot.say(tone(0.1), context_id="c1")
         await bot.until_stopped("c1")
         account.slots = 1
+        await asyncio.sleep(1.0)
         await bot.say(tone(0.1), context_id="c2")
         await bot.until_event("on_fallback_ended")
         await bot.say(tone(0.1), context_id="c3")
@@ -145,6 +148,7 @@ async def test_full_account_is_asked_again_with_the_next_reply(monkeypatch: pyte
         assert bot.events["on_playback_finished"] == [("c3",)]
 
 
+@in_virtual_time
 async def test_full_account_is_waited_for_as_long_as_the_settings_say(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -159,6 +163,7 @@ async def test_full_account_is_waited_for_as_long_as_the_settings_say(
         assert bot.service.is_usable
 
 
+@in_virtual_time
 @pytest.mark.parametrize("policy", [ProcessorUnusablePolicy.END, ProcessorUnusablePolicy.CANCEL])
 async def test_bot_outlives_its_avatar_under_every_policy(policy: ProcessorUnusablePolicy) -> None:
     """A wrong key costs the face alone, though the pipeline ends with an unusable processor."""
@@ -172,6 +177,7 @@ async def test_bot_outlives_its_avatar_under_every_policy(policy: ProcessorUnusa
         assert bot.service.is_usable
 
 
+@in_virtual_time
 @pytest.mark.parametrize("slots", [2, 1])
 async def test_session_is_renewed_between_two_replies(slots: int) -> None:
     """Before its time is up another session takes over and no word is lost; with one slot the first one ends before."""
@@ -191,6 +197,7 @@ async def test_session_is_renewed_between_two_replies(slots: int) -> None:
         assert not [e for e in bot.up.of(ErrorFrame) if e.category is not ErrorCategory.QUOTA]
 
 
+@in_virtual_time
 async def test_reply_that_is_longer_than_its_session_goes_on() -> None:
     """Without a silence before the session's end the rest of the reply passes as plain audio, and nothing is lost."""
     account = _Account(length_s=1.2)
@@ -219,6 +226,7 @@ async def test_silent_bot_lets_its_session_end() -> None:
         assert len(account.opened) == 2
 
 
+@in_virtual_time
 @pytest.mark.parametrize("overlap", [True, False])
 async def test_avatar_changes_while_the_bot_runs(overlap: bool) -> None:
     """The chosen avatar takes over after the reply; where a room holds one, the present one ends first."""
@@ -240,6 +248,7 @@ async def test_avatar_changes_while_the_bot_runs(overlap: bool) -> None:
         assert not bot.up.of(ErrorFrame)
 
 
+@in_virtual_time
 @pytest.mark.parametrize("overlap", [True, False])
 async def test_refused_avatar_leaves_the_present_one(overlap: bool) -> None:
     """The error names the refused avatar, the setting is what it was, and the bot has its face."""
@@ -262,6 +271,7 @@ async def test_refused_avatar_leaves_the_present_one(overlap: bool) -> None:
         assert bot.service.is_usable
 
 
+@in_virtual_time
 async def test_another_avatar_brings_a_face_that_was_given_up() -> None:
     """After an avatar that does not exist, one that does is asked for."""
     account = _Account(refused="avat_1")
@@ -273,6 +283,7 @@ async def test_another_avatar_brings_a_face_that_was_given_up() -> None:
         assert account.opened == ["sess_1"]
 
 
+@in_virtual_time
 async def test_cap_ends_the_avatar_for_good() -> None:
     """After max_session_secs of sessions there is no other one, which is told; the bot goes on speaking."""
     account = _Account()
@@ -291,6 +302,7 @@ async def test_cap_ends_the_avatar_for_good() -> None:
         assert len(bot.events["on_gave_up"]) == 1
 
 
+@in_virtual_time
 async def test_error_of_another_kind_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     """A full account after a lost avatar is told, though the loss was."""
     monkeypatch.setattr(_retries, "BACKOFF_S", (0.0, 0.0))
@@ -305,6 +317,7 @@ async def test_error_of_another_kind_is_not_hidden(monkeypatch: pytest.MonkeyPat
         assert categories == [ErrorCategory.CONNECTIVITY, ErrorCategory.QUOTA]
 
 
+@in_virtual_time
 async def test_metrics_reach_the_pipeline_of_a_cancelled_bot(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who cancels a bot still learns what its session was like."""
     monkeypatch.setattr(AgentHumanVideoService, "metrics_enabled", True)

@@ -29,6 +29,7 @@ from pipecat.transports.base_transport import TransportParams
 
 from agenthuman_plugins.pipecat.reply import _delivery
 from tests.pipecat.bot import Bot, Output, running, sentence, speech, tone
+from tests.virtual_time import in_virtual_time
 
 RATE = 24_000  # of all these models
 PIECE_S = 0.4
@@ -127,6 +128,7 @@ def _heard_s(frames: Sequence[Frame], loud: int) -> float:
     return np.count_nonzero((level > 0.75 * loud) & (level < 1.5 * loud)) / 16_000
 
 
+@in_virtual_time
 @pytest.mark.parametrize("model", MODELS)
 async def test_replies_are_heard_whole_with_their_text(model: _Model) -> None:
     """Two replies in a row: all of the voice, all of the text in order, each behind its speech, one start, one stop."""
@@ -145,6 +147,7 @@ async def test_replies_are_heard_whole_with_their_text(model: _Model) -> None:
         await bot.until_event("on_playback_finished", 2)
 
 
+@in_virtual_time
 @pytest.mark.parametrize("model", MODELS)
 async def test_interruption_leaves_nothing_behind(model: _Model) -> None:
     """What the model still pushes of the old reply is neither heard nor read, and each start has one stop."""
@@ -165,6 +168,7 @@ async def test_interruption_leaves_nothing_behind(model: _Model) -> None:
         assert _brackets(bot) == [TTSStartedFrame, TTSStoppedFrame] * 2
 
 
+@in_virtual_time
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("interrupted", [False, True], ids=["whole", "interrupted"])
 async def test_context_holds_what_was_heard(model: _Model, interrupted: bool) -> None:
@@ -182,6 +186,7 @@ async def test_context_holds_what_was_heard(model: _Model, interrupted: bool) ->
         assert said["content"].strip() == ("one" if interrupted else "one two six")
 
 
+@in_virtual_time
 @pytest.mark.parametrize("model", MODELS)
 async def test_transport_speaks_once(model: _Model) -> None:
     """Whoever listens to the transport hears of one start and one stop of the bot."""
@@ -192,6 +197,7 @@ async def test_transport_speaks_once(model: _Model) -> None:
         assert len(bot.up.of(BotStartedSpeakingFrame)) == len(bot.up.of(BotStoppedSpeakingFrame)) == 1
 
 
+@in_virtual_time
 async def test_speech_without_starts_and_stops_gets_them(monkeypatch: pytest.MonkeyPatch) -> None:
     """Speech that nobody has announced is heard between a start and a stop, also after an interruption."""
     monkeypatch.setattr(_delivery, "_REST_S", 0.4)

@@ -15,6 +15,7 @@ from agenthuman_plugins.pipecat.reply._speaker import Speaker
 from agenthuman_plugins.speech.link import SPEECH_SAMPLE_RATE
 from agenthuman_plugins.speech.progress import Utterance, VoiceGate
 from tests.pipecat.bot import WAIT_S
+from tests.virtual_time import in_virtual_time
 
 
 class _SlowLink:
@@ -42,6 +43,7 @@ class _SlowLink:
         self.interrupted.set()
 
 
+@in_virtual_time
 async def test_second_interruption_does_not_swallow_the_first() -> None:
     """An interruption that waits for a write to end reaches the avatar, whatever is dropped behind it."""
     link, utterance = _SlowLink(), Utterance(duration_s=1.0)
@@ -57,6 +59,7 @@ async def test_second_interruption_does_not_swallow_the_first() -> None:
     assert link.told == ["old.", "interrupt"]
 
 
+@in_virtual_time
 async def test_interruption_waits_for_no_write() -> None:
     """A piece that is stuck on its way, or waits for the avatar, does not hold up the interruption."""
     link, utterance = _SlowLink(), Utterance(duration_s=1.0)
@@ -75,6 +78,7 @@ async def test_interruption_waits_for_no_write() -> None:
     assert link.told == ["old.", "interrupt", "new.", "end"]
 
 
+@in_virtual_time
 async def test_cancelled_speaker_leaves_no_task() -> None:
     """A piece that is on its way when the link is given up ends with it."""
     link = _SlowLink()
@@ -85,6 +89,7 @@ async def test_cancelled_speaker_leaves_no_task() -> None:
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
+@in_virtual_time
 async def test_speech_that_comes_during_a_write_leaves_in_one_piece() -> None:
     """A burst of small pieces costs few packets, of limited size; pieces of two utterances stay apart."""
     link, first, second = _SlowLink(), Utterance(duration_s=1.0), Utterance(duration_s=1.0)
@@ -101,6 +106,7 @@ async def test_speech_that_comes_during_a_write_leaves_in_one_piece() -> None:
     assert link.told == ["1.", "2.3." + full[4:], full[:4] + "4.", "5.", "end"]
 
 
+@in_virtual_time
 async def test_speech_leaves_when_the_avatar_is_about_to_need_it() -> None:
     """Of a long reply the avatar has a little more than it needs, so that nothing is stuck behind the rest."""
     link, reply = _SlowLink(), Utterance(duration_s=60.0)
@@ -118,6 +124,7 @@ async def test_speech_leaves_when_the_avatar_is_about_to_need_it() -> None:
     assert sent_s <= _speaker._AHEAD_S + 0.4
 
 
+@in_virtual_time
 async def test_speech_goes_on_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was held back follows while the avatar speaks, and all of it; its end comes last."""
     monkeypatch.setattr(_speaker, "_AHEAD_S", 0.1)
@@ -135,6 +142,7 @@ async def test_speech_goes_on_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     assert reply.sent_s == math.inf
 
 
+@in_virtual_time
 async def test_an_utterance_that_was_sent_in_part_is_interrupted() -> None:
     """Also when the gate takes it for over: its end is dropped, and the next one must not be taken for its rest."""
     link, reply = _SlowLink(), Utterance(duration_s=1.0)
@@ -160,6 +168,7 @@ async def _running(speaker: Speaker, link: _SlowLink) -> AsyncIterator[None]:
         await asyncio.wait([running])
 
 
+@in_virtual_time
 async def test_link_that_fails_while_it_is_given_up_leaves_no_trace(caplog: pytest.LogCaptureFixture) -> None:
     """A write that fails when nobody waits for it any more is no defect that the log must tell."""
     link, utterance = _SlowLink(), Utterance(duration_s=1.0)

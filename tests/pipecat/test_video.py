@@ -26,8 +26,10 @@ from agenthuman_plugins.client import AgentHumanError, AuthenticationError, Conf
 from agenthuman_plugins.pipecat import AgentHumanVideoService, _retries, _session, video
 from agenthuman_plugins.pipecat.reply import _delivery
 from tests.pipecat.bot import RATE, WAIT_S, FakeClient, running, running_service, sentence, speech, tone
+from tests.virtual_time import in_virtual_time
 
 
+@in_virtual_time
 async def test_reply_comes_back_whole_through_the_avatar() -> None:
     """Every sample of the speech comes back, between its start and its stop frame."""
     async with running() as bot:
@@ -50,6 +52,7 @@ async def test_reply_comes_back_whole_through_the_avatar() -> None:
         assert bot.events["on_playback_started"] == bot.events["on_playback_finished"] == [("c1",)]
 
 
+@in_virtual_time
 async def test_speech_at_another_rate_comes_back_whole() -> None:
     """A 24 kHz voice is resampled to the avatar without losing its tail."""
     async with running() as bot:
@@ -60,6 +63,7 @@ async def test_speech_at_another_rate_comes_back_whole() -> None:
         assert abs((loud[-1] - loud[0] + 1) / RATE - 0.5) < 0.002
 
 
+@in_virtual_time
 @pytest.mark.parametrize("rate", [8_000, 44_100, 48_000])
 async def test_stereo_speech_comes_back_in_its_own_length(rate: int) -> None:
     """Two channels at any rate are one voice, no slower and no longer."""
@@ -74,6 +78,7 @@ async def test_stereo_speech_comes_back_in_its_own_length(rate: int) -> None:
         assert abs((loud[-1] - loud[0] + 1) / RATE - 0.4) < 0.002
 
 
+@in_virtual_time
 async def test_rate_that_changes_in_mid_reply_loses_nothing() -> None:
     """A TTS may go on at another rate: both parts are heard in their own time."""
     async with running() as bot:
@@ -85,6 +90,7 @@ async def test_rate_that_changes_in_mid_reply_loses_nothing() -> None:
         assert abs((loud[-1] - loud[0] + 1) / RATE - 0.6) < 0.003
 
 
+@in_virtual_time
 async def test_speech_in_frames_of_one_sample_is_whole() -> None:
     """However small the TTS cuts it, the voice comes back sample by sample."""
     async with running() as bot:
@@ -99,6 +105,7 @@ async def test_speech_in_frames_of_one_sample_is_whole() -> None:
         assert bot.voice()[: len(pcm) // 2].tobytes() == pcm
 
 
+@in_virtual_time
 async def test_empty_speech_holds_nothing_up() -> None:
     """A TTS frame without a sample does not keep the frames after it waiting."""
     async with running() as bot:
@@ -108,6 +115,7 @@ async def test_empty_speech_holds_nothing_up() -> None:
         assert bot.down.of(TTSTextFrame)
 
 
+@in_virtual_time
 async def test_text_follows_the_speech_that_was_played() -> None:
     """A sentence leaves after the avatar has played it, not when the TTS has made it."""
     async with running() as bot:
@@ -131,6 +139,7 @@ async def test_text_follows_the_speech_that_was_played() -> None:
         assert order[1][2] >= 0.6
 
 
+@in_virtual_time
 async def test_interruption_drops_what_was_not_played() -> None:
     """Unplayed text never leaves, no old sound follows, and the next reply comes from its first sample."""
     async with running() as bot:
@@ -148,6 +157,7 @@ async def test_interruption_drops_what_was_not_played() -> None:
         assert np.array_equal(bot.voice("c2")[: len(pcm) // 2], np.frombuffer(pcm, np.int16))
 
 
+@in_virtual_time
 async def test_rapid_interruptions_leave_nothing_stuck() -> None:
     """After ten interruptions in a row the next reply plays whole."""
     async with running() as bot:
@@ -162,6 +172,7 @@ async def test_rapid_interruptions_leave_nothing_stuck() -> None:
         assert np.array_equal(bot.voice("new")[: len(pcm) // 2], np.frombuffer(pcm, np.int16))
 
 
+@in_virtual_time
 async def test_uninterruptible_frame_survives_the_interruption() -> None:
     """A function's result that waits behind speech is not lost with it."""
     async with running() as bot:
@@ -176,6 +187,7 @@ async def test_uninterruptible_frame_survives_the_interruption() -> None:
         assert order == [InterruptionFrame, TTSStoppedFrame, FunctionCallResultFrame]
 
 
+@in_virtual_time
 async def test_uninterruptible_speech_survives_the_interruption() -> None:
     """A sentence that must be heard goes on as plain audio from where the avatar was stopped."""
     async with running() as bot:
@@ -191,6 +203,7 @@ async def test_uninterruptible_speech_survives_the_interruption() -> None:
         assert [f.text for f in bot.down.of(TTSTextFrame)] == ["notice"]
 
 
+@in_virtual_time
 async def test_interruption_from_behind_brings_no_ghost_of_the_reply() -> None:
     """What the TTS still makes of a reply before it hears of the interruption is neither spoken nor told."""
     async with running() as bot:
@@ -210,6 +223,7 @@ async def test_interruption_from_behind_brings_no_ghost_of_the_reply() -> None:
         assert not bot.down.of(TTSTextFrame)
 
 
+@in_virtual_time
 async def test_interrupted_context_can_be_begun_anew() -> None:
     """A TTS that names every reply alike is heard again after an interruption."""
     async with running() as bot:
@@ -222,6 +236,7 @@ async def test_interrupted_context_can_be_begun_anew() -> None:
         await bot.down.until(lambda: bot.down.of(TTSStoppedFrame))
 
 
+@in_virtual_time
 async def test_interrupted_playback_is_finished() -> None:
     """Every start of a playback that is told has its end told, too."""
     async with running() as bot:
@@ -235,6 +250,7 @@ async def test_interrupted_playback_is_finished() -> None:
         assert bot.events["on_playback_finished"] == [("c1",), ("c2",)]
 
 
+@in_virtual_time
 async def test_reply_without_an_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     """A TTS that sends no stop frame does not keep the bot speaking, nor what follows the speech waiting."""
     monkeypatch.setattr(_delivery, "_REST_S", 0.4)
@@ -247,6 +263,7 @@ async def test_reply_without_an_end_is_ended(monkeypatch: pytest.MonkeyPatch) ->
         await bot.until_stopped("c1")
 
 
+@in_virtual_time
 async def test_speech_waits_for_an_avatar_that_comes_in_time() -> None:
     """Speech that is early is held and then played by the avatar, from its first sample."""
     client = FakeClient()
@@ -261,6 +278,7 @@ async def test_speech_waits_for_an_avatar_that_comes_in_time() -> None:
         await bot.until_event("on_playback_finished")
 
 
+@in_virtual_time
 async def test_speech_passes_as_plain_audio_when_the_avatar_is_late() -> None:
     """After the wait the held speech and the rest of the reply pass at once; the avatar begins with a new reply."""
     client = FakeClient()
@@ -280,6 +298,7 @@ async def test_speech_passes_as_plain_audio_when_the_avatar_is_late() -> None:
         assert bot.events["on_playback_started"] == [("c2",)]
 
 
+@in_virtual_time
 async def test_avatar_takes_over_when_the_plain_audio_was_heard() -> None:
     """A reply behind plain audio that is still playing is plain, too; the avatar begins in the silence after it."""
     client = FakeClient()
@@ -302,6 +321,7 @@ async def test_avatar_takes_over_when_the_plain_audio_was_heard() -> None:
         assert bot.events["on_playback_started"] == [("c3",)]
 
 
+@in_virtual_time
 async def test_failure_gives_one_error_and_the_bot_keeps_its_voice() -> None:
     """A session that cannot be opened is one categorised error; speech passes unchanged."""
     refused = AuthenticationError("API key required", status_code=401)
@@ -314,6 +334,7 @@ async def test_failure_gives_one_error_and_the_bot_keeps_its_voice() -> None:
         assert [e.category for e in bot.up.of(ErrorFrame)] == [ErrorCategory.AUTHENTICATION]
 
 
+@in_virtual_time
 async def test_lost_avatar_hands_the_rest_of_the_reply_back() -> None:
     """When the link breaks in mid-reply, what was not played goes on as plain audio, then the avatar comes back."""
     async with running() as bot:
@@ -333,6 +354,7 @@ async def test_lost_avatar_hands_the_rest_of_the_reply_back() -> None:
         assert bot.client.ended == ["sess_1"]
 
 
+@in_virtual_time
 async def test_lost_avatar_is_missed_before_its_session_has_ended() -> None:
     """The bot has its voice back at once, however long the farewell from the lost session takes."""
     async with running() as bot:
@@ -348,6 +370,7 @@ async def test_lost_avatar_is_missed_before_its_session_has_ended() -> None:
         bot.client.end_now.set()
 
 
+@in_virtual_time
 async def test_avatar_without_a_voice_is_given_up() -> None:
     """When no sound comes back, the speech is heard as plain audio and the failure is told."""
     async with running(link_options={"voice": False}, settings={"no_audio_timeout_s": 0.2}) as bot:
@@ -360,6 +383,7 @@ async def test_avatar_without_a_voice_is_given_up() -> None:
         assert [e.category for e in bot.up.of(ErrorFrame)] == [ErrorCategory.CONNECTIVITY]
 
 
+@in_virtual_time
 async def test_nothing_is_lost_when_the_avatar_goes_while_frames_are_handed_on() -> None:
     """A failure in the middle of a push loses none of the frames that were due with the one on its way."""
     async with running() as bot:
@@ -380,6 +404,7 @@ async def test_nothing_is_lost_when_the_avatar_goes_while_frames_are_handed_on()
         assert "second" in [f.text for f in bot.down.of(TTSTextFrame)]
 
 
+@in_virtual_time
 async def test_end_waits_for_the_avatar_to_finish() -> None:
     """An EndFrame follows the last word; then the session is over."""
     async with running() as bot:
@@ -392,6 +417,7 @@ async def test_end_waits_for_the_avatar_to_finish() -> None:
         assert bot.client.ended == bot.client.opened == ["sess_1"]
 
 
+@in_virtual_time
 @pytest.mark.parametrize("moment", ["connecting", "falling back"])
 async def test_end_without_an_avatar_passes_the_speech(moment: str) -> None:
     """An EndFrame that comes while there is no avatar follows the last word, spoken as plain audio."""
@@ -410,6 +436,7 @@ async def test_end_without_an_avatar_passes_the_speech(moment: str) -> None:
         assert [f.text for f in bot.down.of(TTSTextFrame)] == ["end"]
 
 
+@in_virtual_time
 async def test_interruption_while_connecting_drops_what_was_held() -> None:
     """The avatar's first words are the next reply's, not those that were held for it before."""
     client = FakeClient()
@@ -428,6 +455,7 @@ async def test_interruption_while_connecting_drops_what_was_held() -> None:
         assert not len(bot.voice("c1"))
 
 
+@in_virtual_time
 @pytest.mark.parametrize("moment", ["creating", "joining", "idle", "speaking"])
 async def test_cancel_leaves_no_session(moment: str) -> None:
     """A bot that is cancelled at any moment has ended its session."""
@@ -446,6 +474,7 @@ async def test_cancel_leaves_no_session(moment: str) -> None:
     assert not client.leaked
 
 
+@in_virtual_time
 async def test_cancel_does_not_wait_for_the_avatar(monkeypatch: pytest.MonkeyPatch) -> None:
     """A bot that is cancelled while speech waits for the avatar is gone at once."""
     monkeypatch.setattr(video, "_END_TIMEOUT_S", 2 * WAIT_S)
@@ -456,11 +485,13 @@ async def test_cancel_does_not_wait_for_the_avatar(monkeypatch: pytest.MonkeyPat
         await bot.until_processed(TTSStoppedFrame)
 
 
+@in_virtual_time
 async def test_cleanup_without_setup_is_harmless() -> None:
     """A service whose pipeline never started can be cleaned up."""
     await AgentHumanVideoService(client=FakeClient()).cleanup()
 
 
+@in_virtual_time
 async def test_picture_waits_for_the_transport() -> None:
     """No picture leaves before the transport can show it; then RGB pictures of the avatar's size do."""
     async with running(transport_ready=False) as bot:
@@ -476,6 +507,7 @@ async def test_picture_waits_for_the_transport() -> None:
         await bot.until_event("on_first_video_frame")
 
 
+@in_virtual_time
 async def test_session_without_a_room_is_not_opened_again() -> None:
     """An answer that names no room is an error; sessions are billed, so the next one is not tried."""
     client = FakeClient()
@@ -486,6 +518,7 @@ async def test_session_without_a_room_is_not_opened_again() -> None:
         assert client.opened == client.ended == ["sess_1"]
 
 
+@in_virtual_time
 async def test_passing_failure_is_tried_again_and_reported_once() -> None:
     """A service that is down is asked again; the user hears of it once."""
     client = FakeClient(ServerError("down", status_code=503, retryable=True))
@@ -510,6 +543,7 @@ def test_wrong_ratio_fails_at_construction() -> None:
         AgentHumanVideoService(client=FakeClient(), aspect_ratio="16:9")
 
 
+@in_virtual_time
 async def test_session_options_reach_the_client() -> None:
     """Avatar, metadata and the resolved ratio are what the session is opened with."""
     async with running(avatar="avat_x", metadata={"a": 1}) as bot:
@@ -521,16 +555,18 @@ async def test_session_options_reach_the_client() -> None:
         assert bot.service.session_id == "sess_1"
 
 
+@in_virtual_time
 async def test_avatar_that_stayed_is_brought_back_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only avatars that never came or left at once count towards giving up: a bad network is not their end."""
     monkeypatch.setattr(_retries, "BACKOFF_S", (0.0, 60.0))
-    monkeypatch.setattr(_retries, "_STAYED_S", 0.0)
     async with running() as bot:
         for number in range(1, _retries.MAX_USELESS_SESSIONS + 3):
             await bot.until_event("on_avatar_connected", number)
+            await asyncio.sleep(_retries._STAYED_S + 1.0)
             bot.links[-1].crash()
 
 
+@in_virtual_time
 async def test_sessions_without_an_avatar_come_to_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """When no avatar ever appears, no more sessions are opened, and billed, after five."""
     monkeypatch.setattr(_retries, "BACKOFF_S", (0.0, 0.0))

@@ -12,20 +12,31 @@ from tests import proxies as dead
 pytest_plugins = ["pytester"]
 
 _INI = "[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\n"
+# Plugins of this environment that a user's need not have; loading them takes as long as all else.
+_OTHERS = (
+    "anyio",
+    "benchmark",
+    "codspeed",
+    "hypothesispytest",
+    "langsmith_plugin",
+    "recording",
+    "schemathesis",
+    "syrupy",
+)
 
 
-def run(pytester: pytest.Pytester, code: str) -> pytest.RunResult:
-    """Run a test module in a process of its own, as a user does."""
+def run(pytester: pytest.Pytester, *code: str, **modules: str) -> pytest.RunResult:
+    """Run test modules in a process of its own, as a user does."""
     pytester.makeini(_INI)
-    pytester.makepyfile(code)
-    return pytester.runpytest_subprocess("-p", "no:cacheprovider", "--strict-markers")
+    pytester.makepyfile(*code, **modules)
+    without = [word for plugin in _OTHERS for word in ("-p", f"no:{plugin}")]
+    return pytester.runpytest_subprocess("-p", "no:cacheprovider", *without, "--strict-markers")
 
 
-def test_sync_and_async_tests_have_a_service(pytester: pytest.Pytester):
-    """Both kinds of client reach it, and the record tells who ended their sessions."""
-    result = run(
-        pytester,
-        """
+# Each of these is a module of one run: a process with the plugin and a service takes more than a second to come up.
+_SERVED = {
+    # Both kinds of client reach it, and the record tells who ended their sessions.
+    "test_clients": """
         from agenthuman_plugins import AgentHuman, AsyncAgentHuman
 
         def test_sync(agenthuman_emulator):
@@ -42,15 +53,8 @@ def test_sync_and_async_tests_have_a_service(pytester: pytest.Pytester):
                 await client.sessions.create(avatar="avat_1")
             assert [session["status"] for session in service.sessions()] == ["started"]
         """,
-    )
-    result.assert_outcomes(passed=2)
-
-
-def test_faults_are_injected(pytester: pytest.Pytester):
-    """`fail` lets requests fail, and `clear_faults` ends it."""
-    result = run(
-        pytester,
-        """
+    # `fail` lets requests fail, and `clear_faults` ends it.
+    "test_faults": """
         import pytest
         from agenthuman_plugins import AgentHuman, AgentHumanError
 
@@ -63,15 +67,8 @@ def test_faults_are_injected(pytester: pytest.Pytester):
                 service.clear_faults()
                 assert client.sessions.list() == []
         """,
-    )
-    result.assert_outcomes(passed=1)
-
-
-def test_the_clock_moves_and_the_service_starts_anew(pytester: pytest.Pytester):
-    """A session expires when the test moves the clock; `export`, `health` and `reset` do what the emulator's do."""
-    result = run(
-        pytester,
-        """
+    # A session expires when the test moves the clock; `export`, `health` and `reset` do what the emulator's do.
+    "test_clock": """
         from datetime import timedelta
 
         import pytest
@@ -95,15 +92,8 @@ def test_the_clock_moves_and_the_service_starts_anew(pytester: pytest.Pytester):
                 assert service.sessions() == client.sessions.list() == []
                 service.clock.resume()
         """,
-    )
-    result.assert_outcomes(passed=1)
-
-
-def test_marker_and_parameter_choose_the_service(pytester: pytest.Pytester):
-    """Marker, nearer marker and parameter give the emulator's arguments, the last of them deciding."""
-    result = run(
-        pytester,
-        """
+    # Marker, nearer marker and parameter give the emulator's arguments, the last of them deciding.
+    "test_arguments": """
         import pytest
         from agenthuman_plugins import AgentHuman
 
@@ -125,39 +115,48 @@ def test_marker_and_parameter_choose_the_service(pytester: pytest.Pytester):
         def test_parameter(agenthuman_emulator):
             assert usage(agenthuman_emulator) == ("growth", 8)
         """,
-    )
-    result.assert_outcomes(passed=3)
+    # The marker chooses the generation, and how long its servers boot.
+    "test_generation": """
+        import httpx
+        import pytest
+
+        @pytest.mark.agenthuman(generation="managed", boot_s=0)
+        def test_it(agenthuman_emulator):
+            headers = {"x-api-key": agenthuman_emulator.api_key}
+            with httpx.Client(base_url=agenthuman_emulator.url, headers=headers, trust_env=False) as http:
+                session = http.post("/v1/sessions", json={"avatar_id": "avat_1"}).json()["session"]
+                assert session["status"] == "created"
+                start = f"/v1/sessions/{session['session_id']}/start"
+                told = [http.put(start).json()["ws_uri"] for _ in range(2)]
+                assert told == ["try_again", agenthuman_emulator.gateway_url]
+        """,
+}
 
 
-def test_wrong_option_is_one_sentence(pytester: pytest.Pytester):
-    """A plan that does not exist is an error of the test that asks for it, and the run ends."""
+def test_tests_have_the_service_that_they_ask_for(pytester: pytest.Pytester):
+    """Clients reach it, faults and the clock are the test's, and marker and parameter choose what it is."""
+    result = run(pytester, **_SERVED)
+    result.assert_outcomes(passed=sum(code.count("def test_") for code in _SERVED.values()))
+
+
+def test_wrong_marker_is_one_sentence(pytester: pytest.Pytester):
+    """A plan that does not exist, or an argument without a name, is an error of the test that asks, and the run ends."""
     result = run(
         pytester,
         """
         import pytest
 
         @pytest.mark.agenthuman(plan="gold")
-        def test_it(agenthuman_emulator):
+        def test_plan(agenthuman_emulator):
             pass
-        """,
-    )
-    result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines(["*choose one of free, explorer, growth, pro*"])
-
-
-def test_marker_takes_keywords_alone(pytester: pytest.Pytester):
-    """An argument without a name is an error, not ignored."""
-    result = run(
-        pytester,
-        """
-        import pytest
 
         @pytest.mark.agenthuman("pro")
-        def test_it(agenthuman_emulator):
+        def test_argument(agenthuman_emulator):
             pass
         """,
     )
-    result.assert_outcomes(errors=1)
+    result.assert_outcomes(errors=2)
+    result.stdout.fnmatch_lines(["*choose one of free, explorer, growth, pro*"])
     result.stdout.fnmatch_lines(["*The marker agenthuman takes keyword arguments alone*"])
 
 
@@ -200,40 +199,15 @@ def test_media_is_real(pytester: pytest.Pytester):
     result.assert_outcomes(passed=1)
 
 
-def test_example_of_the_docstring_runs(pytester: pytest.Pytester):
-    """What the plugin's docstring shows can be copied."""
+def test_examples_run(pytester: pytest.Pytester):
+    """What the plugin's docstring and the page about testing show can be copied; the page's rooms are left out here."""
     example = re.search(r"^    from .*?(?=^\S)", testing.__doc__, re.MULTILINE | re.DOTALL)
-    run(pytester, textwrap.dedent(example[0])).assert_outcomes(passed=1)
-
-
-def test_examples_of_the_page_run(pytester: pytest.Pytester):
-    """What the page about testing shows can be copied; its rooms are left out here."""
     page = Path(__file__).parents[2] / "docs" / "how-to" / "testing.md"
-    examples = re.findall(r"^```python\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
-    code = "\n".join(examples).replace("media=True", "media=False")
-    run(pytester, code).assert_outcomes(passed=code.count("def test_"))
-
-
-def test_older_generation(pytester: pytest.Pytester):
-    """The marker chooses the generation, and how long its servers boot."""
-    result = run(
-        pytester,
-        """
-        import httpx
-        import pytest
-
-        @pytest.mark.agenthuman(generation="managed", boot_s=0)
-        def test_it(agenthuman_emulator):
-            headers = {"x-api-key": agenthuman_emulator.api_key}
-            with httpx.Client(base_url=agenthuman_emulator.url, headers=headers, trust_env=False) as http:
-                session = http.post("/v1/sessions", json={"avatar_id": "avat_1"}).json()["session"]
-                assert session["status"] == "created"
-                start = f"/v1/sessions/{session['session_id']}/start"
-                told = [http.put(start).json()["ws_uri"] for _ in range(2)]
-                assert told == ["try_again", agenthuman_emulator.gateway_url]
-        """,
-    )
-    result.assert_outcomes(passed=1)
+    found = re.findall(r'^```python title="(\w+).py"\n(.*?)^```', page.read_text(), re.MULTILINE | re.DOTALL)
+    modules = {name: code.replace("media=True", "media=False") for name, code in found}
+    modules["test_docstring"] = textwrap.dedent(example[0])
+    result = run(pytester, **modules)
+    result.assert_outcomes(passed=sum(code.count("def test_") for code in modules.values()))
 
 
 @pytest.mark.chain
