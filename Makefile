@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 AGENTS := .venv-agents/bin
-# They mostly wait, so four wait at once.
+# They mostly wait, so four wait at once; those with media run one by one, since they need the whole machine.
 QUICK := $(BIN)/python -m pytest -m "not chain" -n 4 --dist loadfile
 RECORDED := $(wildcard tests/*/test_cassettes.py)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -20,7 +20,8 @@ demo: .venv/.demo ## Run the keyless demo and print its address (ARGS="--say Hel
 
 test: .venv/.dev .venv-agents/.installed .venv-langchain-oldest/.installed .venv-langchain-newest/.installed chromium mermaid ## Run all tests (ARGS="tests/client -x" for some)
 ifeq ($(ARGS),)
-	@scripts/with_network scripts/all_tests
+	@scripts/with_network $(BIN)/python -m pytest -m "not media" -n 4 --dist loadfile
+	@scripts/with_network $(BIN)/python -m pytest -m media
 else
 	@scripts/with_network $(BIN)/python -m pytest $(ARGS)
 endif
