@@ -9,6 +9,7 @@ from agenthuman_plugins.client.errors import SpeechLinkError
 from agenthuman_plugins.speech import (
     AvatarConnected,
     AvatarDisconnected,
+    LinkLost,
     LiveKitSpeechLink,
     PlaybackFinished,
     _presence,
@@ -71,7 +72,9 @@ async def test_avatar_that_is_back_at_once_is_not_lost(room, speaking, monkeypat
                 assert bytes(again.streams[0].pcm) == SECOND[:640]
                 await link.aclose()
                 told = [event async for event in link.events()]
-    assert [type(event) for event in told if not isinstance(event, PlaybackFinished)] == [AvatarConnected]
+    # On a busy machine LiveKit sometimes restores our own connection meanwhile, which says nothing of the avatar.
+    presence = (AvatarConnected, AvatarDisconnected, LinkLost)
+    assert [type(event) for event in told if isinstance(event, presence)] == [AvatarConnected]
     assert [event.utterance for event in told if isinstance(event, PlaybackFinished)] == (
         [1, 2] if speaking else [1]
     )
