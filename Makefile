@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 AGENTS := .venv-agents/bin
 # They mostly wait, so four wait at once; those with media run one by one, since they need the whole machine.
-QUICK := $(BIN)/python -m pytest -m "not chain" -n 4 --dist loadfile
+FOUR_AT_ONCE := $(BIN)/python -m pytest -n 4 --dist loadfile
 RECORDED := $(wildcard tests/*/test_cassettes.py)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Every pytest and every program under test would compile our modules anew: ten seconds each time.
@@ -20,14 +20,14 @@ demo: .venv/.demo ## Run the keyless demo and print its address (ARGS="--say Hel
 
 test: .venv/.dev .venv-agents/.installed .venv-langchain-oldest/.installed .venv-langchain-newest/.installed chromium mermaid ## Run all tests (ARGS="tests/client -x" for some)
 ifeq ($(ARGS),)
-	@scripts/with_network $(BIN)/python -m pytest -m "not media" -n 4 --dist loadfile
+	@scripts/with_network $(FOUR_AT_ONCE) -m "not media"
 	@scripts/with_network $(BIN)/python -m pytest -m media
 else
 	@scripts/with_network $(BIN)/python -m pytest $(ARGS)
 endif
 
 quick: .venv/.dev ## Run the tests that start no server, browser or tool (about 3 minutes; ARGS="tests/client" for some)
-	@$(QUICK) $(ARGS)
+	@$(FOUR_AT_ONCE) -m "not chain" $(ARGS)
 
 test-oldest: .venv-pipecat-oldest/.installed .venv-langchain-oldest/.installed ## Run the tests on the oldest Pipecat and the oldest LangChain that we support
 	@.venv-pipecat-oldest/bin/python -m pytest tests/pipecat -m "not chain and not campaign" --ignore-glob='*/test_chain*.py' --ignore-glob='*/test_examples*.py' --ignore tests/pipecat/faults --ignore tests/pipecat/test_cassettes.py $(ARGS)

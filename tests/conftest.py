@@ -2,7 +2,7 @@
 
 A test marked `chain` may start any program; `make quick` leaves those out. All others may start a moment of Python
 (an import, a signal, a process to be killed) and the small tools below, so that `make quick` stays quick. A test marked
-`media` is a chain test that plays or watches something in real time: no other one of them runs beside it.
+`media` plays or watches something in real time; it counts as `chain`, and `make test` runs these one by one.
 """
 
 import fnmatch
@@ -101,7 +101,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Iterator[None]:
-    """Keep the garbage collector off what is imported here: it stays, and walking it is a tenth of all work."""
+    """Keep the garbage collector off what is imported here: it stays, and walking it slows every test down."""
     gc.disable()
     try:
         return (yield)
@@ -116,7 +116,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Make what has media a chain test, and leave the full campaigns to `make campaign`: others run a part of each."""
+    """Mark media tests `chain` as well, and leave the full campaigns to `make campaign`; others run a part of each."""
     for item in items:
         if item.get_closest_marker("media"):
             item.add_marker("chain")

@@ -65,7 +65,7 @@ def candidates(parser: Parser, words: Sequence[str]) -> list[str]:
     if current.startswith("--") and "=" in current:
         name, _, value = current.partition("=")
         return [f"{name}={choice}" for choice in candidates(parser, [*before, name, value])]
-    # Bash makes words of `--option`, `=` and the value.
+    # Bash splits `--option=value` into three words.
     before = [word for word in before if word != "="]
     current = current.removeprefix("=")
     value_of: argparse.Action | None = None

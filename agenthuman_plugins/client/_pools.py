@@ -90,8 +90,8 @@ class Pool:
         _check_open(self._closed, self._given)
         if self._pid != os.getpid():
             _refuse_sharing(self._given, "a forked process")
-            # The parent's connections are left alone: closing them here would say goodbye in its name.
             self._trust.after_fork()
+            # The parent's connections are left alone: closing them here would say goodbye in its name.
             self._pid, self._client = os.getpid(), self._make()
         return self._client
 
@@ -176,10 +176,10 @@ class _Trust:
         self._needed = not (settings.base_url.startswith("http://") and is_this_machine(settings.host))
 
     def after_fork(self) -> None:
-        """Go on in a forked process.
+        """Replace the lock in a forked process, and keep the parent's context.
 
-        A thread of the parent may have held our lock, or have been ending with a lock of OpenSSL's, which is needed to
-        make a context: then the child would wait for ever. So the parent's context is kept.
+        A thread of the parent may have held a lock at the fork: ours, or one of OpenSSL's that making a context needs. Nobody
+        would release it in the child, which would wait forever.
         """
         self._lock = threading.Lock()
 

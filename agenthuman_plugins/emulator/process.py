@@ -130,7 +130,7 @@ class Child:
     async def _read_answer(self) -> Event:
         """Return the ready line or the error in its place; without either, an empty event.
 
-        What else happens meanwhile is kept: somebody may come into an avatar's room while it publishes its tracks.
+        Other events are kept for later: somebody may join an avatar's room while it publishes its tracks.
         """
         while (event := await self._read_event()) is not None:
             if event["event"] in {"ready", "error"}:

@@ -204,6 +204,7 @@ def test_examples_run(pytester: pytest.Pytester):
     example = re.search(r"^    from .*?(?=^\S)", testing.__doc__, re.MULTILINE | re.DOTALL)
     page = Path(__file__).parents[2] / "docs" / "how-to" / "testing.md"
     found = re.findall(r'^```python title="(\w+).py"\n(.*?)^```', page.read_text(), re.MULTILINE | re.DOTALL)
+    assert found
     modules = {name: code.replace("media=True", "media=False") for name, code in found}
     modules["test_docstring"] = textwrap.dedent(example[0])
     result = run(pytester, **modules)
