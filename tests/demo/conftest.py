@@ -6,8 +6,8 @@ import re
 import signal
 import sys
 import warnings
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import psutil
@@ -66,35 +66,27 @@ class Demo:
             return await self.process.wait()
 
 
-StartDemo = Callable[..., AbstractAsyncContextManager[Demo]]
+@asynccontextmanager
+async def running_demo(*arguments: str) -> AsyncIterator[Demo]:
+    """A process of `agenthuman demo` with these arguments."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "agenthuman_plugins", "demo", *arguments),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        env={**os.environ, "COLUMNS": "200"},
+    )
+    demo = Demo(process)
+    reading = asyncio.create_task(demo.read())
+    try:
+        yield demo
+    finally:
+        if process.returncode is None:
+            await demo.end(signal.SIGTERM)
+        await reading
 
 
-@pytest.fixture
-def start_demo() -> StartDemo:
-    """Starts `agenthuman demo` with the arguments given."""
-
-    @asynccontextmanager
-    async def start(*arguments: str) -> AsyncIterator[Demo]:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *("-m", "agenthuman_plugins", "demo", *arguments),
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            env={**os.environ, "COLUMNS": "200"},
-        )
-        demo = Demo(process)
-        reading = asyncio.create_task(demo.read())
-        try:
-            yield demo
-        finally:
-            if process.returncode is None:
-                await demo.end(signal.SIGTERM)
-            await reading
-
-    return start
-
-
-@pytest.fixture
+@pytest.fixture(scope="session")
 def network() -> None:
     """Only with an interface that browsers and LiveKit use."""
     if media_interface() is None:

@@ -5,9 +5,12 @@ from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
 import pytest
+import pytest_asyncio
 from playwright.async_api import Page, async_playwright
 
-pytestmark = [pytest.mark.media, pytest.mark.usefixtures("network")]
+from tests.demo.conftest import running_demo
+
+pytestmark = [pytest.mark.media, pytest.mark.asyncio(loop_scope="module")]
 
 WAIT_MS = 30_000  # hang limit of every wait
 FLAGS = (
@@ -84,16 +87,21 @@ async def browsing(chromium: str, url: str) -> AsyncIterator[tuple[Page, list[st
         await page.goto(url)
         try:
             yield page, complaints
+            await page.goto("about:blank")  # says goodbye, which a browser that is closed by force does not
         finally:
             await browser.close()
 
 
-async def test_a_user_talks_to_the_avatar(start_demo, chromium):
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def demo_url(network: None) -> AsyncIterator[str]:
+    """The page of one demo, which they visit one after the other."""
+    async with running_demo("--port", "0", "--say", "Hello there.") as demo:
+        yield await demo.url()
+
+
+async def test_a_user_talks_to_the_avatar(demo_url, chromium):
     """The face moves, text is answered in voice, Interrupt silences the reply, the next begins at its first word."""
-    async with (
-        start_demo("--port", "0", "--say", "Hello there.") as demo,
-        browsing(chromium, await demo.url()) as (page, complaints),
-    ):
+    async with browsing(chromium, demo_url) as (page, complaints):
         await page.wait_for_selector("#veil.lifted", state="attached")
         await page.wait_for_selector("#log .bot:not(.speaking)")
         assert await page.inner_text("#log .bot") == "Hello there."
@@ -124,12 +132,9 @@ async def test_a_user_talks_to_the_avatar(start_demo, chromium):
         assert not complaints
 
 
-async def test_the_keyboard_is_enough(start_demo, chromium):
+async def test_the_keyboard_is_enough(demo_url, chromium):
     """Typing goes into the text box at once, Enter sends, Escape interrupts, and Tab reaches the microphone."""
-    async with (
-        start_demo("--port", "0", "--say", "Hello there.") as demo,
-        browsing(chromium, await demo.url()) as (page, complaints),
-    ):
+    async with browsing(chromium, demo_url) as (page, complaints):
         await page.wait_for_selector("#log .bot:not(.speaking)")
         await page.keyboard.type("tell me a story")
         await page.keyboard.press("Enter")
@@ -143,12 +148,9 @@ async def test_the_keyboard_is_enough(start_demo, chromium):
         assert not complaints
 
 
-async def test_a_second_window_is_told_why_it_waits(start_demo, chromium):
+async def test_a_second_window_is_told_why_it_waits(demo_url, chromium):
     """One sentence on the page, and a button that works once the first window is closed."""
-    async with (
-        start_demo("--port", "0") as demo,
-        browsing(chromium, await demo.url()) as (first, _),
-    ):
+    async with browsing(chromium, demo_url) as (first, _):
         await first.wait_for_selector("#veil.lifted", state="attached")
         second = await first.context.browser.new_page()
         await second.goto(first.url)

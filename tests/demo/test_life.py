@@ -6,16 +6,16 @@ import signal
 import httpx
 import pytest
 
-from tests.demo.conftest import END_TIMEOUT_S
+from tests.demo.conftest import END_TIMEOUT_S, running_demo
 from tests.demo.visitor import Visitor
 from tests.emulator.processes import still_alive
 
 pytestmark = [pytest.mark.media, pytest.mark.usefixtures("network")]
 
 
-async def test_a_visitor_is_greeted_answered_and_obeyed(start_demo):
+async def test_a_visitor_is_greeted_answered_and_obeyed():
     """A face at once, words as they are spoken, an answer to text, silence on request, and a true memory of it."""
-    async with start_demo("--port", "0", "--say", "Welcome to this very first visit.") as demo:
+    async with running_demo("--port", "0", "--say", "Welcome to this very first visit.") as demo:
         async with Visitor.visiting(await demo.url()) as visitor:
             await visitor.until(lambda: visitor.pictures > 10)
             visitor.send(type="sound")
@@ -36,13 +36,15 @@ async def test_a_visitor_is_greeted_answered_and_obeyed(start_demo):
             answer = f"The last thing that you heard from me was: {heard}"
             await visitor.until(lambda: len(visitor.words) >= len(answer))
             assert visitor.words.startswith(answer)
+        family = demo.family()
         assert await demo.end(signal.SIGTERM) == 0
+        assert not await asyncio.to_thread(still_alive, family, END_TIMEOUT_S)
     assert "Sessions opened: 1, all ended" in demo.text
 
 
-async def test_one_visitor_at_a_time(start_demo):
+async def test_one_visitor_at_a_time():
     """A second page is told in one sentence why it has to wait; it is let in when the first has gone or vanished."""
-    async with start_demo("--port", "0") as demo:
+    async with running_demo("--port", "0") as demo:
         url = await demo.url()
         async with Visitor.visiting(url) as first:
             await first.told("avatar", here=True)
@@ -61,24 +63,23 @@ async def test_one_visitor_at_a_time(start_demo):
     assert "Sessions opened: 3, all ended" in demo.text
 
 
-@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
-async def test_a_stopped_demo_leaves_nothing_behind(start_demo, signal_number):
+async def test_ctrl_c_leaves_nothing_behind():
     """In the middle of a reply: exit code 0, the session ended by the demo, no process left, no traceback."""
-    async with start_demo("--port", "0") as demo, Visitor.visiting(await demo.url()) as visitor:
+    async with running_demo("--port", "0") as demo, Visitor.visiting(await demo.url()) as visitor:
         await visitor.told("avatar", here=True)
         visitor.send(type="sound")
         await visitor.told("words")
         family = demo.family()
         assert len(family) >= 2  # at least the emulator and an avatar
-        assert await demo.end(signal_number) == 0
+        assert await demo.end(signal.SIGINT) == 0
         assert not await asyncio.to_thread(still_alive, family, END_TIMEOUT_S)
     assert "Sessions opened: 1, all ended" in demo.text
     assert "Traceback" not in demo.text
 
 
-async def test_a_killed_demo_leaves_no_process_behind(start_demo):
+async def test_a_killed_demo_leaves_no_process_behind():
     """After kill -9 everything that it has started ends by itself."""
-    async with start_demo("--port", "0") as demo, Visitor.visiting(await demo.url()) as visitor:
+    async with running_demo("--port", "0") as demo, Visitor.visiting(await demo.url()) as visitor:
         await visitor.told("avatar", here=True)
         family = demo.family()
         await demo.end(signal.SIGKILL)

@@ -29,10 +29,10 @@ SILENT_WITHIN_S = 0.15  # a block of voice that is being heard, and what the fil
 TAKES = 3  # another program's burst of work spoils one take, a defect spoils all
 
 
-def record(path, *options, before=(), env=MappingProxyType({})):
+def record(path, *options, says=SENTENCE, before=(), env=MappingProxyType({})):
     command = [sys.executable, "-m", "agenthuman_plugins", "demo"]
     return subprocess.run(
-        [*before, *command, "--say", SENTENCE, *options, "--record", str(path)],
+        [*before, *command, "--say", says, *options, "--record", str(path)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -134,7 +134,7 @@ def test_the_clip_of_the_front_pages():
 @pytest.mark.usefixtures("network")
 def test_proxies_of_the_environment_are_left_aside(tmp_path):
     """Where the environment names proxies that lead nowhere, client, service and avatar reach each other directly."""
-    done = record(tmp_path / "out.mp4", env=dead.SOCKS5)
+    done = record(tmp_path / "out.mp4", says="Hello.", env=dead.SOCKS5)
     assert done.returncode == 0, done.stdout
     assert "Sessions opened: 1, all ended" in done.stdout
     recording.read(tmp_path / "out.mp4")

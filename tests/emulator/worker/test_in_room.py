@@ -1,4 +1,4 @@
-"""The avatar worker as a process in a real room, on each kind of room server."""
+"""The avatar worker as a process in a real room."""
 
 import asyncio
 import json
