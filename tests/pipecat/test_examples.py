@@ -117,14 +117,16 @@ def _is_spoken(message: dict[str, Any]) -> bool:
 
 
 async def test_the_page_needs_nobody_else(chromium: str, unused_tcp_port: int) -> None:
-    """After Connect, our page shows a moving face and what it says, and answers text, without a foreign request."""
+    """After Connect, even pressed twice, our page shows a moving face, speaks, and answers text, without a foreign request."""
     pytest.importorskip("python_multipart", reason="Pipecat's runner needs it")
     ready = r"Uvicorn running on (http://localhost:\d+)"
     async with (
         _local_bot("pipecat_smallwebrtc.py", ready, "--port", str(unused_tcp_port)) as (_, found),
         browsing(chromium, found[1]) as (page, complaints),
     ):
-        await page.click("button >> text=Connect")
+        await page.eval_on_selector(
+            "button >> text=Connect", "(button) => { button.click(); button.click(); }"
+        )
         await page.wait_for_selector("#veil.lifted", state="attached")
         await page.evaluate(WITNESS)
         await page.wait_for_selector("#log .bot.speaking >> text=Hello! Ask me who I am")

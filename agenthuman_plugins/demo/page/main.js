@@ -43,7 +43,7 @@ function end(sentence) {
   interrupt.disabled = true;
   stage.close(sentence);
   again.textContent = "Try again";
-  again.hidden = false;
+  again.hidden = again.disabled = false;
   stage.setStatus("ended", "Not connected");
 }
 
@@ -140,7 +140,7 @@ addEventListener("keydown", (event) => {
 addEventListener("pageshow", ({ persisted }) => persisted && location.reload()); // the call did not survive the wait
 
 async function connect() {
-  again.hidden = true;
+  again.hidden = again.disabled = true; // a script can press what is hidden
   stage.wait("Waking the avatar …");
   stage.setStatus("connecting", "Connecting …");
   try {
