@@ -64,6 +64,14 @@ HEARD = """({ loud, ms, since }) => new Promise((resolve) => {
 })"""
 
 
+def when(condition: str) -> str:
+    """Resolves when a condition holds; Playwright's own way evaluates a string, which our pages forbid."""
+    return f"""new Promise((done) => {{
+      const look = () => ({condition} ? done() : requestAnimationFrame(look));
+      look();
+    }})"""
+
+
 @asynccontextmanager
 async def browsing(chromium: str, url: str) -> AsyncIterator[tuple[Page, list[str]]]:
     """A page at `url` and what it complained about or asked of others."""

@@ -18,7 +18,7 @@ from agenthuman_plugins.client.rooms import AVATAR_IDENTITY
 from agenthuman_plugins.emulator.rooms import media_interface
 from agenthuman_plugins.speech.proxies import direct_to
 from tests.demo.conftest import START_TIMEOUT_S, Demo
-from tests.demo.test_browser import WITNESS, browsing
+from tests.demo.test_browser import WITNESS, browsing, when
 from tests.demo.visitor import WAIT_S, Visitor
 from tests.emulator.processes import still_alive
 
@@ -130,7 +130,7 @@ async def test_the_page_needs_nobody_else(chromium: str, unused_tcp_port: int) -
         await page.wait_for_selector("#veil.lifted", state="attached")
         await page.evaluate(WITNESS)
         await page.wait_for_selector("#log .bot.speaking >> text=Hello! Ask me who I am")
-        await page.wait_for_function("witness.changes > 10 && witness.levels.some(({ loud }) => loud)")
+        await page.evaluate(when("witness.changes > 10 && witness.levels.some(({ loud }) => loud)"))
         await page.fill("#text", "Tell me a story")
         await page.keyboard.press("Enter")
         await page.wait_for_selector("#log .bot.cut >> text=Hello!")

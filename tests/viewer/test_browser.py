@@ -16,7 +16,7 @@ from agenthuman_plugins.emulator import Emulator
 from agenthuman_plugins.emulator.rooms import media_interface
 from agenthuman_plugins.emulator.voice import SAMPLE_RATE, Voice
 from agenthuman_plugins.speech import AvatarConnected, LiveKitSpeechLink, PlaybackFinished, PlaybackStarted
-from tests.demo.test_browser import FLAGS, HEARD, WITNESS, browsing
+from tests.demo.test_browser import FLAGS, HEARD, WITNESS, browsing, when
 
 pytestmark = pytest.mark.media
 
@@ -30,11 +30,6 @@ TELL_REFUSALS = """{
     return played;
   };
 }"""
-# Until the browser has painted a picture that the witness saw. The page forbids what `wait_for_function` does.
-PAINTED = """new Promise((done) => {
-  const look = () => (witness.pictures > 0 ? done() : requestAnimationFrame(look));
-  look();
-})"""
 SPEECH = "Once upon a time there was a fox who lived at the edge of a very quiet forest."
 
 
@@ -205,7 +200,7 @@ async def test_an_example_is_watched_from_its_first_word(chromium: str) -> None:
             await page.evaluate(WITNESS)
             await page.wait_for_selector("#status >> text=Speaking")
             await page.evaluate(HEARD, {"loud": True, "ms": 0, "since": 0})
-            await page.evaluate(PAINTED)
+            await page.evaluate(when("witness.pictures > 0"))
             async with asyncio.timeout(WAIT_S):
                 output, _ = await example.communicate()
             assert b"tool: Spoken: " in output

@@ -78,7 +78,7 @@ class Speaker:
     def speak(self, utterance: Utterance, pcm: bytes) -> None:
         """Queue speech (16 kHz, mono, 16-bit)."""
         if pcm:
-            utterance.onset.add(pcm)
+            utterance.remember(pcm)
             newest = self._queue[-1] if self._queue else None
             if isinstance(newest, _Speech) and newest.utterance is utterance:
                 room = _PIECE_BYTES - len(newest.pcm)

@@ -1,19 +1,15 @@
-"""How a reply begins, to know it again among other sound.
-
-Codecs change loudness and quality, and a jitter buffer moves the sound by milliseconds; the wave stays alike.
-"""
+"""How a reply begins, to know it again among other sound."""
 
 import numpy as np
 
 from agenthuman_plugins.speech.link import SPEECH_SAMPLE_RATE
+from agenthuman_plugins.speech.progress._likeness import ALIKE, EQUAL, likeness, wave
 
 # Peak of 16-bit samples above which a block counts as voice; an idle avatar's coded silence stays below it.
 VOICE_PEAK = 40
 ONSET_S = 0.08  # long enough to reach beyond a breath, which codecs replace by noise of their own
 _MIN_ONSET_S = 0.02
-_EQUAL = 0.98
 _PAST_S = 0.005
-_ALIKE = 0.7  # of 1; a reply that came through Opus reaches 0.9, another voice stays below 0.5
 
 
 class Onset:
@@ -39,20 +35,15 @@ class Onset:
 
     def find(self, pcm: bytes, sample_rate: int) -> float | None:
         """Seconds into `pcm` (mono, 16-bit) at which the utterance's voice begins; `None` if it does not."""
-        sent = self._pcm.astype(float)
-        heard = np.frombuffer(pcm, np.int16).astype(float)
-        times = np.arange(0, len(heard) / sample_rate, 1 / SPEECH_SAMPLE_RATE)
-        wave = np.interp(times * sample_rate, np.arange(len(heard)), heard)
-        if len(wave) < len(sent):
+        sent, heard = wave(self._pcm.tobytes(), SPEECH_SAMPLE_RATE), wave(pcm, sample_rate)
+        if len(heard) < len(sent):
             return None
-        energy = np.convolve(wave**2, np.ones(len(sent)), "valid") * np.sum(sent**2)
-        likeness = np.correlate(wave, sent, "valid") / np.sqrt(np.maximum(energy, 1.0))
-        best = likeness.max()
-        # The first of equals: a vowel goes on to be alike its own beginning.
-        begin = int(np.argmax(likeness >= _EQUAL * best))
+        alike = likeness(heard, sent)
+        best = alike.max()
+        begin = int(np.argmax(alike >= EQUAL * best))  # the first of equals
         # While it is still coming in, half of it is alike half of itself: the best place is known a moment later.
-        settled = begin < len(likeness) - _PAST_S * SPEECH_SAMPLE_RATE
-        return begin / SPEECH_SAMPLE_RATE if settled and best >= _ALIKE else None
+        settled = begin < len(alike) - _PAST_S * SPEECH_SAMPLE_RATE
+        return begin / SPEECH_SAMPLE_RATE if settled and best >= ALIKE else None
 
 
 def voiced_span(pcm: bytes) -> tuple[int, int] | None:

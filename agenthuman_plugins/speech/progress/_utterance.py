@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from agenthuman_plugins.speech.progress._onset import VOICE_PEAK, Onset
+from agenthuman_plugins.speech.progress._spoken import Spoken
 
 _LOUD_PEAK = 400  # -38 dBFS: no codec and no resampler turns this into what counts as silence
 _WINDOW_S = 0.02
@@ -34,6 +35,7 @@ class Utterance:
         begun_ns: Pipeline time that its word times count from; `None` until speech or a timed word came.
         plain_ns: Pipeline time at which its beginning would be heard as plain audio, if it was handed back.
         onset: How its voice begins.
+        spoken: What it sounds like where it is being said.
     """
 
     context_id: str | None = None
@@ -53,6 +55,7 @@ class Utterance:
     begun_ns: int | None = None
     plain_ns: int | None = None
     onset: Onset = field(default_factory=Onset)
+    spoken: Spoken = field(default_factory=Spoken)
     _loud_s: list[float] = field(default_factory=list)  # where its loud windows begin
 
     def measure(self, pcm: bytes, sample_rate: int, num_channels: int = 1) -> None:
@@ -73,6 +76,11 @@ class Utterance:
         self.voiced_end_s = self.duration_s + float(voiced[-1] + 1) / sample_rate
         windows = np.unique(np.flatnonzero(level > _LOUD_PEAK) // round(_WINDOW_S * sample_rate))
         self._loud_s += [self.duration_s + float(window) * _WINDOW_S for window in windows]
+
+    def remember(self, pcm: bytes) -> None:
+        """Keep the next piece of what is sent (16 kHz, mono, 16-bit), to know it again."""
+        self.onset.add(pcm)
+        self.spoken.add(pcm, self.position_s)
 
     def through_silence(self, position_s: float, passed_s: float) -> float:
         """Position after `passed_s` of silence: it goes on through a pause, but not past what must be heard."""

@@ -30,6 +30,7 @@ _DRIFT_S = 0.25  # by how much the jitter buffer may have shortened a reply's so
 _UNREPORTED_S = 0.35  # silence beyond a reply's longest pause that ends it without a report
 _UNHEARD_S = 1.0  # how long a voice that should have come is waited for after the report of its end; a busy machine is slow
 _REMEMBERED = 250  # blocks: more than a receiver makes up
+_KNOWN_S = 0.12  # of sound, to know what it says
 _PENDING_S = 1.0  # by then after the sending, what is heard is not old any more
 
 
@@ -101,6 +102,7 @@ class VoiceGate:
         self._in_flight: deque[_Playing] = deque()
         # How far the first of them was played, by gate time.
         self._positions: deque[tuple[float, float]] = deque(maxlen=_REMEMBERED)
+        self._newest: deque[_Block] = deque(maxlen=_REMEMBERED)  # of its sound
         self._real_until = math.inf  # gate time from which on the sound was made up
         self._delay_s: float | None = None  # of the sound behind the reports, as last measured
         self._reports_start = False  # whether this avatar reports starts at all
@@ -126,9 +128,17 @@ class VoiceGate:
     def said_s(self) -> float:
         """How far the avatar has said the utterance that is being heard, without what its receiver made up."""
         oldest = next((position_s for _, position_s in self._positions), 0.0)
-        return max(
+        counted_s = max(
             (position_s for at, position_s in self._positions if at <= self._real_until), default=oldest
         )
+        real = [block for block in self._newest if block.end <= self._real_until]
+        if self.audible is None or not real or real[-1].voice is None:
+            return counted_s
+        # What was made up before, and is over, counts as said until the receiver has caught up; the sound tells better.
+        size = 2 * round(_KNOWN_S * real[-1].sample_rate)
+        sound = b"".join(block.pcm for block in real)[-size:]
+        found_s = self.audible.spoken.find(sound, real[-1].sample_rate, counted_s)
+        return counted_s if found_s is None else found_s
 
     def expect(self, utterance: Utterance) -> None:
         """Note that an utterance is being sent."""
@@ -171,6 +181,7 @@ class VoiceGate:
         self._in_flight.clear()
         self.busy.clear()
         self._positions.clear()
+        self._newest.clear()
         self._stale, self._stretch, self._after_silence = True, [], False
         return True
 
@@ -285,6 +296,7 @@ class VoiceGate:
             playing.position_s = min(playing.position_s + passed_s, utterance.duration_s)
             idle = playing.position_s == utterance.duration_s
         playing.starved_s = playing.starved_s + passed_s if idle else 0.0
+        self._newest.append(block)
         # While an avatar stalls nothing is worth noting.
         if not self._positions or self._positions[-1][1] != playing.position_s:
             self._positions.append((block.end, playing.position_s))
@@ -316,6 +328,7 @@ class VoiceGate:
 
     def _leave(self) -> Utterance:
         self._positions.clear()
+        self._newest.clear()
         over = self._in_flight.popleft().utterance
         if not self._in_flight:
             self.busy.clear()

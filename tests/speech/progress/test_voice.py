@@ -67,6 +67,57 @@ def test_sound_that_the_receiver_made_up_was_not_said() -> None:
     assert gate.said_s > 0.3
 
 
+def _said(*hz: float) -> tuple[VoiceGate, list[bytes]]:
+    """A gate that expects these tones, each of 0.2 s, and their blocks."""
+    blocks = [block for pitch in hz for block in _tone(pitch)]
+    utterance = _utterance(duration_s=len(blocks) * 0.02)
+    for block in blocks:
+        utterance.remember(block)
+    gate = VoiceGate()
+    gate.expect(utterance)
+    return gate, blocks
+
+
+def test_sound_that_was_made_up_before_was_not_said() -> None:
+    """Once packets come again, what was heard last tells how far the avatar is: not the time, which is ahead of it."""
+    gate, blocks = _said(300, 450, 600, 750, 900, 1050)
+    *_, heard = _hear(gate, *blocks[:30], *blocks[29:30] * 8, *blocks[30:43])
+    assert heard is not None
+    assert heard.position_s == pytest.approx(0.86 + 8 * 0.02, abs=0.001)
+    assert gate.said_s == pytest.approx(0.86, abs=0.001)
+
+
+def test_sound_that_is_alike_in_many_places_is_in_the_nearest() -> None:
+    """A vowel that goes on, or a word that is said again, moves no position to another one."""
+    gate, blocks = _said(300, 450, 300, 450, 300)
+    _hear(gate, *blocks[:26])
+    assert gate.said_s == pytest.approx(0.52, abs=0.005)
+
+
+def test_voice_that_is_not_the_one_sent_is_followed_by_time() -> None:
+    """An avatar that changes the voice, and a piece that is silent, leave the position where it was counted."""
+    gate, _ = _said(300, 450, 600)
+    _hear(gate, *_tone(500, 13))
+    assert gate.said_s == pytest.approx(0.26, abs=0.001)
+    _hear(gate, SILENCE)
+    assert gate.said_s == pytest.approx(0.28, abs=0.001)
+
+
+def test_speech_that_is_long_said_is_forgotten() -> None:
+    """An endless reply fills no memory, and is known again all the same."""
+    gate, blocks = _said(300)
+    _hear(gate, *blocks)
+    utterance = gate._in_flight[0].utterance
+    for number in range(1, 300):
+        utterance.duration_s += 0.2
+        utterance.position_s = number * 0.2
+        for block in _tone(300 + 20 * (number % 60)):
+            utterance.remember(block)
+            gate.hear(block, RATE)
+    assert len(utterance.spoken._pcm) < 2 * 2 * RATE
+    assert gate.said_s == pytest.approx(60, abs=0.01)
+
+
 def test_position_never_exceeds_what_was_sent() -> None:
     """An avatar that pauses for lack of speech does not play what it does not have."""
     gate = VoiceGate()
