@@ -11,7 +11,9 @@ from pipecat.utils.errors import ErrorCategory
 from agenthuman_plugins.client import ConfigurationError, ServerError
 from agenthuman_plugins.pipecat import AgentHumanVideoService, AgentHumanVideoUpdateSettingsFrame
 from agenthuman_plugins.speech.link import AvatarAudio
+from agenthuman_plugins.speech.playout import Finished, Started
 from tests.pipecat.bot import RATE, FakeClient, running, sentence, speech, tone
+from tests.pipecat.faults.words import heard, spoken
 from tests.virtual_time import in_virtual_time
 
 Settings = AgentHumanVideoService.Settings
@@ -106,6 +108,36 @@ async def test_sound_that_was_made_up_was_not_said() -> None:
         said, heard = (_louder_than_made_up(sound) for sound in (np.frombuffer(pcm, np.int16), bot.voice()))
         assert heard == pytest.approx(said, rel=0.04)
         assert len(bot.up.of(ErrorFrame)) == 1
+
+
+@in_virtual_time
+@pytest.mark.parametrize("beginning_lost", [False, True])
+async def test_no_word_is_lost_when_the_voice_was_behind(beginning_lost: bool) -> None:
+    """An avatar that is lost after a stall, when its voice is not where the time says, is followed by the next word."""
+    async with running() as bot:
+        await bot.until_event("on_avatar_connected")
+        link, stalled = bot.links[0], 0
+        take = link._playout.take
+
+        def take_after_a_stall(samples: int) -> tuple[bytes, list[Started | Finished]]:
+            nonlocal stalled
+            if beginning_lost and not stalled and link._playout._utterances:
+                stalled = 15
+                lost, reports = take(stalled * samples)
+                assert any(lost)
+                return bytes(2 * samples), reports
+            if not beginning_lost and len(bot.voice()) > 0.5 * RATE and stalled < 12:
+                stalled += 1
+                return tone(samples / RATE), []
+            return take(samples)
+
+        link._playout.take = take_after_a_stall  # type: ignore[method-assign]
+        await bot.say(spoken(20), sentence("end"))
+        await bot.down.until(lambda: len(bot.voice()) > 1.1 * RATE)
+        link.crash("test")
+        await bot.until_stopped("c1")
+        words = [word for word, _ in heard(bot.voice().tobytes())]
+        assert words == list(range(words[0], 20))
 
 
 @in_virtual_time

@@ -389,6 +389,8 @@ class Delivery:
                 utterance.plain_ns = heard_ns - round(utterance.position_s * _NS)
             if isinstance(frame, TTSAudioRawFrame):
                 _cut_beginning(frame, waiting.played_s)
+                if not frame.num_frames:
+                    continue
                 heard_ns += round(frame.num_frames / frame.sample_rate * _NS)
                 self._plain = True
                 kept.add(utterance)

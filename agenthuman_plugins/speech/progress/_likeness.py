@@ -26,6 +26,11 @@ def wave(pcm: bytes, sample_rate: int) -> Wave:
 
 def likeness(sound: Wave, sample: Wave) -> Wave:
     """How alike `sample` is to each place of a `sound` that is no shorter: 1 where it differs in loudness alone."""
-    energy = np.convolve(sound**2, np.ones(len(sample)), "valid") * np.sum(sample**2)
-    alike: Wave = np.correlate(sound, sample, "valid") / np.sqrt(np.maximum(energy, 1.0))
+    places = len(sound) - len(sample) + 1
+    size = 1 << (len(sound) - 1).bit_length()
+    spectrum = np.fft.rfft(sound, size) * np.fft.rfft(sample, size).conj()
+    correlation: Wave = np.fft.irfft(spectrum, size)[:places]
+    energies = np.concatenate([[0.0], np.cumsum(sound**2)])
+    energy = (energies[len(sample) :] - energies[:places]) * np.sum(sample**2)
+    alike: Wave = correlation / np.sqrt(np.maximum(energy, 1.0))
     return alike

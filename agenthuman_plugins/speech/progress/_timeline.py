@@ -141,7 +141,7 @@ class Timeline(Generic[FrameT]):
             yield self._others.popleft()
 
     def rewind(self, utterance: Utterance, position_s: float) -> None:
-        """Note that `utterance` was played up to here only, at most one second less than `advance` was told.
+        """Note that `utterance` was played up to here, at most one second less than `advance` was told.
 
         Frames that have left do not come back; speech does.
         """

@@ -87,6 +87,13 @@ def test_sound_that_was_made_up_before_was_not_said() -> None:
     assert gate.said_s == pytest.approx(0.86, abs=0.001)
 
 
+def test_reply_that_was_followed_too_late_is_known_by_its_sound() -> None:
+    """Where its beginning was lost, it is further than the time tells."""
+    gate, blocks = _said(300, 450, 600, 750, 900, 1050)
+    _hear(gate, *blocks[20:45])
+    assert gate.said_s == pytest.approx(0.9, abs=0.001)
+
+
 def test_sound_that_is_alike_in_many_places_is_in_the_nearest() -> None:
     """A vowel that goes on, or a word that is said again, moves no position to another one."""
     gate, blocks = _said(300, 450, 300, 450, 300)
