@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -180,6 +181,36 @@ def test_bash_completes(tmp_path: Path):
         ["bash", "-c", script], env=environment, capture_output=True, text=True, check=True
     )
     assert shown.stdout == "complete -o default -F _agenthuman agenthuman\nlist\nended\n"
+
+
+@pytest.mark.chain
+@pytest.mark.skipif(shutil.which("fish") is None, reason="no fish on this system")
+def test_fish_completes(tmp_path: Path):
+    """The printed script, run by fish, completes commands, values, and files where nothing else is known."""
+    command = tmp_path / "agenthuman"
+    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m agenthuman_plugins "$@"\n')
+    command.chmod(0o755)
+    (tmp_path / "face.jpg").touch()
+    lines = [
+        "sessions li",
+        "sessions list --status=e",
+        "avatars upload fa",
+        "demo --record=fa",
+        "demo --record=no",
+    ]
+    script = "agenthuman completion fish | source\n" + "\n".join(
+        f"echo (complete -C 'agenthuman {line}')" for line in lines
+    )
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "HOME": str(tmp_path)}
+    shown = subprocess.run(
+        ["fish", "--no-config", "-c", script],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert shown.stdout.splitlines() == ["list", "--status=ended", "face.jpg", "--record=face.jpg", ""]
 
 
 def failure(argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:

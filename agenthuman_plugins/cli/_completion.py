@@ -22,17 +22,20 @@ complete -o default -F _agenthuman agenthuman""",
 _agenthuman() {
   local -a found
   found=("${(@f)$(agenthuman __complete "${(@)words[2,CURRENT]}" 2>/dev/null)}")
-  if [[ -n "$found" ]]; then compadd -a found; else _files; fi
+  if [[ -n "$found" ]]; then compadd -a found; else compset -P 1 '--*='; _files; fi
 }
 compdef _agenthuman agenthuman""",
     "fish": """\
 function _agenthuman
   set -l words (commandline -opc) (commandline -ct)
   set -l found (agenthuman __complete $words[2..] 2>/dev/null)
-  if set -q found[1]
+  if test -n "$found[1]"
     printf '%s\\n' $found
   else
-    __fish_complete_path $words[-1]
+    set -l option (string match -r '^--[^=]+=' -- $words[-1])
+    for path in (__fish_complete_path (string replace -r '^--[^=]+=' '' -- $words[-1]))
+      echo "$option$path"
+    end
   end
 end
 complete -c agenthuman -f -a '(_agenthuman)'""",

@@ -2,11 +2,14 @@
 
 A session that was opened with `sessions.open(...)` is ended however its block is left: by return, exception,
 cancellation, KeyboardInterrupt and, if asked for, SIGTERM. Elsewhere it belongs to the caller.
+
+A child that was forked inside the block leaves the session to its parent, as long as that lives and may use it.
 """
 
 import asyncio
 import contextlib
 import logging
+import os
 import sys
 from contextlib import AbstractContextManager
 from types import TracebackType
@@ -35,12 +38,13 @@ class Lease:
         self._driver = driver
         self._opening = opening
         self._entered = False
+        self._opened_by = os.getpid()
         self._watch: AbstractContextManager[Any] = (
             Watch(terminations) if handle_signals else contextlib.nullcontext()
         )
 
     def __enter__(self) -> Session:
-        self._entered = _once(self._entered)
+        self._entered, self._opened_by = _once(self._entered), os.getpid()
         self._watch.__enter__()
         try:
             return self._driver.open(self._opening)
@@ -54,6 +58,8 @@ class Lease:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if self._opened_by == os.getppid():
+            return
         try:
             flows = self._driver.flows
             self._driver.run(flows.end_if_there(_session_of(self._opening), flows.deadline(None)))
@@ -80,11 +86,12 @@ class AsyncLease:
         self._driver = driver
         self._opening = opening
         self._entered = False
+        self._opened_by = os.getpid()
         self._handle_signals = handle_signals
         self._watch: AbstractContextManager[Any] = contextlib.nullcontext()
 
     async def __aenter__(self) -> Session:
-        self._entered = _once(self._entered)
+        self._entered, self._opened_by = _once(self._entered), os.getpid()
         if self._handle_signals:
             self._watch = Watch(terminations, asyncio.current_task())
         self._watch.__enter__()
@@ -97,6 +104,8 @@ class AsyncLease:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if self._opened_by == os.getppid():
+            return
         session, flows = _session_of(self._opening), self._driver.flows
         try:
             await to_the_end(lambda: self._driver.run(flows.end_if_there(session, flows.deadline(None))))

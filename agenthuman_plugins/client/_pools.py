@@ -91,8 +91,9 @@ class Pool:
         if self._pid != os.getpid():
             _refuse_sharing(self._given, "a forked process")
             self._trust.after_fork()
-            # The parent's connections are left alone: closing them here would say goodbye in its name.
-            self._pid, self._client = os.getpid(), self._make()
+            # The parent's connections are left alone: closing them here would say goodbye in its name. The new ones come
+            # before the mark that another thread of this process goes by.
+            self._client, self._pid = self._make(), os.getpid()
         return self._client
 
     def _make(self) -> httpx.Client:

@@ -6,6 +6,7 @@ leaves the block like an exception instead: the task that entered is cancelled o
 """
 
 import asyncio
+import os
 import signal
 import threading
 from collections.abc import Callable
@@ -56,6 +57,11 @@ class Terminations:
         if self._received and callable(before):
             before(signal.SIGTERM, None)
         return all(other.task is None for other in self._blocks)
+
+    def forget(self) -> None:
+        """Give the signal back in a forked process: the blocks, and the loop that would be woken, are its parent's."""
+        self._give_back()
+        self._blocks.clear()
 
     def _take(self) -> None:
         before = signal.getsignal(signal.SIGTERM)
@@ -139,3 +145,7 @@ def _is_way_out(error: BaseException | None) -> bool:
 
 
 terminations: Final = Terminations()
+
+# `Process.terminate` of multiprocessing sends SIGTERM.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=terminations.forget)

@@ -8,6 +8,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import logging
+import os
 import threading
 import weakref
 from collections.abc import AsyncGenerator, Callable, Coroutine
@@ -30,9 +31,10 @@ class LoopClosedError(Exception):
 
 
 class BackgroundLoop:
-    """An event loop on its own thread, started by the first call and again by the first one after `close`."""
+    """An event loop on its own thread, started by the first call and again by the first one after `close` or a fork."""
 
     def __init__(self) -> None:
+        _loops.add(self)
         self._lock = threading.Lock()
         self._runner: _Runner | None = None
         self._abandoned: weakref.finalize[..., BackgroundLoop] | None = None
@@ -105,6 +107,12 @@ class BackgroundLoop:
         if (runner := self._taken()) is not None:
             await to_the_end(lambda: asyncio.to_thread(runner.stop))
 
+    def forget(self) -> None:
+        """Forget the thread and its work: this is a forked process, and both have stayed in the one before."""
+        self._lock = threading.Lock()
+        self._runner = None
+        self._spawned = set()
+
     def _taken(self) -> "_Runner | None":
         with self._lock:
             runner, self._runner = self._runner, None
@@ -123,6 +131,18 @@ class BackgroundLoop:
             # the context of the caller: tracing sees where it belongs.
             self._runner.loop.call_soon_threadsafe(call.start)
         return call
+
+
+_loops: "weakref.WeakSet[BackgroundLoop]" = weakref.WeakSet()
+
+
+def _forget_after_fork() -> None:
+    for loop in list(_loops):
+        loop.forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_after_fork)
 
 
 class Handle:

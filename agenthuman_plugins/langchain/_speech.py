@@ -3,8 +3,10 @@
 import asyncio
 import contextlib
 import logging
+import os
 import re
 import threading
+import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any
 
@@ -55,6 +57,8 @@ class Speech:
         self._tasks: set[asyncio.Task[Any]] = set()  # on the loop; waited for by `close`
         self._lock = threading.Lock()
         self._hung_up: dict[str, None] = {}  # oldest first
+        self._of_parents: list[object] = []
+        _speeches.add(self)
 
     def has_link(self, session_id: str) -> bool:
         """Whether a session was connected to or spoken through, and neither hung up nor handed over since."""
@@ -123,6 +127,12 @@ class Speech:
     async def aclose(self) -> None:
         """Hang up everywhere; see `close`."""
         await self._arun(self._close)
+
+    def forget(self) -> None:
+        """Leave the links to the parent of this forked process: closing one here, or dropping it, could close it there."""
+        self._of_parents.append((self._lines, self._tasks))
+        self._lines, self._tasks = {}, set()
+        self._lock = threading.Lock()
 
     # --- from any thread
 
@@ -201,6 +211,18 @@ class Speech:
         await asyncio.gather(*[self._hang_up(session_id, _RUN_OVER) for session_id in list(self._lines)])
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=_FAREWELL_LIMIT_S)
+
+
+_speeches: weakref.WeakSet[Speech] = weakref.WeakSet()
+
+
+def _forget_after_fork() -> None:
+    for speech in list(_speeches):
+        speech.forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_after_fork)
 
 
 @contextlib.contextmanager

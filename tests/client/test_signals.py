@@ -1,6 +1,7 @@
 """`handle_signals=True` makes SIGTERM a way out of the block that ends the session."""
 
 import asyncio
+import os
 import signal
 import subprocess
 import sys
@@ -113,6 +114,61 @@ def test_terminated_program_ends_its_session(kind: str, before: str) -> None:
     assert said.split() == ["ended"] + ["handler"] * (before != "default")
     assert program.returncode == 128 + signal.SIGTERM
     assert "Traceback" not in errors
+
+
+FORKED = """
+import asyncio, os, signal, sys, time
+import httpx
+from agenthuman_plugins import AgentHuman, AsyncAgentHuman
+
+def handle(request):
+    if request.url.path.endswith("/end"):
+        print("ended", flush=True)
+    return httpx.Response(200, json={"session": {"session_id": "sess_1", "status": "started"}})
+
+transport = httpx.MockTransport(handle)
+
+def terminate_a_child():
+    started, starts = os.pipe()
+    pid = os.fork()
+    if not pid:
+        os.write(starts, b".")
+        time.sleep(5)  # a limit only
+        os._exit(0)
+    os.read(started, 1)
+    os.kill(pid, signal.SIGTERM)
+    print("child", os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+
+def sync():
+    client = AgentHuman(api_key="seeded-key", http_client=httpx.Client(transport=transport))
+    with client.sessions.open(handle_signals=True):
+        terminate_a_child()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+async def main():
+    client = AsyncAgentHuman(api_key="seeded-key", http_client=httpx.AsyncClient(transport=transport))
+    async with client.sessions.open(handle_signals=True):
+        terminate_a_child()
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.Event().wait()
+
+sync() if sys.argv[1] == "sync" else asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_terminated_child_of_a_program_just_ends(kind: str) -> None:
+    """A process that was forked inside the block ends by SIGTERM as everywhere, and the block is its parent's."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FORKED, kind],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=LIMIT_S,
+    )
+    assert done.stdout.splitlines() == [f"child {-signal.SIGTERM}", "ended"]
+    assert done.returncode == 128 + signal.SIGTERM
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])

@@ -337,6 +337,44 @@ def test_given_http_client_serves_one_process(kind: str) -> None:
         assert "in a forked process pass another one" in said[f"child-{number}"]
 
 
+IN_A_BLOCK = """
+import os, sys, time, warnings
+from agenthuman_plugins.client import AgentHuman
+
+warnings.simplefilter("ignore")
+first, url = sys.argv[1:]
+parent = os.getpid()
+with AgentHuman(api_key="seeded-key", base_url=url).sessions.open():
+    pid = os.fork()
+    if not pid:
+        while first == "parent" and os.getppid() == parent:
+            time.sleep(0.01)
+        sys.exit()
+    if first == "parent":
+        os._exit(0)
+    os.waitpid(pid, 0)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.parametrize("first", ["child", "parent"])
+def test_session_of_a_block_is_ended_once_by_whoever_is_left(first: str) -> None:
+    """A child that was forked inside a block leaves the session to its parent, unless that has gone without ending it."""
+    ends: list[str] = []
+
+    def answer(request: Request, _: Any) -> bytes:
+        if request.line.split()[1].endswith("/end"):
+            ends.append(request.line)
+        return reply({"success": True, "session": {"session_id": "sess_1", "status": "started"}})
+
+    with wire(answer) as server:
+        program = [sys.executable, "-c", IN_A_BLOCK, first, server.url]
+        subprocess.run(
+            program, stdout=subprocess.PIPE, check=True, timeout=30
+        )  # the pipe closes after the child
+    assert len(ends) == 1
+
+
 # --- event loops
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import os
 import subprocess
 import sys
 import threading
@@ -257,6 +258,34 @@ def test_program_ends_although_nothing_was_closed() -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_forked_process_has_a_thread_of_its_own() -> None:
+    """The thread stays in the parent: a child, and its child, start their own, and the parent's goes on."""
+    script = (
+        "import contextlib, os, signal\n"
+        "from agenthuman_plugins.langchain._loop import BackgroundLoop\n"
+        "async def process(): return os.getpid()\n"
+        "def carry_out():\n"
+        "    signal.alarm(20)\n"  # ends a child that would wait for ever
+        "    print(loop.run(lambda: process()) == os.getpid(), flush=True)\n"
+        "loop = BackgroundLoop()\n"
+        "carry_out()\n"
+        "os.fork(), os.fork()\n"
+        "carry_out()\n"
+        "with contextlib.suppress(ChildProcessError):\n"
+        "    while True: os.wait()\n"
+        "loop.close()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.stdout.split(), done.stderr) == (["True"] * 5, "")
 
 
 async def test_pieces_are_made_on_their_own_loop() -> None:

@@ -2,6 +2,9 @@
 
 import asyncio
 import logging
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
@@ -529,6 +532,43 @@ async def test_ended_sessions_do_not_pile_up(room: Make, monkeypatch: pytest.Mon
 
 
 # --- what a caller and a link may get wrong
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_forked_process_leaves_the_links_to_its_parent() -> None:
+    """A child that hangs up closes no link of its parent, which speaks on; the child speaks over a link of its own."""
+    script = (
+        "import os, signal\n"
+        "from tests.langchain.test_speech import Room, SESSION, long_or_short\n"
+        "room = Room(long_or_short)\n"
+        "def speak():\n"
+        "    room.speech.speak(room.wire(), 'Hello.')\n"
+        "    print(room.links[0].calls, len(room.links), flush=True)\n"
+        "speak()\n"
+        "if not (child := os.fork()):\n"
+        "    signal.alarm(20)\n"  # ends a child that would wait for ever
+        "    room.speech.hang_up('sess_1')\n"
+        "    room.speech.reopen('sess_1')\n"
+        "    speak()\n"
+        "    os._exit(0)\n"
+        "os.waitpid(child, 0)\n"
+        "speak()\n"
+        "room.speech.close()\n"
+        "room.loop.close()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stderr == ""
+    assert done.stdout.splitlines() == [
+        "['connect', 'end'] 1",
+        "['connect', 'end'] 2",
+        "['connect', 'end', 'end'] 1",
+    ]
 
 
 async def test_refusal_to_make_a_link_comes_out(room: Make) -> None:
