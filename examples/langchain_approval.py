@@ -31,7 +31,7 @@ async def decide(request: dict[str, Any]) -> dict[str, Any]:
     question = f"{request['name']} {request['args']}\nOpen it? It is billed by the minute. [y/N] "
     try:
         answer = await asyncio.to_thread(input, question)  # input() alone would block the event loop
-    except EOFError:  # no terminal, so nobody approves it
+    except (EOFError, OSError, RuntimeError):  # no terminal, so nobody approves it
         answer = ""
     if answer.strip().lower() == "y":
         return {"type": "approve"}

@@ -117,11 +117,13 @@ def ended_by(emulator: Emulator) -> list[str | None]:
     [
         pytest.param("y", 1, id="approved"),
         pytest.param("", 0, id="rejected"),
-        pytest.param(None, 0, id="nobody-there"),
+        pytest.param(EOFError(), 0, id="nobody-there"),
+        pytest.param(OSError(9, "Bad file descriptor"), 0, id="nohup"),
+        pytest.param(RuntimeError("input(): lost sys.stdin"), 0, id="no-stdin"),
     ],
 )
 async def test_no_session_without_approval(
-    answer: str | None,
+    answer: str | Exception,
     opened: int,
     example: Run,
     emulator: Emulator,
@@ -134,8 +136,8 @@ async def test_no_session_without_approval(
     def ask(question: str) -> str:
         assert CREATE in question
         before.append(len(emulator.sessions()))
-        if answer is None:
-            raise EOFError
+        if isinstance(answer, Exception):
+            raise answer
         return answer
 
     monkeypatch.setattr("builtins.input", ask)
