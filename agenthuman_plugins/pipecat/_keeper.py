@@ -169,6 +169,7 @@ class Keeper:
     async def _fetch(self) -> AvatarSession | None:
         """Bring an avatar, with pauses between the tries; `None` if nobody needs it any more, or none can be had."""
         while await self._pause():
+            await self._all_ended()
             await self._left_behind.end()
             if not self._may_open():
                 await self._refuse(self._cap_error(), self._settings.avatar)
@@ -177,6 +178,11 @@ class Keeper:
             if await self._bring(session):
                 return session
         return None
+
+    async def _all_ended(self) -> None:
+        """Wait for the end of a session that was left without waiting: it may take up the only slot."""
+        for session in list(self._sessions):
+            await session.until_ended()
 
     async def _pause(self) -> bool:
         """Wait until a session may be asked for; `False` if there is no need for one any more."""
@@ -390,7 +396,10 @@ class Keeper:
             if (reason := following.reason) is None:
                 if following.shown or session.reason is not None:
                     return following
-                await self._end(following)  # too late, or another one was chosen
+                following.leave()  # too late, or another one was chosen
+                if self._clock() >= by:
+                    return None  # the present one's end must not wait for this one's
+                await following.until_ended()
             elif is_full(reason) or isinstance(reason, CannotOverlapError):
                 logger.debug(f"The next session cannot open beside the present one: {reason}")
                 return None

@@ -128,6 +128,7 @@ class Account:
         failure: What a create raises: minutes used up, a wrong key, a service that is down; `None` for nothing.
         refused_avatars: Avatars that are not ours.
         create_s: Seconds that a create takes; the session opens half-way.
+        end_s: Seconds until a session has ended.
         lost_answers: Creates to come that open a session and do not say so.
         failing_ends: Ends to come that fail.
         books: Every session.
@@ -154,6 +155,7 @@ class Account:
         self.failure: Exception | None = None
         self.refused_avatars: set[str] = set()
         self.create_s = 0.0
+        self.end_s = 0.05
         self.lost_answers = 0
         self.failing_ends = 0
         self.books: list[Opened] = []
@@ -293,7 +295,7 @@ class Account:
     async def _end(self, session_id: str, **_: Any) -> Session:
         self.requests.append((self._now(), "end"))
         opened = self._find_opened(session_id)
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(self.end_s)
         if self.failing_ends:
             self.failing_ends -= 1
             opened.stray = True

@@ -106,3 +106,24 @@ async def test_renewal_under_trouble(trouble: dict[str, Any]) -> None:
         await bot.leave(EndFrame())
         assert len(account.books) >= 3
         assert bot.longest_hole_s(*whole) <= 0.2
+
+
+@in_virtual_time
+@pytest.mark.parametrize("slots", [1, 2])
+async def test_end_of_a_useless_next_session_is_not_waited_for(slots: int) -> None:
+    """A next avatar that does not come in time keeps the present session beyond its limit by no slow answer."""
+    account = Account(slots=slots, session_s=60.0, link_options=_LINK)
+    account.end_s = 1.5
+    async with HeardBot(account) as bot:
+        await bot.until_event("on_avatar_connected")
+        account.link_options["connect_delay_s"] = (
+            16.0  # more than what is left when the next one is asked for
+        )
+        whole = await _talk(bot, 2.5, interrupt=False)
+        await bot.leave(EndFrame())
+        assert len(account.books) >= 3
+        assert account.most_at_once == slots
+        assert not account.ended_by("limit")
+        assert not account.refusals or slots == 1
+        assert bot.longest_hole_s(*whole) <= 0.2
+        assert not bot.errors
