@@ -1,6 +1,7 @@
 """The event loop with virtual time does what tests rely on."""
 
 import asyncio
+import contextlib
 import threading
 import time
 
@@ -9,7 +10,7 @@ import pytest
 from tests import virtual_time
 from tests.virtual_time import HangError, in_virtual_time
 
-_monotonic = time.monotonic  # the machine's
+_monotonic, _sleep = time.monotonic, time.sleep  # the machine's
 
 
 @in_virtual_time
@@ -97,6 +98,25 @@ def test_a_test_that_only_polls_ends() -> None:
         virtual_time.run(main(), limit_s=100)
 
 
+def test_blocking_the_loop_fails() -> None:
+    """A sleep that would stop the whole program fails the test, also where its error would be caught."""
+
+    async def main() -> None:
+        with contextlib.suppress(Exception):
+            time.sleep(0.001)  # noqa: ASYNC251 - the defect that is looked for
+
+    with pytest.raises(HangError, match=r"time\.sleep\(0\.001\) blocks the loop"):
+        virtual_time.run(main())
+
+
+@in_virtual_time
+async def test_a_thread_may_sleep() -> None:
+    """Away from the loop a sleep takes the machine's time."""
+    began = _monotonic()
+    await asyncio.to_thread(time.sleep, 0.01)
+    assert _monotonic() - began >= 0.01
+
+
 def test_the_time_is_the_machines_again() -> None:
     """After a run in virtual time, also a failed one, clocks tell the machine's time."""
 
@@ -105,4 +125,4 @@ def test_the_time_is_the_machines_again() -> None:
 
     with pytest.raises(ValueError):  # noqa: PT011 - ours
         virtual_time.run(fail())
-    assert time.monotonic is _monotonic
+    assert (time.monotonic, time.sleep) == (_monotonic, _sleep)

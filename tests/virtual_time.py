@@ -1,7 +1,8 @@
 """An event loop whose time costs nothing: it jumps to the next timer as soon as nothing is ready to run.
 
 A test of ten minutes takes as long as its work does, and two runs of it order their timers alike. While it runs, the
-`time` module tells the loop's time too: `time.monotonic`, `monotonic_ns`, `perf_counter` and `time.time`.
+`time` module tells the loop's time too: `time.monotonic`, `monotonic_ns`, `perf_counter` and `time.time`. A
+`time.sleep` on the loop's own thread fails the test: it stops everything in a program, and would cost nothing here.
 
 What it leaves out: the time that code takes to run is zero, so nothing is ever late because the machine is busy.
 Time stands while an executor's job runs; any other thread may use `call_soon_threadsafe`, but time does not wait for
@@ -29,7 +30,7 @@ _START_WALL_S = 1_800_000_000.0
 
 
 class HangError(AssertionError):
-    """Raised when nothing is ready and nothing is scheduled: whoever still waits would wait for ever."""
+    """Raised when whoever still waits would wait for ever, or when somebody made everybody else wait."""
 
 
 class _Selector(selectors.DefaultSelector):  # type: ignore[misc, valid-type]  # it differs by platform
@@ -98,7 +99,15 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
             "time": lambda: _START_WALL_S + self._now,
             "time_ns": lambda: round((_START_WALL_S + self._now) * 1e9),
         }
-        with mock.patch.multiple(time, **told):
+        sleep = time.sleep
+
+        def sleep_elsewhere(seconds: float) -> None:
+            if asyncio._get_running_loop() is self:
+                self.give_up(f"time.sleep({seconds}) blocks the loop.")
+            else:
+                sleep(seconds)
+
+        with mock.patch.multiple(time, sleep=sleep_elsewhere, **told):
             yield
 
     def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:
@@ -127,7 +136,7 @@ def run(main: Coroutine[Any, Any, T], *, limit_s: float = LIMIT_S) -> T:
     """Run a coroutine in virtual time, and all that it leaves running to its end.
 
     Raises:
-        HangError: Nothing could happen any more, or `limit_s` of virtual time have passed.
+        HangError: Nothing could happen any more, `limit_s` of virtual time have passed, or somebody has blocked the loop.
     """
     loop = VirtualTimeLoop(limit_s=limit_s)
 

@@ -14,32 +14,38 @@ pytestmark = [pytest.mark.media, pytest.mark.usefixtures("network")]
 
 
 async def test_a_visitor_is_greeted_answered_and_obeyed():
-    """A face at once, words as they are spoken, an answer to text, silence on request, and a true memory of it."""
-    async with running_demo("--port", "0", "--say", "Welcome to this very first visit.") as demo:
-        async with Visitor.visiting(await demo.url()) as visitor:
-            await visitor.until(lambda: visitor.pictures > 10)
-            visitor.send(type="sound")
-            await visitor.until(lambda: visitor.words == "Welcome to this very first visit.")
-            await visitor.told("speaking", on=False)
+    """A face at once, words as they are spoken, an answer to text, silence on request, and a true memory of it.
 
-            visitor.messages.clear()
-            visitor.send(type="text", text="Tell me a story")
-            await visitor.until(lambda: len(visitor.words.split()) > 5)
-            visitor.send(type="interrupt")
-            await visitor.told("interrupted")
-            heard = visitor.words
-            assert "Once upon a time" in heard
-            assert "jumping together" not in heard
+    A demo that is terminated while the visitor is there leaves nothing behind, as with Ctrl-C.
+    """
+    async with (
+        running_demo("--port", "0", "--say", "Welcome to this very first visit.") as demo,
+        Visitor.visiting(await demo.url()) as visitor,
+    ):
+        await visitor.until(lambda: visitor.pictures > 10)
+        visitor.send(type="sound")
+        await visitor.until(lambda: visitor.words == "Welcome to this very first visit.")
+        await visitor.told("speaking", on=False)
 
-            visitor.messages.clear()
-            visitor.send(type="text", text="What did you just say?")
-            answer = f"The last thing that you heard from me was: {heard}"
-            await visitor.until(lambda: len(visitor.words) >= len(answer))
-            assert visitor.words.startswith(answer)
+        visitor.messages.clear()
+        visitor.send(type="text", text="Tell me a story")
+        await visitor.until(lambda: len(visitor.words.split()) > 5)
+        visitor.send(type="interrupt")
+        await visitor.told("interrupted")
+        heard = visitor.words
+        assert "Once upon a time" in heard
+        assert "jumping together" not in heard
+
+        visitor.messages.clear()
+        visitor.send(type="text", text="What did you just say?")
+        answer = f"The last thing that you heard from me was: {heard}"
+        await visitor.until(lambda: len(visitor.words) >= len(answer))
+        assert visitor.words.startswith(answer)
         family = demo.family()
         assert await demo.end(signal.SIGTERM) == 0
         assert not await asyncio.to_thread(still_alive, family, END_TIMEOUT_S)
     assert "Sessions opened: 1, all ended" in demo.text
+    assert "Traceback" not in demo.text
 
 
 async def test_one_visitor_at_a_time():

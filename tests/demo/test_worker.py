@@ -10,10 +10,12 @@ from agenthuman_plugins.demo._worker import spare_collector
 
 
 @pytest.fixture(autouse=True)
-def thawed() -> Iterator[None]:
-    """Nothing stays out of the collector's sight for other tests."""
+def frozen_again() -> Iterator[None]:
+    """What these tests leave is collected; what was imported stays out of the collector's sight for the others."""
     yield
     gc.unfreeze()
+    gc.collect()
+    gc.freeze()
 
 
 def test_a_collection_in_mid_speech_passes_over_what_is_loaded() -> None:

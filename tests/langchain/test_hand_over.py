@@ -1,4 +1,4 @@
-"""Two workers of an application that speak through one session, in rooms of both kinds of server."""
+"""Two workers of an application that speak through one session, in a room that both join."""
 
 import asyncio
 import itertools

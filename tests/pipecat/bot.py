@@ -28,11 +28,13 @@ from pipecat.workers.runner import WorkerRunner
 from agenthuman_plugins.client import Session
 from agenthuman_plugins.pipecat import AgentHumanVideoService
 from agenthuman_plugins.speech import InProcessSpeechLink
+from tests.virtual_time import VirtualTimeLoop
 
 FrameT = TypeVar("FrameT", bound=Frame)
 
 RATE = 16_000
 WAIT_S = 20.0  # hang limit of every wait
+SLOW_END_S = 1.0  # virtual, of a bot that is cancelled; none takes a tenth of it
 
 
 class FakeClient:
@@ -277,11 +279,15 @@ async def running_service(
             await down.push_frame(OutputTransportReadyFrame(), FrameDirection.UPSTREAM)
         yield bot
     finally:
+        loop = asyncio.get_running_loop()
+        cancelled_at = loop.time()
         await worker.cancel()
         ended, _ = await asyncio.wait(
             [running_bot], timeout=WAIT_S
         )  # the runner swallows a time-out's cancel
         assert ended, "the bot hangs"
+        if isinstance(loop, VirtualTimeLoop):  # where waiting costs nothing, nobody else would notice
+            assert loop.time() - cancelled_at < SLOW_END_S, "the bot is slow to go"
         running_bot.result()
 
 

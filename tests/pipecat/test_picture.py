@@ -38,6 +38,7 @@ from agenthuman_plugins.speech import InProcessSpeechLink
 from agenthuman_plugins.speech._feed import Feed
 from agenthuman_plugins.speech.link import AvatarVideo
 from tests.pipecat.bot import running, speech, tone
+from tests.virtual_time import in_virtual_time
 
 WAIT_S = 30.0  # hang limit of every wait
 FPS = 25
@@ -191,11 +192,14 @@ async def test_a_picture_that_waits_is_held_until_its_voice_is_played(
     await asyncio.wait_for(task, WAIT_S)
 
 
-async def test_the_line_is_never_longer_than_a_fifth_of_a_second() -> None:
+@in_virtual_time
+async def test_the_line_is_never_longer_than_half_a_second() -> None:
     """Whatever is measured, a picture is not held back for longer."""
     async with pumping(delay_s=60.0) as (feed, taker, _):
+        began = asyncio.get_running_loop().time()
         feed.put(picture(0))
         await taker.until(lambda: taker.frames)
+    assert taker.times[0] - began == pytest.approx(0.5)
 
 
 def test_pictures_leave_at_the_distance_of_their_time_stamps() -> None:
@@ -616,6 +620,7 @@ def test_sound_that_is_kept_for_a_moment_delays_the_picture_by_that() -> None:
     assert lipsync.delay_s == pytest.approx(usual)
 
 
+@in_virtual_time
 async def test_a_reply_after_an_interruption_is_as_far_behind_its_report_as_any_other() -> None:
     """The time for which its first sound is kept counts as a wait at the transport alone, not as its way, too."""
     async with running() as bot:
@@ -630,6 +635,7 @@ async def test_a_reply_after_an_interruption_is_as_far_behind_its_report_as_any_
             await until(lambda: bot.service._delivery.idle)
 
 
+@in_virtual_time
 @pytest.mark.parametrize("end", ["played", "interrupted"])
 async def test_the_picture_waits_for_voice_at_the_transport_until_the_reply_is_over(end: str) -> None:
     """A transport that is behind delays the picture; one that has played or dropped the reply does not."""
@@ -649,6 +655,7 @@ async def test_the_picture_waits_for_voice_at_the_transport_until_the_reply_is_o
         assert lipsync.delay_s < usual + 0.1
 
 
+@in_virtual_time
 async def test_nothing_is_converted_before_the_transport_is_ready(monkeypatch: pytest.MonkeyPatch) -> None:
     """The link's picture is asked for, and so converted, only when there is somebody to show it to."""
     asked: list[InProcessSpeechLink] = []
@@ -664,6 +671,7 @@ async def test_nothing_is_converted_before_the_transport_is_ready(monkeypatch: p
         assert asked == bot.links
 
 
+@in_virtual_time
 async def test_interruption_hides_the_picture_until_the_avatar_has_stopped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -694,6 +702,7 @@ async def test_interruption_hides_the_picture_until_the_avatar_has_stopped(
         await until(lambda: count.shown > shown)
 
 
+@in_virtual_time
 async def test_a_transport_without_video_gets_no_picture_and_one_warning() -> None:
     """Nobody would see the pictures, so none is converted; the log says what to set."""
     lines: list[str] = []
@@ -710,6 +719,7 @@ async def test_a_transport_without_video_gets_no_picture_and_one_warning() -> No
     assert len([line for line in lines if "set video_out_enabled=True." in line]) == 1
 
 
+@in_virtual_time
 async def test_transport_without_a_size_gets_the_avatars_own() -> None:
     """Where nobody says how large the video shall be, the usual ratio is asked for and no picture is scaled."""
     params = TransportParams(video_out_enabled=True, video_out_width=0, video_out_height=0)
@@ -720,6 +730,7 @@ async def test_transport_without_a_size_gets_the_avatars_own() -> None:
         assert bot.down.of(OutputImageRawFrame)[0].size == (64, 48)
 
 
+@in_virtual_time
 @pytest.mark.parametrize("known", [True, False])
 async def test_video_goes_where_the_speech_goes(known: bool) -> None:
     """The frames name the destination of the speech that is heard, unless the transport has none of that name for video."""

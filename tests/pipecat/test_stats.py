@@ -12,6 +12,7 @@ from pipecat.metrics.metrics import TTFBMetricsData
 from agenthuman_plugins.pipecat import AgentHumanVideoService, _stats
 from agenthuman_plugins.pipecat._stats import AvatarMetricsData
 from tests.pipecat.bot import Bot, FakeClient, running, tone
+from tests.virtual_time import in_virtual_time
 
 
 @pytest.fixture
@@ -43,6 +44,7 @@ def _sent(bot: Bot, kind: type[Any]) -> list[Any]:
     return [data for frame in bot.down.of(MetricsFrame) for data in frame.data if isinstance(data, kind)]
 
 
+@in_virtual_time
 @pytest.mark.usefixtures("_metrics_on")
 async def test_a_session_ends_with_its_metrics() -> None:
     """Pipecat's observers get the session's figures, ahead of the end of the pipeline, and a TTFB of each reply."""
@@ -60,6 +62,7 @@ async def test_a_session_ends_with_its_metrics() -> None:
         assert ttfb.value > 0
 
 
+@in_virtual_time
 async def test_without_metrics_nothing_is_pushed() -> None:
     """Who did not ask for metrics gets no frame of them."""
     async with running() as bot:
@@ -67,6 +70,7 @@ async def test_without_metrics_nothing_is_pushed() -> None:
         assert not _sent(bot, AvatarMetricsData)
 
 
+@in_virtual_time
 @pytest.mark.usefixtures("_metrics_on")
 async def test_one_line_at_the_end(log: list[str]) -> None:
     """The debug log ends with all figures in one line, once."""
@@ -78,6 +82,7 @@ async def test_one_line_at_the_end(log: list[str]) -> None:
         assert figure in line
 
 
+@in_virtual_time
 async def test_no_line_without_a_session(log: list[str]) -> None:
     """A bot whose account opened no session has nothing to sum up."""
     async with running(FakeClient(failure=RuntimeError("no"))) as bot:
@@ -112,6 +117,7 @@ class _Tracer:
         return self.spans[-1]
 
 
+@in_virtual_time
 @pytest.mark.parametrize("tracing", [True, False])
 @pytest.mark.usefixtures("_metrics_on")
 async def test_a_session_is_a_span_where_tracing_is_on(

@@ -39,10 +39,9 @@ _SOME = {
 }
 
 
+_BY_NAME = {fault.name: fault for fault in FAULTS}
 _SOME_CELLS = [
-    pytest.param(fault, _SOME[fault.name], id=f"{_SOME[fault.name]}-{fault.name.replace(' ', '-')}")
-    for fault in FAULTS
-    if fault.name in _SOME
+    pytest.param(_BY_NAME[name], kind, id=f"{kind}-{name.replace(' ', '-')}") for name, kind in _SOME.items()
 ]
 
 
