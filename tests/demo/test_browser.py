@@ -95,8 +95,8 @@ async def browsing(chromium: str, url: str) -> AsyncIterator[tuple[Page, list[st
         await page.goto(url)
         try:
             yield page, complaints
-            await page.goto("about:blank")  # says goodbye, which a browser that is closed by force does not
         finally:
+            await page.goto("about:blank")  # says goodbye, which a browser that is closed by force does not
             await browser.close()
 
 
