@@ -215,6 +215,7 @@ class Line:
                 await asyncio.sleep(start_s + sent_s - _LEAD_S - now())
         if not said.utterance:
             raise SayError("The voice made no sound for this text. Use other words.")
+        said.whole = True
         await link.end_utterance()
         if not await self._wait_finished(said, sent_s + _PLAYBACK_MARGIN_S):
             raise SayError("The avatar never finished, so it was stopped. Trying again once may help.")
@@ -233,7 +234,9 @@ class Line:
     async def _outcome(self, said: "_Said") -> Spoken:
         finished = await self._finished_by_now(said)
         if finished is not None:
-            spoken = Spoken(said.seconds, finished.position_s, interrupted=finished.interrupted)
+            # What was made of it may all have been heard when the call was cut.
+            cut = finished.interrupted or not said.whole
+            spoken = Spoken(said.seconds, finished.position_s, interrupted=cut)
             if spoken.complete or spoken.interrupted:
                 self._failed_last = False
                 return spoken
@@ -330,6 +333,7 @@ class _Said:
 
     utterance: int = 0
     seconds: float = 0.0
+    whole: bool = False  # whether that is all of it
 
 
 async def _close(link: SpeechLink, reader: asyncio.Task[None]) -> None:

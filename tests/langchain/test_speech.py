@@ -75,6 +75,12 @@ class Room:
         assert await asyncio.to_thread(link.heard.wait, LIMIT_S)
         return link
 
+    async def queued(self, calls: int) -> None:
+        """Wait until so many calls speak, or wait for their turn."""
+        async with asyncio.timeout(LIMIT_S):
+            while len(self.speech._lines[SESSION]._calls) < calls:  # noqa: ASYNC110 - a waiting call tells nobody
+                await asyncio.sleep(0.01)
+
     async def hand_over(self, number: int = 0) -> None:
         """Let another participant take the place of a link, and wait until that is known."""
         link = await self.link(number)
@@ -160,7 +166,7 @@ async def test_who_speaks_learns_of_the_hand_over(room: Make) -> None:
     speaking = on.saying("long")
     await on.heard()
     waiting = on.saying()
-    await asyncio.sleep(0)
+    await on.queued(2)
     await on.hand_over()
     for call, told in ((speaking, r"^Only 0\.\d of \d"), (waiting, f"^{ANOTHER_WORKER}")):
         with pytest.raises(SayError, match=told) as caught:
@@ -169,6 +175,29 @@ async def test_who_speaks_learns_of_the_hand_over(room: Make) -> None:
         assert str(caught.value).endswith("Do not retry.")
     assert len(on.links) == 1
     assert len(on.handed_over) == 1
+
+
+@pytest.mark.parametrize("cut", ["handed over", "hung up"])
+async def test_text_that_was_cut_between_two_pieces_was_not_spoken(room: Make, cut: str) -> None:
+    """All that a slow voice has made of it so far was heard; the text was cut short all the same."""
+
+    async def slow(text: str) -> AsyncIterator[bytes]:
+        yield tone(0.2)
+        await asyncio.Event().wait()
+
+    slow.sample_rate = RATE  # type: ignore[attr-defined]
+    on = room(slow)
+    speaking = on.saying()
+    link = await on.heard()
+    while link._playout._utterances[0].samples_queued:  # noqa: ASYNC110 - an avatar that waits tells nobody
+        await asyncio.sleep(0.01)
+    if cut == "handed over":
+        await on.hand_over()
+        with pytest.raises(SayError, match=ANOTHER_WORKER):
+            await speaking
+    else:
+        await on.speech.ahang_up(SESSION)
+        assert (await speaking).interrupted
 
 
 @pytest.mark.parametrize("first", ["a send fails", "the text is cut"])

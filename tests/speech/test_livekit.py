@@ -402,7 +402,7 @@ async def test_avatar_that_never_comes(room):
     async with ScriptedAvatar(room, identity="guest") as guest:
         link = LiveKitSpeechLink(room.url, room.bot_token())
         with pytest.raises(SpeechLinkError, match=r"^The avatar did not appear in the room within 0\.5 s\.$"):
-            await link.connect(timeout_s=0.5)
+            await link.connect(timeout_s=1.5)
         await guest.until(lambda: True)
         left = asyncio.Event()
         guest._room.on("participant_disconnected", lambda _: left.set())
@@ -415,7 +415,7 @@ async def test_avatar_without_a_picture_is_not_ready(room):
     async with ScriptedAvatar(room):
         link = LiveKitSpeechLink(room.url, room.bot_token())
         with pytest.raises(SpeechLinkError, match="did not appear"):
-            await link.connect(timeout_s=0.5)
+            await link.connect(timeout_s=1.5)
 
 
 async def test_wrong_token(room):

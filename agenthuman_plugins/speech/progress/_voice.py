@@ -43,6 +43,7 @@ class _Playing:
     ended_at: float | None = None
     position_s: float = 0.0
     starved_s: float = 0.0
+    behind_s: float = 0.0  # what the receiver made up, as far as that is known
 
     @property
     def said(self) -> bool:
@@ -131,10 +132,13 @@ class VoiceGate:
         counted_s = max(
             (position_s for at, position_s in self._positions if at <= self._real_until), default=oldest
         )
+        return self._known_again_s(counted_s)
+
+    def _known_again_s(self, counted_s: float) -> float:
+        """Where the newest real sound is in the utterance, near a position that was counted."""
         real = [block for block in self._newest if block.end <= self._real_until]
         if self.audible is None or not real or real[-1].voice is None:
             return counted_s
-        # What was made up before, and is over, counts as said until the receiver has caught up; the sound tells better.
         size = 2 * round(_KNOWN_S * real[-1].sample_rate)
         sound = b"".join(block.pcm for block in real)[-size:]
         found_s = self.audible.spoken.find(sound, real[-1].sample_rate, counted_s)
@@ -198,11 +202,21 @@ class VoiceGate:
         """
         block = self._measure(pcm, sample_rate)
         if concealed_s is not None:
+            caught_up = self._real_until < math.inf and not concealed_s
             self._real_until = self._now - concealed_s if concealed_s else math.inf
+            if caught_up and self._in_flight:
+                self._correct(self._in_flight[0])
         blocks = self._fresh(block) if self._stale else [block]
         if not blocks:
             return self._take_those_over(block)
         return [heard for block in blocks for heard in self._judge(block)]
+
+    def _correct(self, playing: _Playing) -> None:
+        """After a stall: what was made up counts as said, and the end would come before the last word."""
+        really_s = min(self._known_again_s(playing.position_s), playing.utterance.duration_s)
+        playing.behind_s += max(playing.position_s - really_s, 0.0)
+        playing.position_s = really_s
+        self._positions.clear()
 
     def tick(self) -> list[Heard]:
         """Go by the sound alone: time tells nothing here."""
@@ -365,7 +379,8 @@ class VoiceGate:
         if loud_end and not playing.said:
             return math.inf  # the report is early, or does not know of a gap in the speech
         length = utterance.duration_s - (utterance.lead_s or 0.0)
-        return max(ended_at + delay, playing.voiced_at + length) + (_LATE_S if loud_end else _TAIL_S)
+        whole_at = playing.voiced_at + length + playing.behind_s
+        return max(ended_at + delay, whole_at) + (_LATE_S if loud_end else _TAIL_S)
 
     def _find(self, number: int) -> _Playing | None:
         return next((p for p in self._in_flight if p.utterance.number == number), None)

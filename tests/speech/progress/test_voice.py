@@ -87,6 +87,21 @@ def test_sound_that_was_made_up_before_was_not_said() -> None:
     assert gate.said_s == pytest.approx(0.86, abs=0.001)
 
 
+def test_reply_does_not_end_before_its_last_word_after_a_stall() -> None:
+    """When packets come again, the position is corrected: a short silence before the last word is not the end."""
+    gate, blocks = _said(300, 450, 600, 750, 900)
+    utterance = gate._in_flight[0].utterance
+    utterance.complete, utterance.voiced_end_s = True, utterance.duration_s
+    gate.started(1)
+    _hear(gate, *blocks[:20], *blocks[19:20] * 9)
+    gate.hear(blocks[19], RATE, concealed_s=0.2)
+    _hear(gate, *blocks[20:29])
+    gate.hear(blocks[29], RATE, concealed_s=0.0)
+    gate.ended(1)
+    heard = _hear(gate, *blocks[30:40], SILENCE, SILENCE, *blocks[40:], *[SILENCE] * 3)
+    assert [h.finished for h in heard if h] == [False] * 22 + [True]
+
+
 def test_reply_that_was_followed_too_late_is_known_by_its_sound() -> None:
     """Where its beginning was lost, it is further than the time tells."""
     gate, blocks = _said(300, 450, 600, 750, 900, 1050)
