@@ -26,6 +26,7 @@ SENTENCE = "The quick brown fox jumps over the lazy dog."
 LIMIT_S = 30.0
 INTERRUPTED_S = 2.2  # in mid-sentence
 SILENT_WITHIN_S = 0.15  # a block of voice that is being heard, and what the file rounds
+STEADY_FPS = 15  # of 25: a busy machine paints fewer, a defect drops every other one
 TAKES = 3  # another program's burst of work spoils one take, a defect spoils all
 
 
@@ -58,7 +59,7 @@ def check_takes(take, path, check_take=None) -> None:
 def check(made: recording.Recording) -> None:
     begin_s, end_s = made.speech
     assert made.codecs == ("h264", "aac")
-    assert made.fps(begin_s, end_s) >= 24
+    assert made.fps(begin_s, end_s) >= STEADY_FPS
     assert end_s - begin_s == pytest.approx(_spoken_s(), abs=0.1)
     assert not made.mouth_open[made.picture_times < begin_s - 0.1].any()
     assert not made.mouth_open[made.picture_times > end_s + 0.25].any()
