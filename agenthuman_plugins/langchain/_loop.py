@@ -8,13 +8,13 @@ import asyncio
 import concurrent.futures
 import contextlib
 import logging
-import os
 import threading
 import weakref
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
 from agenthuman_plugins.client.adapters import to_the_end
+from agenthuman_plugins.langchain._forks import forget_in_children
 
 _T = TypeVar("_T")
 
@@ -34,7 +34,7 @@ class BackgroundLoop:
     """An event loop on its own thread, started by the first call and again by the first one after `close` or a fork."""
 
     def __init__(self) -> None:
-        _loops.add(self)
+        forget_in_children(self)
         self._lock = threading.Lock()
         self._runner: _Runner | None = None
         self._abandoned: weakref.finalize[..., BackgroundLoop] | None = None
@@ -109,6 +109,8 @@ class BackgroundLoop:
 
     def forget(self) -> None:
         """Forget the thread and its work: this is a forked process, and both have stayed in the one before."""
+        if self._abandoned is not None:
+            self._abandoned.detach()
         self._lock = threading.Lock()
         self._runner = None
         self._spawned = set()
@@ -131,18 +133,6 @@ class BackgroundLoop:
             # the context of the caller: tracing sees where it belongs.
             self._runner.loop.call_soon_threadsafe(call.start)
         return call
-
-
-_loops: "weakref.WeakSet[BackgroundLoop]" = weakref.WeakSet()
-
-
-def _forget_after_fork() -> None:
-    for loop in list(_loops):
-        loop.forget()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_after_fork)
 
 
 class Handle:

@@ -3,15 +3,14 @@
 import asyncio
 import contextlib
 import logging
-import os
 import re
 import threading
-import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any
 
 from agenthuman_plugins.client import AgentHumanError
 from agenthuman_plugins.client.redaction import MASK, redact
+from agenthuman_plugins.langchain._forks import forget_in_children
 from agenthuman_plugins.langchain._line import HANDED_OVER, Line, SayError, Spoken, Wire
 from agenthuman_plugins.langchain._loop import BackgroundLoop, FromLoop, LoopClosedError
 from agenthuman_plugins.langchain.tts import TextToSpeech, Voice, VoiceError
@@ -58,7 +57,7 @@ class Speech:
         self._lock = threading.Lock()
         self._hung_up: dict[str, None] = {}  # oldest first
         self._of_parents: list[object] = []
-        _speeches.add(self)
+        forget_in_children(self)
 
     def has_link(self, session_id: str) -> bool:
         """Whether a session was connected to or spoken through, and neither hung up nor handed over since."""
@@ -211,18 +210,6 @@ class Speech:
         await asyncio.gather(*[self._hang_up(session_id, _RUN_OVER) for session_id in list(self._lines)])
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=_FAREWELL_LIMIT_S)
-
-
-_speeches: weakref.WeakSet[Speech] = weakref.WeakSet()
-
-
-def _forget_after_fork() -> None:
-    for speech in list(_speeches):
-        speech.forget()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_after_fork)
 
 
 @contextlib.contextmanager

@@ -560,7 +560,7 @@ async def test_ended_sessions_do_not_pile_up(room: Make, monkeypatch: pytest.Mon
     assert list(on.speech._hung_up) == ["sess_7", "sess_8", "sess_9"]
 
 
-# --- what a caller and a link may get wrong
+# --- forks
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
@@ -598,6 +598,9 @@ def test_forked_process_leaves_the_links_to_its_parent() -> None:
         "['connect', 'end'] 2",
         "['connect', 'end', 'end'] 1",
     ]
+
+
+# --- what a caller and a link may get wrong
 
 
 async def test_refusal_to_make_a_link_comes_out(room: Make) -> None:

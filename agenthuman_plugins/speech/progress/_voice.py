@@ -103,7 +103,7 @@ class VoiceGate:
         self._in_flight: deque[_Playing] = deque()
         # How far the first of them was played, by gate time.
         self._positions: deque[tuple[float, float]] = deque(maxlen=_REMEMBERED)
-        self._newest: deque[_Block] = deque(maxlen=_REMEMBERED)  # of its sound
+        self._newest: deque[_Block] = deque(maxlen=_REMEMBERED)  # of that one's sound
         self._real_until = math.inf  # gate time from which on the sound was made up
         self._delay_s: float | None = None  # of the sound behind the reports, as last measured
         self._reports_start = False  # whether this avatar reports starts at all
