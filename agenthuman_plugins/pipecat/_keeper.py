@@ -375,8 +375,13 @@ class Keeper:
         if following is not None and following.reason is not None:
             await self._note_unready(following, by, off)
         elif following is not None:
-            await self._end(following)
+            await self._end_beside(following, by, off)
         return session
+
+    async def _end_beside(self, following: AvatarSession, by: float, off: Callable[[], bool]) -> None:
+        """End a session that shall not take over; the end of the present one does not wait for it."""
+        following.leave()
+        await self._within(by - self._clock(), lambda: off() or following not in self._sessions)
 
     def _is_ready(self, following: AvatarSession | None) -> bool:
         """Whether what was prepared is still of use."""
@@ -396,10 +401,7 @@ class Keeper:
             if (reason := following.reason) is None:
                 if following.shown or session.reason is not None:
                     return following
-                following.leave()  # too late, or another one was chosen
-                if self._clock() >= by:
-                    return None  # the present one's end must not wait for this one's
-                await following.until_ended()
+                await self._end_beside(following, by, off)  # too late, or another one was chosen
             elif is_full(reason) or isinstance(reason, CannotOverlapError):
                 logger.debug(f"The next session cannot open beside the present one: {reason}")
                 return None

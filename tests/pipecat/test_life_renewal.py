@@ -127,3 +127,24 @@ async def test_end_of_a_useless_next_session_is_not_waited_for(slots: int) -> No
         assert not account.refusals or slots == 1
         assert bot.longest_hole_s(*whole) <= 0.2
         assert not bot.errors
+
+
+@in_virtual_time
+async def test_choice_that_changes_during_a_renewal_keeps_no_session_beyond_its_limit() -> None:
+    """The next session, of the avatar that is not wanted any more, ends beside the present one, however slowly."""
+    account = Account(slots=2, session_s=60.0, link_options=_LINK)
+    async with HeardBot(account) as bot:
+        await bot.until_event("on_avatar_connected")
+        account.link_options["connect_delay_s"] = 16.0
+        talking = asyncio.create_task(_talk(bot, 1.5, interrupt=False))
+        await bot.until_event("on_session_started", 2)
+        account.end_s = 30.0
+        await bot.change(avatar="avat_other")
+        await asyncio.sleep(12.0)
+        account.end_s = 0.05  # of the present one
+        whole = await talking
+        await bot.leave(EndFrame())
+        assert account.books[0].ended_by == "client"
+        assert account.books[-1].avatar == "avat_other"
+        assert bot.longest_hole_s(*whole) <= 0.2
+        assert not bot.errors
